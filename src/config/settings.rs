@@ -1,0 +1,270 @@
+//! The configuration as the running program uses it: checked, linked, with every default filled in.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::{HeaderMap, Method};
+use ipnet::IpNet;
+use url::Url;
+
+use crate::model::{Answer, ClientTls, Name, Rate, Secret};
+use crate::signature::{Signer, Template, Verifier};
+
+/// The configuration in force; a reload swaps the pointer.
+pub type Live = Arc<ArcSwap<Config>>;
+
+/// A whole configuration.
+pub struct Config {
+    /// The public side.
+    pub server: Server,
+    /// The operator's side.
+    pub admin: Admin,
+    /// Where events are kept.
+    pub store: StoreSettings,
+    /// Routes in the order of the file.
+    pub routes: Vec<Arc<Route>>,
+    /// Destinations by name.
+    pub destinations: BTreeMap<Name, Arc<Destination>>,
+    /// Every file that was read: the configuration itself, secrets, TLS. A change of one asks for a reload.
+    pub files: Vec<PathBuf>,
+}
+
+/// `server`.
+pub struct Server {
+    /// Where senders connect.
+    pub listen: SocketAddr,
+    /// Scheme and authority (and path prefix) that senders call, without a slash at the end.
+    pub public_url: Option<Arc<str>>,
+    /// Peers whose `X-Forwarded-*` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Certificate and key, when TLS ends here.
+    pub tls: Option<ServerTls>,
+    /// Limits.
+    pub limits: ServerLimits,
+    /// How long a stop may take.
+    pub grace: Duration,
+}
+
+/// `server.tls`.
+pub struct ServerTls {
+    /// PEM certificate chain.
+    pub cert: PathBuf,
+    /// PEM private key.
+    pub key: PathBuf,
+    /// PEM certificates of the authorities whose clients are let in; none: no client certificate is asked for.
+    pub client_ca: Option<PathBuf>,
+    /// The three files' bytes as read when the configuration was, checked to belong together.
+    pub config: Arc<rustls::ServerConfig>,
+}
+
+/// `server.limits`.
+pub struct ServerLimits {
+    /// Longest body in bytes, unless the route says otherwise.
+    pub body: usize,
+    /// Longest request head in bytes.
+    pub headers: usize,
+    /// The longest time from a connection's (or the next request's) first byte to its complete head, and
+    /// between two reads of a body.
+    pub read_timeout: Duration,
+    /// Most connections at a time.
+    pub connections: usize,
+    /// Most body bytes held at a time, by all requests together.
+    pub in_flight: usize,
+    /// Requests per sender address, counted before verification.
+    pub per_address: Option<Rate>,
+}
+
+/// `admin`.
+pub struct Admin {
+    /// Where operators connect.
+    pub listen: SocketAddr,
+    /// Who may do what.
+    pub tokens: Vec<AdminToken>,
+}
+
+/// One of `admin.tokens`.
+pub struct AdminToken {
+    /// Its name, for the audit.
+    pub name: Name,
+    /// What it allows.
+    pub scopes: Vec<Scope>,
+    /// The token itself.
+    pub secret: Secret,
+}
+
+/// What a token allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Look at everything.
+    Read,
+    /// Replay, pause, cancel.
+    Operate,
+    /// Place InPaSy orders and look at them.
+    Orders,
+}
+
+/// `store`.
+pub struct StoreSettings {
+    /// The folder of the embedded store.
+    pub path: PathBuf,
+    /// How long settled events are kept.
+    pub retention: Duration,
+    /// Most bytes on disk.
+    pub max_size: u64,
+}
+
+/// One of `routes`.
+pub struct Route {
+    /// Its name.
+    pub name: Name,
+    /// Which paths are its own.
+    pub path: PathPattern,
+    /// Which methods it takes.
+    pub methods: Vec<Method>,
+    /// How a request is trusted.
+    pub verifier: Verifier,
+    /// What makes two requests the same: this template's text, else the body's hash.
+    pub dedupe_key: Option<Template>,
+    /// For how long a key is remembered; zero: no deduplication.
+    pub dedupe_window: Duration,
+    /// The lane, as a template.
+    pub order_by: Option<Template>,
+    /// Longest body in bytes.
+    pub body_limit: usize,
+    /// Requests per time, counted after verification.
+    pub rate: Option<Rate>,
+    /// What an accepted request is answered; none: the preset's answer, else 200 without a body.
+    pub respond: Option<Answer>,
+    /// Where its events go.
+    pub deliver: Vec<DeliverTo>,
+}
+
+/// One of a route's `deliver`.
+pub struct DeliverTo {
+    /// The destination's name; it exists.
+    pub to: Name,
+}
+
+/// A route's path: segments that match exactly or stand for any one segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathPattern {
+    /// The text as written.
+    pub text: Box<str>,
+    /// Its segments, split at `/`.
+    pub segments: Vec<Segment>,
+}
+
+/// One segment of a path pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Segment {
+    /// Exactly these bytes, as they stand in the raw path.
+    Literal(Box<str>),
+    /// Any one non-empty segment.
+    Any(Box<str>),
+}
+
+/// One of `destinations`.
+pub struct Destination {
+    /// Its name.
+    pub name: Name,
+    /// Where it is.
+    pub url: Url,
+    /// In what shape events are sent.
+    pub format: Format,
+    /// Signs in Standard Webhooks form, when configured.
+    pub signer: Option<Signer>,
+    /// Credentials, added at send time.
+    pub auth: Option<Auth>,
+    /// Further headers.
+    pub headers: HeaderMap,
+    /// Longest time for one attempt.
+    pub timeout: Duration,
+    /// When to try again.
+    pub retry: Retry,
+    /// Most attempts at a time.
+    pub concurrency: usize,
+    /// Attempts per time.
+    pub rate: Option<Rate>,
+    /// When to leave it alone for a while.
+    pub breaker: Breaker,
+    /// Its own TLS settings.
+    pub tls: Option<Arc<ClientTls>>,
+}
+
+/// `as`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// The event's bytes, unchanged.
+    Original,
+    /// The object that jq sees.
+    Json,
+    /// CloudEvents 1.0, structured mode.
+    CloudEvents,
+}
+
+/// `auth` of a destination.
+pub enum Auth {
+    /// `Authorization: Bearer …`.
+    Bearer(Secret),
+    /// `Authorization: Basic …`.
+    Basic {
+        /// User name.
+        user: Secret,
+        /// Password.
+        password: Secret,
+    },
+    /// Headers with secret values.
+    Headers(Vec<(http::HeaderName, Secret)>),
+}
+
+/// `retry` of a destination.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retry {
+    /// Upper bound of the first gap.
+    pub first: Duration,
+    /// By how much the bound grows with each attempt.
+    pub factor: f64,
+    /// The shortest gap.
+    pub min: Duration,
+    /// The longest gap.
+    pub max: Duration,
+    /// Dead when older than this (and attempted at least once).
+    pub max_age: Duration,
+    /// Dead after so many attempts.
+    pub max_attempts: Option<u32>,
+    /// Statuses that mean "never try again".
+    pub never: Vec<u16>,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(5),
+            factor: 2.0,
+            min: Duration::from_secs(1),
+            max: Duration::from_secs(3600),
+            max_age: Duration::from_secs(3 * 24 * 3600),
+            max_attempts: None,
+            never: vec![400, 413, 422],
+        }
+    }
+}
+
+/// `breaker` of a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Breaker {
+    /// Opens after so many failures in a row.
+    pub failures: u32,
+    /// Stays open for so long, then lets one attempt through.
+    pub cool_down: Duration,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { failures: 10, cool_down: Duration::from_secs(30) }
+    }
+}

@@ -1,0 +1,58 @@
+//! Outbound HTTP for everyone: one request, one capped reply, or the kind of fault.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use url::Url;
+
+use crate::model::{ClientTls, FaultKind};
+
+/// One request to make.
+pub struct Outbound {
+    /// Method.
+    pub method: Method,
+    /// Where to.
+    pub url: Url,
+    /// All headers, credentials included.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+    /// The longest time from here to the complete reply.
+    pub timeout: Duration,
+    /// The destination's own trust and identity; connections are pooled per distinct setting.
+    pub tls: Option<Arc<ClientTls>>,
+}
+
+/// What came back.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The start of the body, at most the transport's cap.
+    pub body: Bytes,
+    /// Whether the body went on beyond the cap.
+    pub truncated: bool,
+}
+
+/// Why nothing came back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {detail}", kind.word())]
+pub struct Fault {
+    /// What kind.
+    pub kind: FaultKind,
+    /// One line for the operator: no url, no credentials.
+    pub detail: String,
+}
+
+/// Makes requests. The seam at which simulations put scripted destinations.
+#[async_trait]
+pub trait Transport: Send + Sync + 'static {
+    /// Makes the request: redirects are not followed, the reply's body is read up to the cap, then the
+    /// connection is dropped.
+    async fn send(&self, request: Outbound) -> Result<Reply, Fault>;
+}

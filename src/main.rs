@@ -1,0 +1,3 @@
+//! The `kurier` binary: everything is in the library.
+
+fn main() {}
