@@ -21,8 +21,8 @@ impl Rate {
 
     /// How many may come at once: one second's worth, at least one.
     pub fn burst(self) -> NonZeroU32 {
-        let per_second = f64::from(self.count.get()) / self.per.as_secs_f64();
-        NonZeroU32::new(per_second.floor().min(f64::from(u32::MAX)) as u32).unwrap_or(NonZeroU32::MIN)
+        let seconds = u32::try_from(self.per.as_secs()).unwrap_or(u32::MAX).max(1);
+        NonZeroU32::new(self.count.get() / seconds).unwrap_or(NonZeroU32::MIN)
     }
 }
 

@@ -36,10 +36,13 @@ pub struct MemoryStore {
     newest: watch::Sender<u64>,
 }
 
+/// A commit that is held back.
+type Stalled = Box<dyn FnOnce(&mut State) + Send>;
+
 #[derive(Default)]
 struct State {
     mood: Mood,
-    stalled: Vec<Box<dyn FnOnce(&mut State) + Send>>,
+    stalled: Vec<Stalled>,
     events: BTreeMap<u64, Stored>,
     sequences: HashMap<EventId, u64>,
     keys: HashMap<[u8; 16], Key>,
