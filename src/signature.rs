@@ -14,6 +14,8 @@ mod key;
 pub mod limits;
 mod mac;
 mod presets;
+#[cfg(test)]
+mod properties;
 mod request;
 mod sample;
 mod scheme;

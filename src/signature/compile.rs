@@ -53,6 +53,10 @@ const SCHEME_KEYS: [&str; 25] = [
     "source",
 ];
 
+/// What may differ from one variant to the next; the rest belongs to the scheme.
+const VARIANT_KEYS: [&str; 11] =
+    ["when", "algorithm", "key", "signature", "signed", "prehash", "checks", "require", "must_sign", "reject_signed_matching", "timestamp"];
+
 /// The forms of `verify` that are no scheme.
 const FORMS: [&str; 5] = ["any", "all", "allow_from", "basic", "token"];
 
@@ -196,11 +200,11 @@ impl Compiler<'_> {
     fn scheme(&mut self, node: &Node, path: &str) -> Option<Scheme> {
         known_keys(self.problems, node, path, &SCHEME_KEYS);
         let base = match node.get("preset") {
-            None => None,
-            Some(name) => Some(self.preset(name, &format!("{path}.preset"))?),
+            None => Node { span: node.span, value: Value::Mapping(Vec::new()) },
+            Some(name) => self.preset(name, &format!("{path}.preset"))?,
         };
         let over = without(node, &["preset"]);
-        let merged = base.as_ref().map_or_else(|| over.clone(), |base| base.merged(&over));
+        let merged = base.merged(&over);
         let merged = if self.recorded { without(&merged, &["ack"]) } else { merged };
         let config = self.resolver.config(&merged, path, self.problems);
         let secrets = self.resolver.secrets(&merged, path, self.problems);
@@ -211,7 +215,7 @@ impl Compiler<'_> {
         };
         let pointers = if each_slot.is_some() { &mut item } else { &mut self.pointers };
         let mut builder = Builder { problems: self.problems, pointers, config: &config, fields: true };
-        let plans = plans(&mut builder, &merged, &over, path, &secrets, self.recorded);
+        let plans = plans(&mut builder, &base, &over, path, &secrets, self.recorded);
         let telling = builder.telling(&merged, path);
         builder.body_unsigned(&merged, path);
         let binding = plans.iter().map(|plan| bound(plan, each_slot.is_some())).min().unwrap_or(Binding::None);
@@ -256,10 +260,10 @@ impl Compiler<'_> {
 }
 
 /// The variants of a scheme, each complete; what the route says itself wins over both preset and variant.
-fn plans(builder: &mut Builder<'_>, merged: &Node, over: &Node, path: &str, secrets: &secrets::Secrets, skip: bool) -> Vec<Plan> {
-    let bare = without(merged, &["variants"]);
+fn plans(builder: &mut Builder<'_>, base: &Node, over: &Node, path: &str, secrets: &secrets::Secrets, recorded: bool) -> Vec<Plan> {
+    let merged = base.merged(over);
     let Some(variants) = merged.get("variants") else {
-        return builder.plan(&bare, path, secrets, skip).into_iter().collect();
+        return builder.plan(&merged, path, secrets, recorded).into_iter().collect();
     };
     let items = match variants.as_sequence() {
         Some(items) if (1..=VARIANTS_MAX).contains(&items.len()) => items,
@@ -268,17 +272,20 @@ fn plans(builder: &mut Builder<'_>, merged: &Node, over: &Node, path: &str, secr
             return Vec::new();
         }
     };
-    let over = without(over, &["variants", "secrets", "secret", "config"]);
+    let (base, over) = (without(base, &["variants"]), without(over, &["variants"]));
     let mut plans = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
         let path = format!("{path}.variants[{index}]");
-        let mut known = vec!["when"];
-        known.extend(SCHEME_KEYS.iter().filter(|key| !["preset", "variants", "each"].contains(*key)));
-        known_keys(builder.problems, item, &path, &known);
+        known_keys(builder.problems, item, &path, &VARIANT_KEYS);
         if item.get("when").is_none() && index + 1 < items.len() {
             builder.problem(item, &path, "a variant without `when` hides those after it");
         }
-        plans.extend(builder.plan(&bare.merged(item).merged(&over), &path, secrets, skip));
+        let variant = base.merged(item);
+        // A part that only some variants have is overridden there and not given to the others.
+        let partial = |key: &str| variant.get(key).is_none() && items.iter().any(|other| other.get(key).is_some());
+        let elsewhere: Vec<&str> =
+            over.as_mapping().unwrap_or_default().iter().map(|entry| entry.key.as_str()).filter(|key| partial(key)).collect();
+        plans.extend(builder.plan(&variant.merged(&without(&over, &elsewhere)), &path, secrets, recorded));
     }
     plans
 }

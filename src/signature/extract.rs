@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::Refusal;
-use super::encoding::{Encoding, lenient_base64};
+use super::encoding::Encoding;
 use super::limits::{CANDIDATES_MAX, ITEMS_MAX, PARTS_MAX, SIGNATURE_BYTES_MAX};
 use super::request::{Scope, json_text};
 use super::source::Source;
@@ -131,7 +131,7 @@ impl Carrier {
             }
         }
         if self.wrapped {
-            unwrapped = lenient_base64(value).ok_or(Refusal::Malformed)?;
+            unwrapped = Encoding::Base64.decode(value).ok_or(Refusal::Malformed)?;
             value = &unwrapped;
         }
         if matches!(self.format, Format::Plain) {

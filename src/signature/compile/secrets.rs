@@ -14,6 +14,8 @@ pub(super) struct Secrets {
     path: String,
     named: bool,
     list: Vec<Resolved>,
+    /// One could not be had, which its source has reported where that is an error.
+    missing: bool,
 }
 
 struct Resolved {
@@ -40,7 +42,7 @@ impl Resolver<'_> {
     pub(super) fn secrets(&mut self, scheme: &Node, path: &str, problems: &mut Vec<Problem>) -> Secrets {
         let key = if scheme.get("secrets").is_none() && scheme.get("secret").is_some() { "secret" } else { "secrets" };
         let path = format!("{path}.{key}");
-        let mut secrets = Secrets { span: scheme.span, path, named: false, list: Vec::new() };
+        let mut secrets = Secrets { span: scheme.span, path, named: false, list: Vec::new(), missing: false };
         let Some(node) = scheme.get(key) else {
             problems.push(Problem::new(scheme.span, &secrets.path, "there are no secrets").with_hint("write `secrets: [{ env: NAME }]`"));
             return secrets;
@@ -59,8 +61,9 @@ impl Resolver<'_> {
             problems.push(Problem::new(node.span, &secrets.path, format!("{} keys, and at most {limit} are tried", entries.len())));
         }
         for (id, node, path) in entries.into_iter().take(limit) {
-            if let Some(material) = self.secret(node, &path) {
-                secrets.list.push(Resolved { id, span: node.span, path, material });
+            match self.secret(node, &path) {
+                Some(material) => secrets.list.push(Resolved { id, span: node.span, path, material }),
+                None => secrets.missing = true,
             }
         }
         secrets
@@ -119,7 +122,8 @@ impl Secrets {
         problems: &mut Vec<Problem>,
     ) -> Option<Keys> {
         if self.list.is_empty() && !skip {
-            if self.span != Span::default() && !problems.iter().any(|problem| problem.path.starts_with(&self.path)) {
+            let reported = self.missing || problems.iter().any(|problem| problem.path.starts_with(&self.path));
+            if !reported {
                 problems.push(Problem::new(self.span, &self.path, "there are no secrets"));
             }
             return None;

@@ -58,6 +58,9 @@ impl Parser<'_> {
         match first {
             '{' => {
                 let (inside, rest) = after.split_once('}').ok_or("`{` without its `}`; `{{` is a literal brace")?;
+                if !inside.starts_with(|first: char| first.is_ascii_lowercase()) {
+                    return Err(format!("`{{{inside}}}` is no placeholder; `{{{{` is a literal brace"));
+                }
                 self.flush();
                 self.ops.push(Op::Place(place(inside, allowed, names)?));
                 self.rest = rest;
