@@ -92,6 +92,21 @@ pub enum Refusal {
     Address,
 }
 
+impl Refusal {
+    /// The word for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MissingHeader => "missing_header",
+            Self::Malformed => "malformed",
+            Self::Mismatch => "mismatch",
+            Self::Stale => "stale",
+            Self::UnknownKey => "unknown_key",
+            Self::KeyFetch => "key_fetch",
+            Self::Address => "address",
+        }
+    }
+}
+
 /// How much of the body a scheme vouches for; more is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Binding {

@@ -32,7 +32,7 @@ impl Verifier {
         let sample = self.fill(self.check(), draft, now)?;
         match self.verify(sample.clone(), now) {
             Ok(_) => Ok(sample),
-            Err(refusal) => Err(format!("the request can't be made to fit this scheme ({refusal:?})")),
+            Err(refusal) => Err(format!("the request can't be made to fit this scheme ({})", refusal.as_str())),
         }
     }
 

@@ -129,7 +129,7 @@ impl Vector {
         let verdict = verifier.verify_at(self.request()?, now);
         match (genuine, verdict) {
             (true, Ok(_)) | (false, Err(_)) => Ok(()),
-            (true, Err(refusal)) => Err(format!("genuine, but refused: {refusal:?}")),
+            (true, Err(refusal)) => Err(format!("genuine, but refused: {}", refusal.as_str())),
             (false, Ok(_)) => Err("forged, but accepted".to_owned()),
         }
     }

@@ -186,10 +186,57 @@ fn a_signed_place_that_is_no_scalar_or_not_there_refuses() {
 }
 
 #[test]
-fn every_item_of_a_signed_list_has_to_verify_and_the_key_covers_all() {
-    let yaml = "{ preset: adyen-standard, secrets: [{ env: 44782DEF547AAA06C910C43932B1EB0C71FC68D9D0C057550C48EC2ACF6BA056 }] }";
-    let verifier = compile(yaml);
-    for empty in ["{}", r#"{"notificationItems":[]}"#, r#"{"notificationItems":{}}"#] {
+fn an_empty_list_of_signed_items_is_no_success() {
+    let verifier = compile("{ preset: adyen-standard, secrets: [{ env: 44782DEF547AAA06 }] }");
+    for empty in ["{}", r#"{"notificationItems":[]}"#, r#"{"notificationItems":{}}"#, r#"{"notificationItems":[7]}"#, ""] {
         assert!(verifier.verify(post("/in", &[], empty), at(NOW)).is_err(), "{empty}");
     }
+}
+
+#[test]
+fn the_key_of_a_batch_covers_every_item() {
+    let vectors: serde_json::Value = serde_json::from_slice(include_bytes!("../../fixtures/vectors.json")).unwrap();
+    let body =
+        |id: &str| vectors.as_array().unwrap().iter().find(|vector| vector["id"] == id).unwrap()["body"].as_str().unwrap().to_owned();
+    let secret = "44782DEF547AAA06C910C43932B1EB0C71FC68D9D0C057550C48EC2ACF6BA056";
+    let verifier = compile(&format!("{{ preset: adyen-standard, secrets: [{{ env: {secret} }}] }}"));
+    let facts = |body: &str| verifier.verify(post("/in", &[], body), at(NOW)).unwrap().into_parts().1;
+    let both = facts(&body("adyen-standard/batch-both-valid"));
+    assert_eq!(both.dedupe_key.as_ref().map(Vec::len), Some(16));
+    assert_eq!((both.event_type.is_some(), both.answer.map(|answer| answer.status)), (true, Some(202)));
+    let mut batch: serde_json::Value = serde_json::from_str(&body("adyen-standard/batch-both-valid")).unwrap();
+    batch["notificationItems"].as_array_mut().unwrap().reverse();
+    assert_ne!(facts(&batch.to_string()).dedupe_key, both.dedupe_key);
+    batch["notificationItems"].as_array_mut().unwrap().pop();
+    let one = facts(&batch.to_string());
+    let id = one.source_id.unwrap();
+    assert!(one.dedupe_key.unwrap().starts_with(id.as_bytes()));
+}
+
+#[test]
+fn a_header_that_has_to_be_signed_must_be_in_the_list() {
+    let list = "x-dv-signature-algorithm,x-dv-signature-headers";
+    let genuine = compile("{ preset: dvelop-cloud, secrets: [{ env: AAAA }] }");
+    let sample = genuine.sample(post("/in", &[], "{}"), at(NOW)).unwrap();
+    assert!(genuine.verify(sample.clone(), at(NOW)).is_ok());
+    // Signed by the key, but over a list that leaves the time out.
+    let short = with(sample, "x-dv-signature-headers", list);
+    let canonical = format!("POST\n/in\n\nx-dv-signature-algorithm:DV1-HMAC-SHA256\nx-dv-signature-headers:{list}\n\n{}", sha256_hex("{}"));
+    let mut mac = Hmac::<Sha256>::new_from_slice(&[0, 0, 0]).unwrap();
+    mac.update(sha256_hex(&canonical).as_bytes());
+    let forged = with(short, "authorization", &format!("Bearer {}", hex::encode(mac.finalize().into_bytes())));
+    assert_eq!(refusal(genuine.verify(forged, at(NOW))), Some(Refusal::Malformed));
+}
+
+#[test]
+fn a_batch_without_an_id_of_its_own_has_no_key() {
+    let verifier = compile("{ preset: gocardless, secrets: [{ env: k }] }");
+    let sample = verifier.sample(post("/in", &[], r#"{"events":[{"id":"EV1","action":"paid"},{"id":"EV2"}]}"#), at(NOW)).unwrap();
+    let (_, facts) = verifier.verify(sample, at(NOW)).unwrap().into_parts();
+    assert_eq!((facts.source_id.as_deref(), facts.dedupe_key), (Some("EV1"), None));
+    assert_eq!(verifier.on_invalid(), 498);
+}
+
+fn sha256_hex(text: &str) -> String {
+    hex::encode(<Sha256 as sha2::Digest>::digest(text))
 }
