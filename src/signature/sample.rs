@@ -38,7 +38,12 @@ impl Verifier {
 
     fn fill(&self, check: &Check, draft: Inbound, now: Timestamp) -> Result<Inbound, String> {
         match check {
-            Check::Open | Check::Address(_) => Ok(draft),
+            Check::Open => Ok(draft),
+            Check::Address(networks) if networks.iter().any(|network| network.contains(&draft.peer)) => Ok(draft),
+            Check::Address(networks) => {
+                let network = networks.first().ok_or("no address is allowed")?;
+                Ok(Inbound { peer: network.addr(), ..draft })
+            }
             Check::All(members) => members.iter().try_fold(draft, |draft, member| self.fill(member, draft, now)),
             Check::Any(members) => {
                 let mut last = Err("there is nothing to choose from".to_owned());

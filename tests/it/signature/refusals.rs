@@ -240,3 +240,60 @@ fn a_batch_without_an_id_of_its_own_has_no_key() {
 fn sha256_hex(text: &str) -> String {
     hex::encode(<Sha256 as sha2::Digest>::digest(text))
 }
+
+#[test]
+fn of_several_headers_either_may_be_right_unless_the_first_decides() {
+    let right = hmac_hex("k", "{}");
+    let wrong = "0".repeat(64);
+    let check = |verifier: &Verifier, headers: &[(&str, &str)]| refusal(verifier.verify(post("/in", headers, "{}"), at(NOW)));
+    let gitea = compile("{ preset: gitea, secrets: [{ env: k }] }");
+    assert_eq!(check(&gitea, &[("x-gitea-signature", &right)]), None);
+    assert_eq!(check(&gitea, &[("x-forgejo-signature", &wrong), ("x-gitea-signature", &right)]), Some(Refusal::Mismatch));
+    let signature = "signature: { from: ['header:x-one', 'header:x-many-*'], encoding: hex }";
+    let either = compile(&format!("{{ algorithm: hmac-sha256, secrets: [{{ env: k }}], {signature}, signed: '{{body}}' }}"));
+    assert_eq!(check(&either, &[("x-one", &wrong), ("x-many-2", &right)]), None);
+    assert_eq!(check(&either, &[("x-one", &wrong), ("x-many-2", &wrong)]), Some(Refusal::Mismatch));
+    assert_eq!(check(&either, &[("x-many", &right)]), Some(Refusal::MissingHeader));
+}
+
+#[test]
+fn a_token_in_each_item_has_to_be_right_in_every_item() {
+    let verifier = compile("{ algorithm: token, secrets: [{ env: state }], signature: { from: 'json:/value/*/clientState', all: true } }");
+    let check = |body: &str| refusal(verifier.verify(post("/in", &[], body), at(NOW)));
+    assert_eq!(check(r#"{"value":[{"clientState":"state"},{"clientState":"state"}]}"#), None);
+    assert_eq!(check(r#"{"value":[{"clientState":"state"},{"clientState":"other"}]}"#), Some(Refusal::Mismatch));
+    assert_eq!(check(r#"{"value":[{"clientState":"state"},{}]}"#), Some(Refusal::Mismatch));
+    assert_eq!(check(r#"{"value":[{"clientState":"state"},{"clientState":""}]}"#), Some(Refusal::Mismatch));
+    assert_eq!(check(r#"{"value":[{"clientState":["state"]}]}"#), Some(Refusal::Malformed));
+    assert_eq!(check(r#"{"value":[]}"#), Some(Refusal::MissingHeader));
+}
+
+#[test]
+fn a_parameter_that_stands_twice_with_different_values_is_no_value() {
+    let verifier = compile("{ preset: girocheckout, secrets: [{ env: k }] }");
+    let sample = verifier.sample(Inbound { method: Method::GET, ..post("/giro?gcAmount=100", &[], "") }, at(NOW)).unwrap();
+    let more = |text: &str| Inbound { target: Bytes::from([&sample.target[..], text.as_bytes()].concat()), ..sample.clone() };
+    assert!(verifier.verify(more("&gcAmount=100"), at(NOW)).is_ok());
+    for doubled in ["&gcAmount=999", "&gcHash=00", "&gcReference="] {
+        assert_eq!(refusal(verifier.verify(more(doubled), at(NOW))), Some(Refusal::Malformed), "{doubled}");
+    }
+}
+
+#[test]
+fn a_signature_may_be_json_inside_base64() {
+    use base64::Engine;
+    let verifier = compile(
+        "{ algorithm: hmac-sha256, secrets: { k1: { env: one } }, key: { by: 'sig:kid' }, signed: '{body}',
+           signature: { from: header:x-sig, decode: base64, format: json, take: [signature], encoding: hex } }",
+    );
+    let header = |json: String| base64::engine::general_purpose::STANDARD.encode(json);
+    let check = |value: &str| refusal(verifier.verify(post("/in", &[("x-sig", value)], "{}"), at(NOW)));
+    let right = hmac_hex("one", "{}");
+    assert_eq!(check(&header(format!(r#"{{"kid":"k1","signature":"{right}","alg":"none"}}"#))), None);
+    assert_eq!(check(&header(format!(r#"{{"kid":"k2","signature":"{right}"}}"#))), Some(Refusal::UnknownKey));
+    assert_eq!(check(&header(format!(r#"{{"signature":"{right}"}}"#))), Some(Refusal::MissingHeader));
+    assert_eq!(check(&header("[]".to_owned())), Some(Refusal::Malformed));
+    assert_eq!(check("!"), Some(Refusal::Malformed));
+    let sample = verifier.sample(post("/in", &[], "{}"), at(NOW)).unwrap();
+    assert!(verifier.verify(sample, at(NOW)).is_ok());
+}

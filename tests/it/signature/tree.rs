@@ -75,6 +75,8 @@ fn all_means_every_one() {
     assert_eq!(refusal(both.verify(Inbound { peer: "203.0.113.1".parse().unwrap(), ..github() }, at(NOW))), Some(Refusal::Address));
     assert!(both.verify(post("/in", &[], ""), at(NOW)).is_err());
     assert_eq!(both.binding(), Binding::Whole);
+    let elsewhere = Inbound { peer: "203.0.113.1".parse().unwrap(), ..post("/in", &[], "{}") };
+    assert!(both.sample(elsewhere, at(NOW)).is_ok());
 }
 
 #[test]
