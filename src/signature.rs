@@ -3,9 +3,41 @@
 //! A [`Verifier`] turns an [`Inbound`] into a [`Verified`], the only value that can be accepted; nothing else
 //! makes one.
 
+mod compile;
+mod encoding;
+mod extract;
+mod facts;
+mod form;
+mod fuzz;
+mod json;
+mod key;
+pub mod limits;
+mod mac;
+mod presets;
+#[cfg(test)]
+mod properties;
+mod request;
+mod sample;
+mod scheme;
+mod sign;
+mod source;
+mod template;
+mod timestamp;
+mod tree;
+pub mod vectors;
+
+use http::{HeaderName, Method};
+
+pub use self::fuzz::fuzz_scheme;
+pub use self::presets::preset_names;
+pub use self::sign::{Signer, new_signing_secret};
+
+use self::json::Pointers;
+use self::request::{Document, Request, Scope};
+use self::source::Names;
+use self::tree::Check;
 use crate::document::{Node, Problem};
 use crate::model::{Answer, Event, Inbound, Secret, Timestamp};
-use http::{HeaderName, Method};
 
 /// Resolves `{ env: NAME }` and `{ file: PATH }` while a scheme is compiled.
 pub trait SecretSource {
@@ -60,65 +92,131 @@ pub enum Refusal {
     Address,
 }
 
-/// How much of the body a scheme vouches for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+impl Refusal {
+    /// The word for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MissingHeader => "missing_header",
+            Self::Malformed => "malformed",
+            Self::Mismatch => "mismatch",
+            Self::Stale => "stale",
+            Self::UnknownKey => "unknown_key",
+            Self::KeyFetch => "key_fetch",
+            Self::Address => "address",
+        }
+    }
+}
+
+/// How much of the body a scheme vouches for; more is greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Binding {
-    /// All of it.
-    Whole,
-    /// Some fields.
-    Fields,
     /// Nothing.
     None,
+    /// Some fields.
+    Fields,
+    /// All of it.
+    Whole,
 }
 
 /// A compiled `verify`.
-pub struct Verifier(());
+pub struct Verifier {
+    check: Check,
+    /// Every place of a JSON body that any scheme reads: they are read together, once.
+    pointers: Pointers,
+    methods: Option<Vec<Method>>,
+    credential_headers: Vec<HeaderName>,
+}
 
 impl Verifier {
-    /// Compiles a `verify` node. `None` when there were problems; they have been added.
+    /// Compiles a `verify` node. `None` when there were problems, which have been added, or when a secret could
+    /// not be had, which its source has reported.
     pub fn compile(node: &Node, path: &str, secrets: &mut dyn SecretSource, problems: &mut Vec<Problem>) -> Option<Self> {
-        let _ = (node, path, secrets, problems);
-        None
+        compile::verifier(node, path, secrets, problems, false)
+    }
+
+    fn new(check: Check, pointers: Pointers) -> Self {
+        let schemes = check.schemes();
+        let methods = match schemes.iter().map(|scheme| scheme.methods.as_ref()).collect::<Option<Vec<_>>>() {
+            Some(lists) if !lists.is_empty() => {
+                let mut methods: Vec<Method> = lists.into_iter().flatten().cloned().collect();
+                let mut seen = Vec::new();
+                methods.retain(|method| {
+                    !seen.contains(method) && {
+                        seen.push(method.clone());
+                        true
+                    }
+                });
+                Some(methods)
+            }
+            Some(_) | None => None,
+        };
+        let mut credential_headers: Vec<HeaderName> = schemes.iter().flat_map(|scheme| scheme.credential_headers()).collect();
+        credential_headers.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        credential_headers.dedup();
+        Self { check, pointers, methods, credential_headers }
     }
 
     /// Checks a request as of `now`.
     ///
     /// # Errors
-    /// The request back, and why it is refused.
+    /// Why it is refused.
     pub fn verify(&self, inbound: Inbound, now: Timestamp) -> Result<Verified, Refusal> {
-        let _ = (inbound, now);
-        Err(Refusal::Mismatch)
+        self.verify_at(inbound, Some(now))
+    }
+
+    /// Without a time, neither the age of a signature nor that of a key is looked at.
+    fn verify_at(&self, inbound: Inbound, now: Option<Timestamp>) -> Result<Verified, Refusal> {
+        let facts = {
+            let request = Request::of_inbound(&inbound);
+            let json = Document::new(&inbound.body, &self.pointers);
+            self.check.verify(&request, &json, inbound.peer, now).map_err(|failure| failure.refusal)?
+        };
+        Ok(Verified { inbound, facts })
     }
 
     /// Methods that the preset brings.
     pub fn methods(&self) -> Option<&[Method]> {
-        None
+        self.methods.as_deref()
     }
 
     /// Body limit in bytes that the preset brings.
     pub fn body_limit(&self) -> Option<usize> {
-        None
+        self.check.schemes().iter().filter_map(|scheme| scheme.body_limit).max()
     }
 
     /// The status for a request that is not authenticated.
     pub fn on_invalid(&self) -> u16 {
-        401
+        self.check.schemes().iter().find_map(|scheme| scheme.on_invalid).unwrap_or(401)
+    }
+
+    /// Whether the sender tries the address with HEAD and expects success.
+    pub fn head_ok(&self) -> bool {
+        self.check.schemes().iter().any(|scheme| scheme.head_ok)
     }
 
     /// How much of the body is bound.
     pub fn binding(&self) -> Binding {
-        Binding::None
+        self.check.binding()
     }
 
     /// Headers that carry credentials of this scheme; they are neither stored nor forwarded.
     pub fn credential_headers(&self) -> &[HeaderName] {
-        &[]
+        &self.credential_headers
     }
 
     /// The sender's word for what happened, read from a stored event.
     pub fn event_type(&self, event: &Event) -> Option<Box<str>> {
-        let _ = event;
-        None
+        let request = Request::of_event(event);
+        let body = Document::new(&event.body, &self.pointers);
+        self.check.schemes().iter().find_map(|scheme| scheme.event_type(&request, &body))
+    }
+
+    fn check(&self) -> &Check {
+        &self.check
+    }
+
+    fn pointers(&self) -> &Pointers {
+        &self.pointers
     }
 }
 
@@ -140,7 +238,10 @@ impl Verified {
 }
 
 /// A compiled template of the language, for keys that routes compose themselves.
-pub struct Template(());
+pub struct Template {
+    program: template::Program,
+    pointers: Pointers,
+}
 
 impl Template {
     /// Compiles a template.
@@ -148,33 +249,17 @@ impl Template {
     /// # Errors
     /// What is wrong with it, as a fragment.
     pub fn compile(text: &str) -> Result<Self, String> {
-        Err(text.to_owned())
+        let mut pointers = Pointers::new();
+        let mut names = Names { pointers: &mut pointers, config: &[], fields: false };
+        let program = template::compile(text, template::Allowed { secret: false }, &mut names)?;
+        Ok(Self { program, pointers })
     }
 
-    /// The text for this request; `None` when something it needs is absent.
+    /// The text for this request; `None` when something it needs is absent or has no one meaning.
     pub fn render(&self, inbound: &Inbound) -> Option<Vec<u8>> {
-        let _ = inbound;
-        None
-    }
-}
-
-/// Signs in Standard Webhooks form.
-pub struct Signer(());
-
-impl Signer {
-    /// A signer with several secrets: `whsec_…` (and plain base64) sign as `v1`, `whsk_…` as `v1a`.
-    ///
-    /// # Errors
-    /// What is wrong with one of them, as a fragment that does not contain it.
-    pub fn new(secrets: &[Secret]) -> Result<Self, String> {
-        let _ = secrets;
-        Err(String::new())
-    }
-
-    /// The value of `webhook-signature`: one signature per secret, separated by blanks.
-    pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
-        let _ = (id, timestamp, body);
-        String::new()
+        let request = Request::of_inbound(inbound);
+        let json = Document::new(&inbound.body, &self.pointers);
+        self.program.bytes(&Scope { request: &request, json: &json, tags: &[], key: None }).ok()
     }
 }
 

@@ -1,0 +1,279 @@
+//! One variant of a scheme: its algorithm, keys, signature and what is signed.
+
+use http::{HeaderName, Method};
+use regex::bytes::Regex;
+
+use super::super::encoding::Encoding;
+use super::super::extract::{Carrier, Format};
+use super::super::key::{Algorithm, KeyEncoding};
+use super::super::scheme::{Plan, When};
+use super::super::source::{Source, not_built};
+use super::super::template::{self, Allowed, Program};
+use super::super::timestamp::{Freshness, Unit};
+use super::builder::{Builder, known_keys};
+use super::secrets::Secrets;
+use crate::document::Node;
+
+const SIGNATURE_KEYS: [&str; 13] =
+    ["from", "format", "split", "assign", "take", "fields", "prefix", "prefix_optional", "decode", "encoding", "multiple", "first", "all"];
+
+const PLAIN: Allowed = Allowed { secret: false };
+
+impl Builder<'_> {
+    pub(super) fn plan(&mut self, node: &Node, path: &str, secrets: &Secrets, skip: bool) -> Option<Plan> {
+        let before = self.problems.len();
+        let algorithm = match self.text(node, path, "algorithm") {
+            Some(word) => Algorithm::parse(word).map_err(|message| self.problem(node, &format!("{path}.algorithm"), message)).ok()?,
+            None => {
+                self.problem(node, path, "`algorithm` is missing (or a `preset`)");
+                return None;
+            }
+        };
+        self.fields = false;
+        let carrier = self.carrier(node, path, algorithm);
+        self.fields = true;
+        let when = self.when(node, path);
+        let signed = self.signed(node, path, algorithm);
+        let keys = self.keys(node, path, algorithm, secrets, skip);
+        let require = self.pairs(node, path, "require");
+        let checks = self.checks(node, path);
+        let must_sign = self.must_sign(node, path, signed.as_ref());
+        let reject = self.text(node, path, "reject_signed_matching").map(str::to_owned).and_then(|pattern| {
+            Regex::new(&pattern)
+                .map_err(|_error| self.problem(node, &format!("{path}.reject_signed_matching"), "is no regular expression"))
+                .ok()
+        });
+        let prehash = match self.text(node, path, "prehash") {
+            None => false,
+            Some("sha256hex") => true,
+            Some(other) => {
+                self.problem(node, &format!("{path}.prehash"), format!("unknown prehash `{other}`; sha256hex is known"));
+                false
+            }
+        };
+        let freshness = self.freshness(node, path, signed.as_ref(), &must_sign);
+        let (carrier, signed, keys) = (carrier?, signed?, keys?);
+        if self.problems.len() > before {
+            return None;
+        }
+        Some(Plan { when, algorithm, keys, carrier, signed, prehash, require, checks, must_sign, reject, freshness })
+    }
+
+    /// `when`, of a variant or an answer.
+    pub(super) fn when(&mut self, node: &Node, path: &str) -> When {
+        let Some(when) = node.get("when") else { return When::default() };
+        let path = format!("{path}.when");
+        known_keys(self.problems, when, &path, &["method", "present", "equals"]);
+        let mut methods = Vec::new();
+        for word in self.texts(when, &path, "method") {
+            match Method::from_bytes(word.as_bytes()) {
+                Ok(method) => methods.push(method),
+                Err(_) => self.problem(when, &path, format!("`{word}` is no method")),
+            }
+        }
+        When { methods, present: self.sources(when, &path, "present"), equals: self.pairs(when, &path, "equals") }
+    }
+
+    fn signed(&mut self, node: &Node, path: &str, algorithm: Algorithm) -> Option<Program> {
+        let path = format!("{path}.signed");
+        let digest = matches!(algorithm, Algorithm::Digest(_));
+        match (node.get("signed"), algorithm) {
+            (None, Algorithm::Token | Algorithm::Basic) => Some(template::literal("")),
+            (Some(value), Algorithm::Token | Algorithm::Basic) => {
+                self.problem(value, &path, "nothing is signed with this algorithm");
+                None
+            }
+            (None, Algorithm::Hmac(_) | Algorithm::Digest(_) | Algorithm::Public(_)) => {
+                self.problem(node, &path, "is missing: the template of what is signed, such as `\"{body}\"`");
+                None
+            }
+            (Some(value), Algorithm::Hmac(_) | Algorithm::Digest(_) | Algorithm::Public(_)) => {
+                let program = self.template(value, &path, Allowed { secret: digest })?;
+                if digest && !program.names("secret") {
+                    self.problem(value, &path, "a plain digest without `{secret}` can be made by anybody");
+                    return None;
+                }
+                Some(program)
+            }
+        }
+    }
+
+    fn keys(&mut self, node: &Node, path: &str, algorithm: Algorithm, secrets: &Secrets, skip: bool) -> Option<super::super::key::Keys> {
+        let path = format!("{path}.key");
+        let empty = Node { span: node.span, value: crate::document::Value::Mapping(Vec::new()) };
+        let key = node.get("key").unwrap_or(&empty);
+        known_keys(self.problems, key, &path, &["encoding", "by", "source"]);
+        if let Some(source) = self.text(key, &path, "source").filter(|source| *source != "static") {
+            let message = not_built(&format!("key.source: {source}"));
+            self.problem(key, &format!("{path}.source"), message);
+            return None;
+        }
+        let encoding = match (self.text(key, &path, "encoding"), algorithm) {
+            (Some(word), _) => KeyEncoding::parse(word).map_err(|message| self.problem(key, &format!("{path}.encoding"), message)).ok()?,
+            (None, Algorithm::Public(_)) => {
+                self.problem(key, &path, "`encoding` is missing: pem, spki, whpk, hex or base64");
+                return None;
+            }
+            (None, Algorithm::Hmac(_) | Algorithm::Digest(_) | Algorithm::Token | Algorithm::Basic) => KeyEncoding::Utf8,
+        };
+        let by = match self.text(key, &path, "by") {
+            Some(by) => Some(self.single(key, &format!("{path}.by"), by)?.0),
+            None => None,
+        };
+        secrets.keys(algorithm, encoding, by, skip, self.problems)
+    }
+
+    fn carrier(&mut self, node: &Node, path: &str, algorithm: Algorithm) -> Option<Carrier> {
+        let path = format!("{path}.signature");
+        let Some(signature) = node.get("signature") else {
+            if algorithm == Algorithm::Basic {
+                return Some(Carrier::basic());
+            }
+            self.problem(node, &path, "is missing: where the signature stands, such as `{ from: \"header:x-signature\", encoding: hex }`");
+            return None;
+        };
+        known_keys(self.problems, signature, &path, &SIGNATURE_KEYS);
+        let from = self.sources(signature, &path, "from");
+        if from.is_empty() {
+            self.problem(signature, &path, "`from` is missing");
+            return None;
+        }
+        if from.iter().any(|source| matches!(source, Source::Config(_))) {
+            self.problem(signature, &path, "`from` must be something in the request");
+        }
+        let encoding = match (self.text(signature, &path, "encoding"), algorithm) {
+            (Some("hex"), _) => Encoding::Hex,
+            (Some("base64"), _) => Encoding::Base64,
+            (Some("base64url"), _) => Encoding::Base64Url,
+            (None, Algorithm::Token | Algorithm::Basic) => Encoding::Raw,
+            (other, _) => {
+                let message = format!("`encoding` is hex, base64 or base64url, not `{}`", other.unwrap_or("nothing"));
+                self.problem(signature, &path, message);
+                Encoding::Raw
+            }
+        };
+        let wrapped = match self.text(signature, &path, "decode") {
+            None => false,
+            Some("base64") => true,
+            Some(other) => {
+                self.problem(signature, &format!("{path}.decode"), format!("unknown `{other}`; base64 is known"));
+                false
+            }
+        };
+        let optional = self.text(signature, &path, "prefix_optional");
+        let prefix = optional.or(self.text(signature, &path, "prefix")).unwrap_or_default().into();
+        Some(Carrier {
+            from,
+            first: self.flag(signature, &path, "first"),
+            all: self.flag(signature, &path, "all"),
+            multiple: self.flag(signature, &path, "multiple"),
+            format: self.format(signature, &path)?,
+            prefix,
+            prefix_optional: optional.is_some(),
+            wrapped,
+            encoding,
+        })
+    }
+
+    fn format(&mut self, signature: &Node, path: &str) -> Option<Format> {
+        let take = self.texts(signature, path, "take");
+        let format = match self.text(signature, path, "format").unwrap_or("plain") {
+            "plain" => return Some(Format::Plain),
+            "kv" => Format::Tagged {
+                split: self.separator(signature, path, "split")?,
+                assign: self.separator(signature, path, "assign")?,
+                take: take.clone(),
+            },
+            "list" => return Some(Format::List { split: self.separator(signature, path, "split")? }),
+            "positional" => {
+                return Some(Format::Positional {
+                    split: self.separator(signature, path, "split")?,
+                    fields: self.texts(signature, path, "fields"),
+                });
+            }
+            "json" => Format::Json { take: take.clone() },
+            other => {
+                self.problem(signature, path, format!("unknown format `{other}`; plain, kv, list, positional and json are known"));
+                return None;
+            }
+        };
+        if take.is_empty() {
+            self.problem(signature, path, "`take` is missing: the tags that hold signatures");
+            return None;
+        }
+        Some(format)
+    }
+
+    fn checks(&mut self, node: &Node, path: &str) -> Vec<(Program, Program)> {
+        let Some(value) = node.get("checks") else { return Vec::new() };
+        let path = format!("{path}.checks");
+        let Some(items) = value.as_sequence() else {
+            self.problem(value, &path, format!("a list is expected, not {}", value.describe()));
+            return Vec::new();
+        };
+        let mut checks = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            known_keys(self.problems, item, &path, &["left", "right"]);
+            match (item.get("left"), item.get("right")) {
+                (Some(left), Some(right)) => {
+                    let sides = (self.template(left, &path, PLAIN), self.template(right, &path, PLAIN));
+                    if let (Some(left), Some(right)) = sides {
+                        checks.push((left, right));
+                    }
+                }
+                (_, _) => self.problem(item, &path, "a check has a `left` and a `right`"),
+            }
+        }
+        checks
+    }
+
+    fn must_sign(&mut self, node: &Node, path: &str, signed: Option<&Program>) -> Vec<HeaderName> {
+        let mut names = Vec::new();
+        for word in self.texts(node, path, "must_sign") {
+            match HeaderName::try_from(&*word) {
+                Ok(name) => names.push(name),
+                Err(_) => self.problem(node, &format!("{path}.must_sign"), format!("`{word}` is no header name")),
+            }
+        }
+        if !names.is_empty() && signed.is_some_and(|signed| signed.signed_headers().is_none()) {
+            self.problem(node, &format!("{path}.must_sign"), "needs a `{signed_headers:…}` in `signed`");
+        }
+        names
+    }
+
+    fn freshness(&mut self, node: &Node, path: &str, signed: Option<&Program>, must_sign: &[HeaderName]) -> Option<Freshness> {
+        let timestamp = node.get("timestamp")?;
+        let path = format!("{path}.timestamp");
+        known_keys(self.problems, timestamp, &path, &["from", "unit", "tolerance"]);
+        let Some(from) = self.text(timestamp, &path, "from") else {
+            self.problem(timestamp, &path, "`from` is missing");
+            return None;
+        };
+        let (from, name) = self.single(timestamp, &format!("{path}.from"), from)?;
+        if !signed.is_none_or(|signed| is_bound(&from, &name, signed, must_sign)) {
+            self.problem(timestamp, &path, format!("`{name}` is not among what is signed, so its time proves nothing"));
+        }
+        let word = self.text(timestamp, &path, "unit").unwrap_or("s");
+        let Some(unit) = Unit::word(word) else {
+            self.problem(timestamp, &path, format!("unknown unit `{word}`; s, ms, auto, rfc3339 and http-date are known"));
+            return None;
+        };
+        let Some(tolerance) = timestamp.get("tolerance").and_then(Node::as_u64) else {
+            self.problem(timestamp, &path, "`tolerance` is missing: a number of seconds");
+            return None;
+        };
+        Some(Freshness { from, unit, tolerance: std::time::Duration::from_secs(tolerance) })
+    }
+}
+
+/// Whether what is signed covers this source.
+fn is_bound(source: &Source, name: &str, signed: &Program, must_sign: &[HeaderName]) -> bool {
+    signed.names(name)
+        || match source {
+            Source::Header(header) => must_sign.contains(header),
+            Source::Json { .. } | Source::Form(_) => signed.body_use().0,
+            Source::Query(_) => ["url", "path_and_query", "query_string"].iter().any(|place| signed.names(place)),
+            Source::Headers(_) | Source::Field(_) | Source::Config(_) => false,
+        }
+}

@@ -1,0 +1,183 @@
+//! From the text of a template to its operations.
+
+use super::super::limits::OPS_MAX;
+use super::super::source::{Names, Source, not_built};
+use super::{Filter, Op, Place, Program, SignedHeaders, What};
+
+/// What a template may hold at its place in the scheme.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) struct Allowed {
+    /// `{secret}`: plain digests only.
+    pub(in super::super) secret: bool,
+}
+
+/// Compiles a template.
+pub(in super::super) fn compile(text: &str, allowed: Allowed, names: &mut Names<'_>) -> Result<Program, String> {
+    let mut parser = Parser { rest: text, ops: Vec::new(), literal: Vec::new(), segment: None };
+    while !parser.rest.is_empty() {
+        parser.step(allowed, names)?;
+    }
+    if parser.segment.is_some() {
+        return Err("`[` without its `]`; `[[` is a literal bracket".to_owned());
+    }
+    parser.flush();
+    if parser.ops.len() > OPS_MAX {
+        return Err(format!("more than {OPS_MAX} parts"));
+    }
+    Ok(Program { ops: parser.ops.into() })
+}
+
+/// A template that is this text and nothing else.
+pub(in super::super) fn literal(text: &str) -> Program {
+    Program { ops: [Op::Literal(text.as_bytes().into())].into() }
+}
+
+struct Parser<'t> {
+    rest: &'t str,
+    ops: Vec<Op>,
+    literal: Vec<u8>,
+    /// Where the open segment's operation stands.
+    segment: Option<usize>,
+}
+
+impl Parser<'_> {
+    fn step(&mut self, allowed: Allowed, names: &mut Names<'_>) -> Result<(), String> {
+        for (doubled, single) in [("{{", b'{'), ("}}", b'}'), ("[[", b'['), ("]]", b']')] {
+            // The end of a segment may touch the end of a list: `]]` is a literal only outside of one.
+            if (doubled != "]]" || self.segment.is_none())
+                && let Some(rest) = self.rest.strip_prefix(doubled)
+            {
+                self.literal.push(single);
+                self.rest = rest;
+                return Ok(());
+            }
+        }
+        let mut characters = self.rest.chars();
+        let first = characters.next().unwrap_or_default();
+        let after = characters.as_str();
+        match first {
+            '{' => {
+                let (inside, rest) = after.split_once('}').ok_or("`{` without its `}`; `{{` is a literal brace")?;
+                if !inside.starts_with(|first: char| first.is_ascii_lowercase()) {
+                    return Err(format!("`{{{inside}}}` is no placeholder; `{{{{` is a literal brace"));
+                }
+                self.flush();
+                self.ops.push(Op::Place(place(inside, allowed, names)?));
+                self.rest = rest;
+                return Ok(());
+            }
+            '}' => return Err("`}` without its `{`; `}}` is a literal brace".to_owned()),
+            '[' if self.segment.is_some() => return Err("a segment `[…]` inside another".to_owned()),
+            '[' => {
+                self.flush();
+                self.segment = Some(self.ops.len());
+                self.ops.push(Op::Segment(0));
+            }
+            ']' => self.close()?,
+            other => self.literal.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+        self.rest = after;
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), String> {
+        let start = self.segment.take().ok_or("`]` without its `[`; `]]` is a literal bracket")?;
+        self.flush();
+        let inside = &self.ops[start + 1..];
+        if !inside.iter().any(|op| matches!(op, Op::Place(_))) {
+            return Err("a segment `[…]` without a placeholder is always there; `[[` is a literal bracket".to_owned());
+        }
+        let length = inside.len();
+        self.ops[start] = Op::Segment(length);
+        Ok(())
+    }
+
+    fn flush(&mut self) {
+        if !self.literal.is_empty() {
+            self.ops.push(Op::Literal(std::mem::take(&mut self.literal).into()));
+        }
+    }
+}
+
+fn place(inside: &str, allowed: Allowed, names: &mut Names<'_>) -> Result<Place, String> {
+    if let Some(rest) = inside.strip_prefix("signed_headers:") {
+        let headers = signed_headers(rest, names)?;
+        return Ok(Place { name: "signed_headers".into(), what: What::SignedHeaders(headers), filters: [].into(), optional: false });
+    }
+    let mut parts = inside.split('|');
+    let head = parts.next().unwrap_or_default();
+    let (mut filters, mut optional) = (Vec::new(), false);
+    for filter in parts {
+        filters.push(match filter {
+            "?" => {
+                optional = true;
+                continue;
+            }
+            "lower" => Filter::Lower,
+            "json" => Filter::Json,
+            "sha256hex" => Filter::Sha256Hex,
+            "sha256b64" => Filter::Sha256Base64,
+            "sha512b64" => Filter::Sha512Base64,
+            "crc32" => Filter::Crc32,
+            "hubspot-uri" => Filter::HubspotUri,
+            "hmac-hex" | "hmac-b64" => return Err(format!("{}; it belongs to `challenge` only", not_built(filter))),
+            other => return Err(format!("unknown filter `|{other}` in `{{{inside}}}`")),
+        });
+    }
+    let (what, name) = what(head, allowed, names)?;
+    Ok(Place { name, what, filters: filters.into(), optional })
+}
+
+fn what(head: &str, allowed: Allowed, names: &mut Names<'_>) -> Result<(What, Box<str>), String> {
+    let what = match head {
+        "body" => What::Body,
+        "method" => What::Method,
+        "url" => What::Url,
+        "path" => What::Path,
+        "path_and_query" => What::PathAndQuery,
+        "query_string" => What::QueryString,
+        "host" => What::Host,
+        "secret" if allowed.secret => What::Secret,
+        "secret" => return Err("`{secret}` belongs to what a plain digest (`hash-…`) signs, and nowhere else".to_owned()),
+        "form_sorted" => What::FormSorted,
+        "form_values_sorted" => What::FormValuesSorted { except: "".into() },
+        _ if !head.contains([':', '.']) => return Err(format!("unknown placeholder `{{{head}}}`; `{{{{` is a literal brace")),
+        _ => match head.strip_prefix("form_values_sorted:except=") {
+            Some(except) => What::FormValuesSorted { except: except.into() },
+            None => {
+                let (source, name) = Source::parse(head, names)?;
+                if source.is_many() {
+                    return Err(format!("`{{{head}}}` can stand for several values"));
+                }
+                return Ok((What::Source(source), name));
+            }
+        },
+    };
+    Ok((what, head.into()))
+}
+
+fn signed_headers(text: &str, names: &mut Names<'_>) -> Result<SignedHeaders, String> {
+    let mut parts = text.split('|');
+    let list = parts.next().unwrap_or_default();
+    let list = if list.contains([':', '.']) { list.to_owned() } else { format!("header:{list}") };
+    let (list, _) = Source::parse(&list, names)?;
+    if list.is_many() {
+        return Err("the list of signed headers can't have several sources".to_owned());
+    }
+    let (mut split, mut item, mut join) = (",".to_owned(), "%n:%v".to_owned(), "\n".to_owned());
+    for option in parts {
+        let (key, value) = option.split_once('=').ok_or_else(|| format!("`|{option}` has no `=`"))?;
+        let value = value.replace("\\n", "\n").replace("\\t", "\t");
+        match key {
+            "split" if value.is_empty() => return Err("`split=` is empty".to_owned()),
+            "split" => split = value,
+            "item" if value.split('%').skip(1).any(|rest| !rest.starts_with(['n', 'v'])) => {
+                return Err("after `%` in `item=` there is `n` (the name) or `v` (the value)".to_owned());
+            }
+            "item" => item = value,
+            "join" => join = value,
+            other => return Err(format!("unknown option `|{other}=`; split, item and join are known")),
+        }
+    }
+    Ok(SignedHeaders { list, split: split.into(), item: item.into(), join: join.into() })
+}
