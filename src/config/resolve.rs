@@ -34,6 +34,10 @@ impl Compiler<'_> {
                 self.report.error(Wrong::new(format!("`{}` {why}", path.rsplit('.').next().unwrap_or(path))), node.span, path);
                 None
             }
+            Shape::Secret | Shape::TextOrSecret if matches!(node.value, Value::Null) => {
+                self.report.error(Wrong::new("is empty").hint("`{ env: NAME }` or `{ file: PATH }`"), node.span, path);
+                None
+            }
             Shape::Secret | Shape::TextOrSecret => Some(node.clone()),
             Shape::Verify => self.resolve_verify(node, path),
             Shape::List { of, min } => self.resolve_list(node, of, *min, path),

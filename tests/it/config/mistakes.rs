@@ -35,7 +35,32 @@ destinations:
     url: https://bookkeeping.example.ch
     url: https://bookkeeping.example.ch
 "#;
-    insta::assert_snapshot!(problems(text), @"");
+    insta::assert_snapshot!(problems(text), @r#"
+    routes.yaml:2:11: server.listen: `:8080` is not an address and port; write `0.0.0.0:8080` for all addresses, `127.0.0.1:8080` for this machine only
+    routes.yaml:3:3: server.limtis: unknown key "limtis"; did you mean "limits"?
+    routes.yaml:4:19: server.limits.body: `64MB` is not a size; write a whole number and B, KiB, MiB, GiB or TiB, such as `64KiB`
+    routes.yaml:4:34: server.limits.headers: 1KiB is too small; at least 8KiB
+    routes.yaml:4:53: server.limits.per_address: `10/day` is not a rate; write how many (at least 1) per s, min or h, such as `50/s`
+    routes.yaml:6:14: store.retention: `7` is not a duration; write a whole number and ms, s, min, h or d, such as `15s`
+    routes.yaml:7:13: store.postgres: `postgres` comes in a later version
+    routes.yaml:10:11: routes.invoices.path: the path `callbacks/dvelop` does not start with `/`; write `/callbacks/dvelop`
+    routes.yaml:11:13: routes.invoices.verify: is empty; name a scheme such as `{ preset: github, secrets: [{ env: GITHUB_SECRET }] }`, or write `none`
+    routes.yaml:12:15: routes.invoices.deliver[0]: unknown destination "erq"; did you mean "erp"?
+    routes.yaml:12:45: routes.invoices.deliver[1].when: `when` not available yet
+    routes.yaml:13:24: routes.invoices.respond.status: 404 is too large; at most 299
+    routes.yaml:15:11: routes.payments.path: the path has a `..` segment; paths are matched exactly: clients resolve dots before they send
+    routes.yaml:16:15: routes.payments.methods[0]: unknown value "post"; did you mean "POST"?
+    routes.yaml:18:15: routes.payments.dedupe.windw: unknown key "windw"; did you mean "window"?
+    routes.yaml:19:14: routes.payments.deliver: expected a list, found a text; put it in brackets: `[…]`
+    routes.yaml:22:10: destinations.erp.url: the scheme `ftp` can't be used; http or https
+    routes.yaml:23:14: destinations.erp.timeout: `1.5s` is not a duration; write a whole number and ms, s, min, h or d, such as `15s`
+    routes.yaml:24:19: destinations.erp.retry.min: `min` (2h) is longer than `max` (1h)
+    routes.yaml:24:31: destinations.erp.retry.factor: 0.5 is out of range; from 1 to 100
+    routes.yaml:24:44: destinations.erp.retry.never[0]: 200 is too small; at least 300
+    routes.yaml:25:16: destinations.erp.headers.Host: the header `host` is the connection's own and can't be set
+    routes.yaml:26:21: destinations.erp.auth.bearer: a secret can't stand in this file; put it in an environment variable or a file: `{ env: NAME }` or `{ file: PATH }`
+    routes.yaml:29:5: destinations.bookkeeping.url: the key occurs twice; it stands first in line 28
+    "#);
 }
 
 #[test]
@@ -265,7 +290,7 @@ fn an_admin_port_that_others_can_reach_needs_a_token() {
     reports(&with("{ tokens: [] }"), "routes.yaml:1:18: admin.tokens: the list is empty");
     reports(
         &with("{ tokens: [{ name: a, scopes: [write], secret: { env: A } }] }"),
-        "routes.yaml:1:38: admin.tokens[0].scopes[0]: unknown value \"write\"",
+        "routes.yaml:1:39: admin.tokens[0].scopes[0]: unknown value \"write\"",
     );
     reports(&with("{ tokens: [{ name: a, scopes: [] }] }"), "routes.yaml:1:19: admin.tokens[0]: `secret` is missing");
     let two = "{ tokens: [{ name: a, scopes: [read], secret: { env: A } }, { name: a, scopes: [read], secret: { env: B } }] }";
@@ -310,7 +335,7 @@ fn what_is_allowed_and_probably_not_meant_is_a_warning() {
         "routes.yaml:1:29: server.trusted_proxies[0]: believes X-Forwarded-* from anybody",
         "routes.yaml:4:26: routes.a.verify: the scheme does not bind the body",
         "routes.yaml:4:58: routes.a.deliver[0]: a GET has no body",
-        "routes.yaml:4:81: routes.a.dedupe.window: keys are remembered for 3d, events are kept for 1d only",
+        "routes.yaml:4:82: routes.a.dedupe.window: keys are remembered for 3d, events are kept for 1d only",
         "routes.yaml:7:3: destinations.old: no route delivers to \"old\"",
     ] {
         assert!(found.iter().any(|line| line.starts_with(warning)), "{warning}\n{found:#?}");
