@@ -170,11 +170,14 @@ fn literal(part: &str) -> Result<Segment, Wrong> {
     }
 }
 
-/// Finds the route of a path: literal paths in a hash map, patterns by the number of their segments.
+/// Finds the route of a path: literal paths in a hash map, patterns by the literal segments they begin with.
 #[derive(Debug, Clone, Default)]
 pub struct RouteIndex {
     literal: HashMap<Box<[u8]>, usize>,
-    patterns: HashMap<usize, Vec<(usize, PathPattern)>>,
+    /// By what stands before the first segment that is not literal, such as `/hooks/acme`.
+    patterns: HashMap<Box<[u8]>, Vec<(usize, PathPattern)>>,
+    /// The longest key of `patterns`: a path of many slashes costs no more lookups than that.
+    start_bytes_max: usize,
 }
 
 impl RouteIndex {
@@ -190,7 +193,9 @@ impl RouteIndex {
             if pattern.is_literal() {
                 index.literal.entry(pattern.text.as_bytes().into()).or_insert(at);
             } else {
-                index.patterns.entry(pattern.segments.len()).or_default().push((at, pattern.clone()));
+                let start = pattern.start();
+                index.start_bytes_max = index.start_bytes_max.max(start.len());
+                index.patterns.entry(start.into()).or_default().push((at, pattern.clone()));
             }
         }
         index
@@ -201,28 +206,48 @@ impl RouteIndex {
         if let Some(at) = self.literal.get(raw_path) {
             return Some(*at);
         }
-        let segments = raw_path.iter().filter(|byte| **byte == b'/').count();
-        self.patterns.get(&segments)?.iter().find(|(_, pattern)| pattern.matches(raw_path)).map(|(at, _)| *at)
+        let matching = self.candidates(raw_path).filter(|(_, pattern)| pattern.matches(raw_path));
+        matching.map(|(at, _)| *at).min()
     }
 
-    /// The place of an earlier or later pattern that leaves this one unclear or without any path of its own.
+    /// The place of a pattern that leaves this one unclear or without any path of its own.
     pub(super) fn rival(&self, at: usize, pattern: &PathPattern) -> Option<usize> {
         if pattern.is_literal() {
             let first = self.literal.get(pattern.text.as_bytes()).copied();
             return first.filter(|first| *first != at);
         }
-        let among_patterns = self.patterns.get(&pattern.segments.len()).and_then(|same| {
-            same.iter().take_while(|(other, _)| *other < at).find(|(_, other)| other.overlaps(pattern)).map(|(other, _)| *other)
+        // Whoever overlaps begins with this one's literal segments, or the other way round: then it is the
+        // other's turn to find it.
+        let start = pattern.start();
+        let overlapping = self.candidates(pattern.text.as_bytes()).find(|(other, candidate)| {
+            let ours_to_find = candidate.start().len() < start.len() || *other < at;
+            ours_to_find && candidate.overlaps(pattern)
         });
         // A literal path goes first, so a pattern that is all literal but for its secret may be hidden by one.
         let hidden = || {
             if pattern.has_any() { None } else { self.literal.get(pattern.concrete().as_slice()).copied() }
         };
-        among_patterns.or_else(hidden)
+        overlapping.map(|(other, _)| *other).or_else(hidden)
+    }
+
+    /// Every pattern that begins with literal segments that the path begins with too.
+    fn candidates<'a>(&'a self, path: &'a [u8]) -> impl Iterator<Item = &'a (usize, PathPattern)> {
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        let starts = slashes.take_while(|at| *at <= self.start_bytes_max);
+        starts.filter_map(|at| self.patterns.get(path.get(..at)?)).flatten()
     }
 }
 
 impl PathPattern {
+    /// The literal segments it begins with.
+    fn start(&self) -> &[u8] {
+        let literal = self.segments.iter().map_while(|segment| match segment {
+            Segment::Literal(text) => Some(text.len() + 1),
+            Segment::Any(_) | Segment::Secret(_) => None,
+        });
+        self.text.as_bytes().get(..literal.sum()).unwrap_or_default()
+    }
+
     fn concrete(&self) -> zeroize::Zeroizing<Vec<u8>> {
         let mut path = zeroize::Zeroizing::new(Vec::with_capacity(PATH_BYTES_MAX));
         for segment in &self.segments {
@@ -320,7 +345,8 @@ mod tests {
         assert_eq!(index.find(b"/a/c"), Some(0));
         assert_eq!(index.find(b"/c/b"), Some(2));
         assert_eq!(index.find(b"/nothing"), None);
+        assert_eq!(index.find("/".repeat(60_000).as_bytes()), None);
         let rivals: Vec<_> = all.iter().enumerate().map(|(at, pattern)| index.rival(at, pattern)).collect();
-        assert_eq!(rivals, [None, None, Some(0), Some(1), None, Some(4), None]);
+        assert_eq!(rivals, [Some(2), None, None, Some(1), None, Some(4), None]);
     }
 }

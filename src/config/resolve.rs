@@ -10,11 +10,11 @@ use super::scalar;
 use super::table::{Keys, Shape, Table};
 use super::units::shown;
 use super::wrong::Wrong;
-use crate::document::{Entry, Node, Problem, Span, Value, did_you_mean};
+use crate::document::{self, Entry, Node, Problem, Span, Value, did_you_mean};
 
 /// The path of a key below another.
 pub(super) fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    document::key_path(path, key)
 }
 
 /// The hint for a word that is none of the known ones.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span as ParserSpan};
 
-use super::{Entry, Node, Problem, Span, Value};
+use super::{Entry, Node, Problem, Span, Value, key_path};
 
 /// The most nodes a document may have once its aliases are expanded: an alias bomb ends here.
 pub const NODES_MAX: usize = 100_000;
@@ -171,7 +171,7 @@ impl<'input> Reader<'input> {
                     return Err(Problem::new(key_span, path, "a key that is not a text"));
                 }
             };
-            let key_path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            let key_path = key_path(path, &key);
             let (event, span) = self.next()?;
             let value = self.node(event, span, &key_path, depth + 1)?;
             if plain && key == "<<" {

@@ -16,6 +16,9 @@ use crate::document::{Entry, Node};
 use crate::model::Name;
 use crate::signature::Binding;
 
+/// With more destinations than this an unknown one gets no hint.
+const NAMES_COMPARED_MAX: usize = 1000;
+
 impl Compiler<'_> {
     pub(super) fn link(
         &mut self,
@@ -41,7 +44,9 @@ impl Compiler<'_> {
             used.insert(to);
             if !known.contains(&**to) {
                 let wrong = Wrong::new(format!("unknown destination \"{}\"", shown(to)));
-                let wrong = match nearest(to, known.iter().copied()) {
+                // Comparing many with many would take longer than the hint is worth.
+                let likely = if known.len() <= NAMES_COMPARED_MAX { nearest(to, known.iter().copied()) } else { None };
+                let wrong = match likely {
                     Some(hint) => wrong.hint(hint),
                     None => wrong.hint(format!("add `destinations.{}`", shown(to))),
                 };
@@ -57,8 +62,12 @@ impl Compiler<'_> {
     fn check_paths(&mut self, drafts: &[Draft]) {
         let with_path: Vec<(&Draft, &PathPattern)> = drafts.iter().filter_map(|draft| Some((draft, draft.pattern.as_ref()?))).collect();
         let index = RouteIndex::of(with_path.iter().map(|(_, pattern)| *pattern));
-        for (at, (draft, pattern)) in with_path.iter().enumerate() {
-            let Some((rival, other)) = index.rival(at, pattern).and_then(|rival| with_path.get(rival)) else { continue };
+        for (at, (_, pattern)) in with_path.iter().enumerate() {
+            let Some(rival) = index.rival(at, pattern) else { continue };
+            // Whichever found the other, the one further down in the file is told.
+            let (Some((rival, other)), Some((draft, pattern))) = (with_path.get(at.min(rival)), with_path.get(at.max(rival))) else {
+                continue;
+            };
             let same = pattern.text == other.text || (!pattern.has_any() && !other.has_any());
             let wrong = if same {
                 Wrong::new(format!("can never match: `routes.{}.path` is the same", rival.name)).hint("one route may take several methods")

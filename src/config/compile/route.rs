@@ -1,5 +1,6 @@
 //! `routes`: each becomes a draft that knows its places in the file, so that `link` can speak of them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -193,6 +194,7 @@ impl Compiler<'_> {
 
     fn deliver(&mut self, section: &Section<'_>) -> Vec<(Name, Place)> {
         let mut deliver: Vec<(Name, Place)> = Vec::new();
+        let mut known = BTreeSet::new();
         for (node, path) in section.items("deliver") {
             let long = Section::new(node, path.clone());
             let (to, place) = match node.as_str() {
@@ -200,7 +202,7 @@ impl Compiler<'_> {
                 None => (long.text("to"), Place::of(&long, "to")),
             };
             let Some(to) = to else { continue };
-            if deliver.iter().any(|(other, _)| &**other == to) {
+            if !known.insert(to) {
                 // One delivery per destination (I4): a second would be the same one.
                 self.report.error(Wrong::new(format!("the destination \"{to}\" occurs twice")), place.span, &place.path);
                 continue;

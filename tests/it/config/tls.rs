@@ -73,3 +73,21 @@ fn a_matching_pair_makes_a_server_that_speaks_h2_and_http_1() {
     // routes.yaml, a.crt, a.key, b.crt and b.key: a change of each asks for a reload.
     assert_eq!(loaded.config.files.len(), 5);
 }
+
+#[test]
+fn an_expired_certificate_is_a_warning() {
+    let folder = folder();
+    let mut expired = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    expired.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    fs::write(folder.path().join("a.crt"), expired.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(folder.path().join("a.key"), key.serialize_pem()).unwrap();
+    let path = folder.path().join("routes.yaml");
+    let text = "server: { tls: { cert: a.crt, key: a.key } }\nroutes:\n  a: { path: /a, verify: none, deliver: [erp] }\n\
+                destinations:\n  erp: { url: 'https://erp.example.ch' }\n";
+    fs::write(&path, text).unwrap();
+    let options = LoadOptions { now: Some("2026-11-24T08:00:00Z".parse().unwrap()), ..LoadOptions::default() };
+    let loaded = config::load(&path, &all_set(), &options).map_err(|error| error.to_string()).unwrap();
+    let warning = loaded.warnings.iter().find(|warning| warning.path == "server.tls.cert").unwrap();
+    assert_eq!(warning.message, "the certificate expired on 2020-01-01T00:00:00.000Z");
+}
