@@ -2,6 +2,7 @@
 //! functions that `check`, start and reload use.
 #![expect(clippy::unwrap_used, reason = "a helper of tests that can't go on fails the test")]
 
+mod compiled;
 mod mistakes;
 mod reload;
 mod secrets;

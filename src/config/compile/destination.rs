@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, header};
+use url::{Host, Url};
 
 use super::{Compiler, shared};
 use crate::config::limits::{CONCURRENCY_DEFAULT, TIMEOUT_DEFAULT};
 use crate::config::scalar;
 use crate::config::section::{Section, in_memory};
+use crate::config::units::show_duration;
 use crate::config::wrong::Wrong;
 use crate::config::{Auth, Breaker, Destination, Format, Retry};
-use crate::model::Name;
+use crate::document::Node;
+use crate::model::{Name, Secret};
 use crate::signature::Signer;
 
 impl Compiler<'_> {
@@ -40,6 +43,9 @@ impl Compiler<'_> {
             && url.scheme() != "https"
         {
             self.report.error(Wrong::new("`tls` needs an https URL"), section.span("tls"), section.path("tls"));
+        }
+        if auth.is_some() && url.as_ref().is_some_and(is_open) {
+            self.report.warn(Wrong::new("the credentials go over plain http"), section.span("auth"), section.path("auth"));
         }
         Some(Destination {
             name: shared(name),
@@ -105,7 +111,7 @@ impl Compiler<'_> {
         }
         if section.get("header").is_some() {
             let header = section.section("header");
-            let mut headers: Vec<(HeaderName, crate::model::Secret)> = Vec::new();
+            let mut headers: Vec<(HeaderName, Secret)> = Vec::new();
             for entry in header.entries() {
                 let path = header.path(&entry.key);
                 let Ok(name) = scalar::header_name(&entry.key) else { continue };
@@ -135,7 +141,7 @@ impl Compiler<'_> {
     }
 
     /// A secret that is to stand in a header.
-    fn header_secret(&mut self, node: &crate::document::Node, path: &str) -> Option<crate::model::Secret> {
+    fn header_secret(&mut self, node: &Node, path: &str) -> Option<Secret> {
         let secret = self.plain_secret(node, path)?;
         let fits = std::str::from_utf8(secret.expose()).is_ok_and(|text| scalar::header_value(text).is_ok());
         if !fits {
@@ -184,7 +190,7 @@ impl Compiler<'_> {
             [("min", retry.min, "max", retry.max), ("first", retry.first, "max", retry.max), ("min", retry.min, "max_age", retry.max_age)];
         for (small, lower, large, upper) in bounds {
             if lower > upper {
-                let show = |time: Duration| crate::config::units::show_duration(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+                let show = |time: Duration| show_duration(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
                 let wrong = Wrong::new(format!("`{small}` ({}) is longer than `{large}` ({})", show(lower), show(upper)));
                 let at = if section.get(small).is_some() { small } else { large };
                 self.report.error(wrong, section.span(at), section.path(at));
@@ -192,6 +198,17 @@ impl Compiler<'_> {
         }
         retry
     }
+}
+
+/// Whether anybody on the way can read along.
+fn is_open(url: &Url) -> bool {
+    let here = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    url.scheme() == "http" && !here
 }
 
 /// Headers that are the connection's, the event's or our own to say.

@@ -98,9 +98,7 @@ impl Compiler<'_> {
             self.report.warn(wrong, draft.window.span, &draft.window.path);
         }
         let unbound = match draft.verifier.as_ref().map(crate::signature::Verifier::binding) {
-            Some(Binding::None) => {
-                Some("the scheme does not bind the body: whoever can send, or change a request on its way, can send anything")
-            }
+            Some(Binding::None) => Some("the scheme does not bind the body: nothing in it is proven to come from the sender"),
             Some(Binding::Fields) => Some("the scheme binds some fields of the body only: believe no others"),
             Some(Binding::Whole) | None => None,
         };

@@ -329,7 +329,7 @@ fn names_lists_and_places_are_checked() {
 #[test]
 fn what_is_allowed_and_probably_not_meant_is_a_warning() {
     let text = "server: { trusted_proxies: [0.0.0.0/0] }\nstore: { retention: 1d }\nroutes:\n  a: { path: /a, verify: none, methods: [GET], deliver: [erp], dedupe: { window: 3d } }\n\
-                destinations:\n  erp: { url: 'https://erp.example.ch' }\n  old: { url: 'https://old.example.ch' }\n";
+                destinations:\n  erp: { url: 'https://erp.example.ch' }\n  old: { url: 'http://old.example.ch', auth: { bearer: { env: A } } }\n";
     let found = warnings(text);
     for warning in [
         "routes.yaml:1:29: server.trusted_proxies[0]: believes X-Forwarded-* from anybody",
@@ -337,10 +337,11 @@ fn what_is_allowed_and_probably_not_meant_is_a_warning() {
         "routes.yaml:4:58: routes.a.deliver[0]: a GET has no body",
         "routes.yaml:4:82: routes.a.dedupe.window: keys are remembered for 3d, events are kept for 1d only",
         "routes.yaml:7:3: destinations.old: no route delivers to \"old\"",
+        "routes.yaml:7:46: destinations.old.auth: the credentials go over plain http",
     ] {
         assert!(found.iter().any(|line| line.starts_with(warning)), "{warning}\n{found:#?}");
     }
-    assert_eq!(found.len(), 5, "{found:#?}");
+    assert_eq!(found.len(), 6, "{found:#?}");
 }
 
 #[test]
