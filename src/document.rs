@@ -7,8 +7,8 @@
 mod parse;
 mod problem;
 
-pub use parse::{DEPTH_MAX, NODES_MAX, parse};
-pub use problem::{Problem, did_you_mean};
+pub use parse::{DEPTH_MAX, NODES_MAX, parse, read};
+pub use problem::{Problem, did_you_mean, key_path};
 
 /// A place in the text, both counted from 1. Nodes that came of no text have line 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -11,6 +11,7 @@ use http::{HeaderMap, Method};
 use ipnet::IpNet;
 use url::Url;
 
+use super::path::RouteIndex;
 use crate::model::{Answer, ClientTls, Name, Rate, Secret};
 use crate::signature::{Signer, Template, Verifier};
 
@@ -31,6 +32,16 @@ pub struct Config {
     pub destinations: BTreeMap<Name, Arc<Destination>>,
     /// Every file that was read: the configuration itself, secrets, TLS. A change of one asks for a reload.
     pub files: Vec<PathBuf>,
+    /// Finds the route of a path; made of `routes`.
+    pub index: RouteIndex,
+}
+
+impl Config {
+    /// The route whose path this raw path is, whatever the method. Nothing is normalised: `%2e`, `//`, case and
+    /// a slash at the end all make another path. A literal path goes before a pattern that it would fit.
+    pub fn route_for(&self, raw_path: &[u8]) -> Option<&Arc<Route>> {
+        self.index.find(raw_path).and_then(|at| self.routes.get(at))
+    }
 }
 
 /// `server`.
@@ -150,21 +161,23 @@ pub struct DeliverTo {
 }
 
 /// A route's path: segments that match exactly or stand for any one segment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct PathPattern {
-    /// The text as written.
+    /// The text as written; a secret segment stands in it as `{secret}`.
     pub text: Box<str>,
-    /// Its segments, split at `/`.
+    /// Its segments, split at `/` after the leading one.
     pub segments: Vec<Segment>,
 }
 
 /// One segment of a path pattern.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Segment {
     /// Exactly these bytes, as they stand in the raw path.
     Literal(Box<str>),
     /// Any one non-empty segment.
     Any(Box<str>),
+    /// Exactly these bytes, which nobody may learn from how long the comparison takes.
+    Secret(Secret),
 }
 
 /// One of `destinations`.

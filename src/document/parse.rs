@@ -1,10 +1,10 @@
 //! From YAML text to the tree, collecting every problem that leaves the rest readable.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span as ParserSpan};
 
-use super::{Entry, Node, Problem, Span, Value};
+use super::{Entry, Node, Problem, Span, Value, key_path};
 
 /// The most nodes a document may have once its aliases are expanded: an alias bomb ends here.
 pub const NODES_MAX: usize = 100_000;
@@ -12,19 +12,31 @@ pub const NODES_MAX: usize = 100_000;
 /// The deepest nesting.
 pub const DEPTH_MAX: usize = 64;
 
+/// So many bytes of text count as one more node where an alias repeats them: a bomb of one long text ends
+/// as early as one of many short ones.
+const BYTES_PER_NODE: usize = 256;
+
 /// Reads one YAML document.
 ///
 /// # Errors
 /// Every problem found; a syntax error ends the reading, duplicate keys and the like do not.
 pub fn parse(text: &str) -> Result<Node, Vec<Problem>> {
+    match read(text) {
+        (Some(node), problems) if problems.is_empty() => Ok(node),
+        (_, problems) => Err(problems),
+    }
+}
+
+/// Reads one YAML document as far as it can be read: the tree, unless a syntax error ended it, and every
+/// problem found. For callers that report further problems of the same document at once.
+pub fn read(text: &str) -> (Option<Node>, Vec<Problem>) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = Reader { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0, problems: Vec::new() };
     match reader.document() {
-        Ok(node) if reader.problems.is_empty() => Ok(node),
-        Ok(_) => Err(reader.problems),
+        Ok(node) => (Some(node), reader.problems),
         Err(problem) => {
             reader.problems.push(problem);
-            Err(reader.problems)
+            (None, reader.problems)
         }
     }
 }
@@ -42,9 +54,10 @@ fn place(span: ParserSpan) -> Span {
 
 fn count(node: &Node) -> usize {
     1 + match &node.value {
-        Value::Null | Value::Scalar { .. } => 0,
+        Value::Null => 0,
+        Value::Scalar { text, .. } => text.len() / BYTES_PER_NODE,
         Value::Sequence(items) => items.iter().map(count).sum(),
-        Value::Mapping(entries) => entries.iter().map(|entry| count(&entry.value)).sum(),
+        Value::Mapping(entries) => entries.iter().map(|entry| entry.key.len() / BYTES_PER_NODE + count(&entry.value)).sum(),
     }
 }
 
@@ -139,6 +152,7 @@ impl<'input> Reader<'input> {
 
     fn mapping(&mut self, path: &str, depth: usize) -> Result<Value, Problem> {
         let mut entries: Vec<Entry> = Vec::new();
+        let mut lines: HashMap<String, u32> = HashMap::new();
         let mut merges = Vec::new();
         loop {
             let (event, key_span) = self.next()?;
@@ -157,37 +171,39 @@ impl<'input> Reader<'input> {
                     return Err(Problem::new(key_span, path, "a key that is not a text"));
                 }
             };
-            let key_path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            let key_path = key_path(path, &key);
             let (event, span) = self.next()?;
             let value = self.node(event, span, &key_path, depth + 1)?;
             if plain && key == "<<" {
                 merges.push(value);
-            } else if let Some(first) = entries.iter().find(|entry| entry.key == key) {
-                let hint = format!("it stands first in line {}", first.key_span.line);
+            } else if let Some(first) = lines.get(&key) {
+                let hint = format!("it stands first in line {first}");
                 self.problems.push(Problem::new(key_span, key_path, "the key occurs twice").with_hint(hint));
             } else {
+                lines.insert(key.clone(), key_span.line);
                 entries.push(Entry { key, key_span, value });
             }
         }
+        let mut known: HashSet<String> = lines.into_keys().collect();
         for merge in merges {
-            merge_into(&mut entries, &merge, path)?;
+            merge_into(&mut entries, &mut known, &merge, path)?;
         }
         Ok(Value::Mapping(entries))
     }
 }
 
 /// Adds what a merge key brings; keys of the mapping itself win, then those of earlier merges.
-fn merge_into(entries: &mut Vec<Entry>, merge: &Node, path: &str) -> Result<(), Problem> {
+fn merge_into(entries: &mut Vec<Entry>, known: &mut HashSet<String>, merge: &Node, path: &str) -> Result<(), Problem> {
     match &merge.value {
         Value::Mapping(merged) => {
             for entry in merged {
-                if !entries.iter().any(|existing| existing.key == entry.key) {
+                if known.insert(entry.key.clone()) {
                     entries.push(entry.clone());
                 }
             }
             Ok(())
         }
-        Value::Sequence(items) => items.iter().try_for_each(|item| merge_into(entries, item, path)),
+        Value::Sequence(items) => items.iter().try_for_each(|item| merge_into(entries, known, item, path)),
         Value::Null | Value::Scalar { .. } => Err(Problem::new(merge.span, path, "`<<` merges mappings only")),
     }
 }
@@ -244,6 +260,8 @@ mod tests {
             bomb += &format!("a{level}: &a{level} [{}]\n", vec![alias; 10].join(","));
         }
         assert!(parse(&bomb).unwrap_err()[0].message.contains("aliases"));
+        let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), vec!["*a"; 1000].join(","));
+        assert!(parse(&long).unwrap_err()[0].message.contains("aliases"));
         assert!(parse(&"[".repeat(10_000)).is_err());
         assert!(parse(&format!("{}{}", "[".repeat(200), "]".repeat(200))).unwrap_err()[0].message.contains("deeper"));
     }

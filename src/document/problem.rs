@@ -58,8 +58,23 @@ impl fmt::Display for Located<'_> {
     }
 }
 
+/// The path of a key below another. A very long key is cut short: paths are for people, and a file of many
+/// problems under one long key must not become a file of long problems.
+pub fn key_path(path: &str, key: &str) -> String {
+    const KEY_CHARS_SHOWN: usize = 80;
+    let (key, more) = match key.char_indices().nth(KEY_CHARS_SHOWN) {
+        Some((end, _)) => (&key[..end], "…"),
+        None => (key, ""),
+    };
+    if path.is_empty() { format!("{key}{more}") } else { format!("{path}.{key}{more}") }
+}
+
 /// The hint `did you mean "…"?`, when one of the known words is close to this one.
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    const WORD_BYTES_MAX: usize = 128;
+    if word.len() > WORD_BYTES_MAX {
+        return None;
+    }
     known
         .into_iter()
         .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
@@ -81,5 +96,11 @@ mod tests {
             "routes.yaml:12:5: routes.a.deliver[1].to: unknown destination \"erq\"; did you mean \"erp\"?"
         );
         assert_eq!(did_you_mean("zebra", ["erp"]), None);
+    }
+
+    #[test]
+    fn a_very_long_key_is_cut_short_in_paths() {
+        assert_eq!(key_path("a", "b"), "a.b");
+        assert_eq!(key_path("", &"ä".repeat(100)), format!("{}…", "ä".repeat(80)));
     }
 }

@@ -1,0 +1,118 @@
+//! What can only be seen with the whole file in view: unknown and unused destinations, paths that shadow one
+//! another, limits that contradict one another, and what is allowed and yet worth a warning.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use http::Method;
+
+use super::Compiler;
+use super::route::Draft;
+use crate::config::path::RouteIndex;
+use crate::config::resolve::nearest;
+use crate::config::units::{show_duration, show_size, shown};
+use crate::config::wrong::Wrong;
+use crate::config::{Destination, Format, PathPattern, Server, StoreSettings};
+use crate::document::{Entry, Node};
+use crate::model::Name;
+use crate::signature::Binding;
+
+/// With more destinations than this an unknown one gets no hint.
+const NAMES_COMPARED_MAX: usize = 1000;
+
+impl Compiler<'_> {
+    pub(super) fn link(
+        &mut self,
+        document: &Node,
+        drafts: &[Draft],
+        destinations: &BTreeMap<Name, Destination>,
+        server: &Server,
+        store: &StoreSettings,
+    ) {
+        // As written, not as built: a destination with a mistake in it is no unknown one.
+        let written = document.get("destinations").and_then(Node::as_mapping).unwrap_or_default();
+        self.check_names(drafts, written);
+        self.check_paths(drafts);
+        for draft in drafts {
+            self.check_route(draft, destinations, server, store);
+        }
+    }
+
+    fn check_names(&mut self, drafts: &[Draft], written: &[Entry]) {
+        let known: BTreeSet<&str> = written.iter().map(|entry| entry.key.as_str()).collect();
+        let mut used: BTreeSet<&str> = BTreeSet::new();
+        for (to, place) in drafts.iter().flat_map(|draft| &draft.deliver) {
+            used.insert(to);
+            if !known.contains(&**to) {
+                let wrong = Wrong::new(format!("unknown destination \"{}\"", shown(to)));
+                // Comparing many with many would take longer than the hint is worth.
+                let likely = if known.len() <= NAMES_COMPARED_MAX { nearest(to, known.iter().copied()) } else { None };
+                let wrong = match likely {
+                    Some(hint) => wrong.hint(hint),
+                    None => wrong.hint(format!("add `destinations.{}`", shown(to))),
+                };
+                self.report.error(wrong, place.span, &place.path);
+            }
+        }
+        for entry in written.iter().filter(|entry| !used.contains(entry.key.as_str())) {
+            let wrong = Wrong::new(format!("no route delivers to \"{}\"", shown(&entry.key)));
+            self.report.warn(wrong, entry.key_span, format!("destinations.{}", entry.key));
+        }
+    }
+
+    fn check_paths(&mut self, drafts: &[Draft]) {
+        let with_path: Vec<(&Draft, &PathPattern)> = drafts.iter().filter_map(|draft| Some((draft, draft.pattern.as_ref()?))).collect();
+        let index = RouteIndex::of(with_path.iter().map(|(_, pattern)| *pattern));
+        for (at, (_, pattern)) in with_path.iter().enumerate() {
+            let Some(rival) = index.rival(at, pattern) else { continue };
+            // Whichever found the other, the one further down in the file is told.
+            let (Some((rival, other)), Some((draft, pattern))) = (with_path.get(at.min(rival)), with_path.get(at.max(rival))) else {
+                continue;
+            };
+            let same = pattern.text == other.text || (!pattern.has_any() && !other.has_any());
+            let wrong = if same {
+                Wrong::new(format!("can never match: `routes.{}.path` is the same", rival.name)).hint("one route may take several methods")
+            } else {
+                Wrong::new(format!("`{}` and `{}` of `routes.{}` fit the same paths", pattern.text, other.text, rival.name))
+                    .hint("make one of them literal where they meet")
+            };
+            self.report.error(wrong, draft.path.span, &draft.path.path);
+        }
+    }
+
+    fn check_route(&mut self, draft: &Draft, destinations: &BTreeMap<Name, Destination>, server: &Server, store: &StoreSettings) {
+        if draft.body_limit > server.limits.in_flight {
+            let wrong = Wrong::new(format!(
+                "a body of {} could never be taken: `server.limits.in_flight` is {}",
+                show_size(draft.body_limit as u64),
+                show_size(server.limits.in_flight as u64)
+            ));
+            self.report.error(wrong, draft.body.span, &draft.body.path);
+        }
+        if draft.dedupe_window > store.retention {
+            let show = |time: std::time::Duration| show_duration(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+            let wrong = Wrong::new(format!(
+                "keys are remembered for {}, events are kept for {} only: a late repeat is answered, and its event is gone",
+                show(draft.dedupe_window),
+                show(store.retention)
+            ));
+            self.report.warn(wrong, draft.window.span, &draft.window.path);
+        }
+        let unbound = match draft.verifier.as_ref().map(crate::signature::Verifier::binding) {
+            Some(Binding::None) => Some("the scheme does not bind the body: nothing in it is proven to come from the sender"),
+            Some(Binding::Fields) => Some("the scheme binds some fields of the body only: believe no others"),
+            Some(Binding::Whole) | None => None,
+        };
+        if let Some(text) = unbound {
+            self.report.warn(Wrong::new(text), draft.verify.span, &draft.verify.path);
+        }
+        if draft.methods.contains(&Method::GET) {
+            for (to, place) in &draft.deliver {
+                if destinations.get(to).is_some_and(|destination| destination.format == Format::Original) {
+                    let wrong =
+                        Wrong::new(format!("a GET has no body, and \"{to}\" gets the body only")).hint("`as: json` sends the query too");
+                    self.report.warn(wrong, place.span, &place.path);
+                }
+            }
+        }
+    }
+}

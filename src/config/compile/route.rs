@@ -1,0 +1,214 @@
+//! `routes`: each becomes a draft that knows its places in the file, so that `link` can speak of them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+
+use super::{Compiler, shared};
+use crate::config::limits::{BODY_BYTES_MAX, DEDUPE_WINDOW_DEFAULT};
+use crate::config::path::{SECRET_SEGMENT, is_plain_segment, parse};
+use crate::config::section::{Section, in_memory};
+use crate::config::wrong::Wrong;
+use crate::config::{DeliverTo, PathPattern, Route, Server};
+use crate::document::{Node, Span};
+use crate::model::{Answer, Name, Rate};
+use crate::signature::{Template, Verifier};
+
+/// A route whose connections to the rest are not yet checked.
+pub(super) struct Draft {
+    pub(super) name: Name,
+    pub(super) pattern: Option<PathPattern>,
+    pub(super) path: Place,
+    pub(super) methods: Vec<Method>,
+    pub(super) verifier: Option<Verifier>,
+    pub(super) verify: Place,
+    pub(super) dedupe_key: Option<Template>,
+    pub(super) dedupe_window: Duration,
+    pub(super) window: Place,
+    pub(super) order_by: Option<Template>,
+    pub(super) body_limit: usize,
+    pub(super) body: Place,
+    pub(super) rate: Option<Rate>,
+    pub(super) respond: Option<Answer>,
+    pub(super) deliver: Vec<(Name, Place)>,
+}
+
+/// Where something stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) span: Span,
+    pub(super) path: String,
+}
+
+impl Place {
+    fn of(section: &Section<'_>, key: &str) -> Self {
+        Self { span: section.span(key), path: section.path(key) }
+    }
+}
+
+impl Draft {
+    /// The route, when nothing of it was wrong.
+    pub(super) fn finish(self) -> Option<Route> {
+        Some(Route {
+            name: self.name,
+            path: self.pattern?,
+            methods: self.methods,
+            verifier: self.verifier?,
+            dedupe_key: self.dedupe_key,
+            dedupe_window: self.dedupe_window,
+            order_by: self.order_by,
+            body_limit: self.body_limit,
+            rate: self.rate,
+            respond: self.respond,
+            deliver: self.deliver.into_iter().map(|(to, _)| DeliverTo { to }).collect(),
+        })
+    }
+}
+
+impl Compiler<'_> {
+    pub(super) fn routes(&mut self, section: &Section<'_>, server: &Server) -> Vec<Draft> {
+        section
+            .entries()
+            .iter()
+            .map(|entry| self.route(&entry.key, &Section::new(&entry.value, section.path(&entry.key)), server))
+            .collect()
+    }
+
+    fn route(&mut self, name: &str, section: &Section<'_>, server: &Server) -> Draft {
+        let dedupe = section.section("dedupe");
+        let limits = section.section("limits");
+        let pattern = self.pattern(section);
+        let verifier = section.get("verify").and_then(|node| self.verifier(node, &section.path("verify")));
+        let preset_limit = verifier.as_ref().and_then(Verifier::body_limit);
+        let body_limit = limits.size("body").map(in_memory).or(preset_limit).unwrap_or(server.limits.body);
+        Draft {
+            name: shared(name),
+            pattern,
+            path: Place::of(section, "path"),
+            methods: self.methods(section, verifier.as_ref()),
+            verifier,
+            verify: Place::of(section, "verify"),
+            dedupe_key: self.template(&dedupe, "key"),
+            dedupe_window: dedupe.duration("window").unwrap_or(DEDUPE_WINDOW_DEFAULT),
+            window: Place::of(&dedupe, "window"),
+            order_by: self.template(section, "order_by"),
+            body_limit: body_limit.min(in_memory(BODY_BYTES_MAX)),
+            body: if limits.get("body").is_some() { Place::of(&limits, "body") } else { Place::of(section, "path") },
+            rate: limits.rate("rate"),
+            respond: self.respond(&section.section("respond")),
+            deliver: self.deliver(section),
+        }
+    }
+
+    fn pattern(&mut self, section: &Section<'_>) -> Option<PathPattern> {
+        let mut pattern = section.text("path").and_then(|text| parse(text).ok());
+        let Some(node) = section.get("path_secret") else {
+            if pattern.as_ref().is_some_and(PathPattern::wants_secret) {
+                let wrong = Wrong::new(format!("nothing fills the segment `{{{SECRET_SEGMENT}}}`"))
+                    .hint("add `path_secret: { env: NAME }`, or give the segment another name");
+                self.report.error(wrong, section.span("path"), section.path("path"));
+                return None;
+            }
+            return pattern;
+        };
+        let path = section.path("path_secret");
+        let secret = self.plain_secret(node, &path);
+        if pattern.as_ref().is_some_and(|pattern| !pattern.wants_secret()) {
+            let wrong = Wrong::new(format!("the path has no segment `{{{SECRET_SEGMENT}}}` to fill")).hint("such as `/callbacks/{secret}`");
+            self.report.error(wrong, node.span, &path);
+            return None;
+        }
+        let secret = secret?;
+        if !is_plain_segment(secret.expose()) {
+            let wrong =
+                Wrong::new("the secret can't stand in a path").hint("letters, digits and `-._~` only; make one with `kurier secret new`");
+            self.report.error(wrong, node.span, &path);
+            return None;
+        }
+        self.warn_if_short(&secret, node, &path);
+        pattern.as_mut()?.fill(&secret);
+        pattern
+    }
+
+    fn verifier(&mut self, node: &Node, path: &str) -> Option<Verifier> {
+        let mut problems = Vec::new();
+        let verifier = Verifier::compile(node, path, self, &mut problems);
+        let clean = problems.is_empty();
+        self.report.errors.extend(problems);
+        verifier.filter(|_| clean)
+    }
+
+    fn methods(&mut self, section: &Section<'_>, verifier: Option<&Verifier>) -> Vec<Method> {
+        let mut methods: Vec<Method> = Vec::new();
+        for (node, path) in section.items("methods") {
+            let Ok(method) = node.as_str().unwrap_or_default().parse::<Method>() else { continue };
+            if methods.contains(&method) {
+                self.report.error(Wrong::new(format!("the method {method} occurs twice")), node.span, path);
+            } else {
+                methods.push(method);
+            }
+        }
+        if methods.is_empty() {
+            methods = verifier.and_then(Verifier::methods).map_or_else(|| vec![Method::POST], <[Method]>::to_vec);
+        }
+        methods
+    }
+
+    fn template(&mut self, section: &Section<'_>, key: &str) -> Option<Template> {
+        let text = section.text(key)?;
+        match Template::compile(text) {
+            Ok(template) => Some(template),
+            Err(wrong) => {
+                self.report.error(Wrong::new(wrong), section.span(key), section.path(key));
+                None
+            }
+        }
+    }
+
+    fn respond(&mut self, section: &Section<'_>) -> Option<Answer> {
+        if !section.exists() {
+            return None;
+        }
+        let status = section.integer("status").and_then(|status| u16::try_from(status).ok()).unwrap_or(200);
+        let body = section.text("body").unwrap_or_default();
+        if body.len() > Answer::BODY_BYTES_MAX {
+            let wrong = Wrong::new(format!("the answer's body is longer than {} bytes", Answer::BODY_BYTES_MAX))
+                .hint("it is kept with every dedupe key");
+            self.report.error(wrong, section.span("body"), section.path("body"));
+        }
+        if !body.is_empty() && matches!(status, 204 | 205) {
+            self.report.error(
+                Wrong::new(format!("an answer with status {status} has no body")),
+                section.span("body"),
+                section.path("body"),
+            );
+        }
+        if body.is_empty() && section.get("content_type").is_some() {
+            let wrong = Wrong::new("an answer without a body has no content type");
+            self.report.error(wrong, section.span("content_type"), section.path("content_type"));
+        }
+        Some(Answer { status, content_type: section.text("content_type").map(Box::from), body: Bytes::copy_from_slice(body.as_bytes()) })
+    }
+
+    fn deliver(&mut self, section: &Section<'_>) -> Vec<(Name, Place)> {
+        let mut deliver: Vec<(Name, Place)> = Vec::new();
+        let mut known = BTreeSet::new();
+        for (node, path) in section.items("deliver") {
+            let long = Section::new(node, path.clone());
+            let (to, place) = match node.as_str() {
+                Some(to) => (Some(to), Place { span: node.span, path }),
+                None => (long.text("to"), Place::of(&long, "to")),
+            };
+            let Some(to) = to else { continue };
+            if !known.insert(to) {
+                // One delivery per destination (I4): a second would be the same one.
+                self.report.error(Wrong::new(format!("the destination \"{to}\" occurs twice")), place.span, &place.path);
+                continue;
+            }
+            deliver.push((shared(to), place));
+        }
+        deliver
+    }
+}

@@ -1,0 +1,436 @@
+//! routes.yaml as data: every key there is, what it may hold, what counts without it, and what it does.
+//!
+//! Defaults are said here for people; `compile` takes them from `limits` and from the settings' own
+//! `Default`, and a test holds the two together.
+
+use super::limits::{
+    BODY_BYTES_MAX, CONCURRENCY_MAX, CONNECTIONS_MAX, DAY_MS, DURATION_MS_MAX, HEAD_BYTES_MAX, HEAD_BYTES_MIN, HOUR_MS,
+    IN_FLIGHT_BYTES_MAX, KIB, MINUTE_MS, SECOND_MS, STORE_BYTES_MAX, STORE_BYTES_MIN,
+};
+use super::table::{Field, Keys, Shape, Table};
+
+const NOT_YET: &str = "not available yet";
+
+const fn later(name: &'static str, doc: &'static str) -> Field {
+    Field::new(name, Shape::Later(NOT_YET), doc)
+}
+
+/// The whole file.
+pub(super) static ROOT: Table = Table {
+    name: "routes.yaml",
+    doc: "Configuration of Kurier.",
+    one: false,
+    fields: &[
+        Field::new("server", Shape::Object(&SERVER), "The public side: where senders connect."),
+        Field::new("admin", Shape::Object(&ADMIN), "The operator's side: API, metrics, health."),
+        Field::new("store", Shape::Object(&STORE), "Where events are kept."),
+        Field::new(
+            "routes",
+            Shape::Map { of: &Shape::Object(&ROUTE), keys: Keys::Names },
+            "What comes in where, how it is trusted, where it goes.",
+        )
+        .required(),
+        Field::new(
+            "destinations",
+            Shape::Map { of: &Shape::Object(&DESTINATION), keys: Keys::Names },
+            "Where events are delivered. Names are identity: what is pending for a removed one ends dead.",
+        ),
+        later("tests", "Sample requests that `kurier check` runs."),
+    ],
+};
+
+static SERVER: Table = Table {
+    name: "server",
+    doc: "The public side.",
+    one: false,
+    fields: &[
+        Field::new("listen", Shape::Socket, "Address and port. A change needs a restart.").default("0.0.0.0:8080"),
+        Field::new("public_url", Shape::Url, "What senders call; schemes that sign the URL need it."),
+        Field::new(
+            "trusted_proxies",
+            Shape::List { of: &Shape::Net, min: 0 },
+            "Peers whose X-Forwarded-* headers are believed; nobody's are otherwise.",
+        ),
+        Field::new("tls", Shape::Object(&SERVER_TLS), "Where TLS ends here. The files are read again when they change."),
+        Field::new("limits", Shape::Object(&SERVER_LIMITS), "What one sender, and all together, may use."),
+        Field::new("grace", Shape::Duration { min: SECOND_MS, max: HOUR_MS }, "How long a stop may take to finish what was begun.")
+            .default("25s"),
+    ],
+};
+
+static SERVER_TLS: Table = Table {
+    name: "server_tls",
+    doc: "TLS of the public side.",
+    one: false,
+    fields: &[
+        Field::new("cert", Shape::File, "Certificate chain, PEM.").required(),
+        Field::new("key", Shape::File, "Private key, PEM.").required(),
+        Field::new("client_ca", Shape::File, "Authorities whose client certificates are required, PEM."),
+    ],
+};
+
+static SERVER_LIMITS: Table = Table {
+    name: "server_limits",
+    doc: "Limits of the public side.",
+    one: false,
+    fields: &[
+        Field::new("body", Shape::Size { min: 1, max: BODY_BYTES_MAX }, "Longest body, unless preset or route say otherwise.")
+            .default("1MiB"),
+        Field::new("headers", Shape::Size { min: HEAD_BYTES_MIN, max: HEAD_BYTES_MAX }, "Longest request head.").default("64KiB"),
+        Field::new(
+            "read_timeout",
+            Shape::Duration { min: 10, max: HOUR_MS },
+            "Longest time for a complete head, and between two reads of a body.",
+        )
+        .default("10s"),
+        Field::new("connections", Shape::Integer { min: 1, max: CONNECTIONS_MAX }, "Most connections at a time.").default("10000"),
+        Field::new(
+            "in_flight",
+            Shape::Size { min: 64 * KIB, max: IN_FLIGHT_BYTES_MAX },
+            "Most body bytes held at a time, by all requests together.",
+        )
+        .default("64MiB"),
+        Field::new("per_address", Shape::Rate, "Requests per sender address, counted before verification."),
+    ],
+};
+
+static ADMIN: Table = Table {
+    name: "admin",
+    doc: "The operator's side.",
+    one: false,
+    fields: &[
+        Field::new("listen", Shape::Socket, "Address and port; another address than loopback requires tokens. A change needs a restart.")
+            .default("127.0.0.1:9090"),
+        Field::new("tokens", Shape::List { of: &Shape::Object(&TOKEN), min: 1 }, "Who may do what."),
+        Field::new("token", Shape::Secret, "Short for one token with all scopes."),
+    ],
+};
+
+static TOKEN: Table = Table {
+    name: "token",
+    doc: "One operator's token.",
+    one: false,
+    fields: &[
+        Field::new("name", Shape::Text, "Its name in the audit.").required(),
+        Field::new("scopes", Shape::List { of: &Shape::Word(&["read", "operate", "orders"]), min: 1 }, "What it allows.").required(),
+        Field::new("secret", Shape::Secret, "The token itself.").required(),
+    ],
+};
+
+static STORE: Table = Table {
+    name: "store",
+    doc: "The embedded store. A change needs a restart.",
+    one: false,
+    fields: &[
+        Field::new("path", Shape::Folder, "Its folder.").default("./data"),
+        Field::new("retention", Shape::Duration { min: MINUTE_MS, max: DURATION_MS_MAX }, "How long settled events are kept.")
+            .default("7d"),
+        Field::new(
+            "max_size",
+            Shape::Size { min: STORE_BYTES_MIN, max: STORE_BYTES_MAX },
+            "Most bytes on disk; pending events are never dropped for it.",
+        )
+        .default("20GiB"),
+        Field::new("postgres", Shape::Later("comes in a later version"), "A shared store for several machines."),
+    ],
+};
+
+static ROUTE: Table = Table {
+    name: "route",
+    doc: "A rule: what comes in here, how it is trusted, where it goes.",
+    one: false,
+    fields: &[
+        Field::new("path", Shape::Path, "Matched exactly, byte for byte; `{name}` stands for one segment.").required(),
+        Field::new("path_secret", Shape::Secret, "Fills the segment named `{secret}`."),
+        Field::new(
+            "methods",
+            Shape::List { of: &Shape::Word(&["GET", "POST", "PUT", "PATCH", "DELETE"]), min: 1 },
+            "Which methods it takes; the preset's, else POST.",
+        ),
+        Field::new("verify", Shape::Verify, "Who is believed: a preset, a scheme, or the word `none`.").required(),
+        Field::new("dedupe", Shape::Object(&DEDUPE), "What makes two requests the same."),
+        Field::new("order_by", Shape::Template, "The lane: deliveries of one lane go one after the other."),
+        Field::new("limits", Shape::Object(&ROUTE_LIMITS), "Limits of this route."),
+        Field::new(
+            "respond",
+            Shape::Object(&RESPOND),
+            "What an accepted request is answered; the preset's answer, else 200 without a body.",
+        ),
+        Field::new(
+            "deliver",
+            Shape::List { of: &Shape::Short { short: &Shape::Destination, long: &DELIVER }, min: 1 },
+            "Where its events go.",
+        )
+        .required(),
+        later("acknowledge", "The call back to the source once the event is settled."),
+        later("pull", "Fetching events instead of waiting for them."),
+        later("inpasy", "Transactions of InPaSy."),
+    ],
+};
+
+static DEDUPE: Table = Table {
+    name: "dedupe",
+    doc: "What makes two requests the same.",
+    one: false,
+    fields: &[
+        Field::new("key", Shape::Template, "The key; the preset's where it is unique per request, else the body's hash."),
+        Field::new("window", Shape::Duration { min: 0, max: DURATION_MS_MAX }, "For how long a key is remembered; `0s`: no deduplication.")
+            .default("3d"),
+    ],
+};
+
+static ROUTE_LIMITS: Table = Table {
+    name: "route_limits",
+    doc: "Limits of one route.",
+    one: false,
+    fields: &[
+        Field::new("rate", Shape::Rate, "Requests per time, counted after verification."),
+        Field::new("body", Shape::Size { min: 1, max: BODY_BYTES_MAX }, "Longest body; the preset's, else the server's."),
+    ],
+};
+
+static RESPOND: Table = Table {
+    name: "respond",
+    doc: "What an accepted request is answered.",
+    one: false,
+    fields: &[
+        Field::new("status", Shape::Integer { min: 200, max: 299 }, "A 2xx status.").default("200"),
+        Field::new("content_type", Shape::MediaType, "The content type of the body."),
+        Field::new("body", Shape::Body, "The body."),
+        later("wait", "Waiting for the destination's outcome before the answer."),
+        later("delivered", "The answer when it was delivered in time."),
+        later("dead", "The answer when it ended dead in time."),
+        later("otherwise", "The answer when time ran out."),
+    ],
+};
+
+static DELIVER: Table = Table {
+    name: "deliver",
+    doc: "One destination of a route.",
+    one: false,
+    fields: &[
+        Field::new("to", Shape::Destination, "The destination's name.").required(),
+        later("when", "A jq condition."),
+        later("transform", "A jq program that makes the body."),
+    ],
+};
+
+static DESTINATION: Table = Table {
+    name: "destination",
+    doc: "Where events are delivered.",
+    one: false,
+    fields: &[
+        Field::new("url", Shape::Url, "Where it is.").required(),
+        Field::new("as", Shape::Word(&["original", "json", "cloudevents"]), "In what shape events are sent.").default("original"),
+        Field::new("sign", Shape::Object(&SIGN), "Signs in Standard Webhooks form."),
+        Field::new("auth", Shape::Object(&AUTH), "Credentials, added at send time; one kind of them."),
+        Field::new(
+            "headers",
+            Shape::Map { of: &Shape::HeaderValue, keys: Keys::Headers },
+            "Further headers; secret ones belong under `auth`.",
+        ),
+        Field::new("timeout", Shape::Duration { min: 10, max: 10 * MINUTE_MS }, "Longest time for one attempt.").default("15s"),
+        Field::new("retry", Shape::Object(&RETRY), "When to try again; full jitter, Retry-After is honoured."),
+        Field::new("limits", Shape::Object(&DESTINATION_LIMITS), "What it can take."),
+        Field::new("breaker", Shape::Object(&BREAKER), "When to leave it alone for a while."),
+        Field::new("tls", Shape::Object(&CLIENT_TLS), "Its own trust and our identity."),
+        later("payjoe", "Uploads to PayJoe."),
+        later("bankintegration", "Payments through BankIntegration.dk."),
+        later("smartbusiness", "Requests to PostFinance SmartBusiness."),
+    ],
+};
+
+static SIGN: Table = Table {
+    name: "sign",
+    doc: "Signing in Standard Webhooks form.",
+    one: false,
+    fields: &[Field::new(
+        "secrets",
+        Shape::List { of: &Shape::Secret, min: 1 },
+        "One signature per secret: old and new during a rotation.",
+    )
+    .required()],
+};
+
+static AUTH: Table = Table {
+    name: "auth",
+    doc: "Credentials, one kind of them.",
+    one: true,
+    fields: &[
+        Field::new("bearer", Shape::Secret, "`Authorization: Bearer …`."),
+        Field::new("basic", Shape::Object(&BASIC), "`Authorization: Basic …`."),
+        Field::new("header", Shape::Map { of: &Shape::Secret, keys: Keys::Headers }, "Headers with secret values."),
+        later("oauth2", "A token from a token endpoint."),
+    ],
+};
+
+static BASIC: Table = Table {
+    name: "basic",
+    doc: "Basic credentials.",
+    one: false,
+    fields: &[
+        Field::new("user", Shape::TextOrSecret, "User name.").required(),
+        Field::new("password", Shape::Secret, "Password.").required(),
+    ],
+};
+
+static RETRY: Table = Table {
+    name: "retry",
+    doc: "When to try again.",
+    one: false,
+    fields: &[
+        Field::new("first", Shape::Duration { min: 1, max: 7 * DAY_MS }, "Upper bound of the first gap.").default("5s"),
+        Field::new("factor", Shape::Factor { min: 1.0, max: 100.0 }, "By how much the bound grows with each attempt.").default("2"),
+        Field::new("min", Shape::Duration { min: 1, max: 7 * DAY_MS }, "The shortest gap.").default("1s"),
+        Field::new("max", Shape::Duration { min: 1, max: 7 * DAY_MS }, "The longest gap; Retry-After is clamped to it.").default("1h"),
+        Field::new("max_age", Shape::Duration { min: 1, max: DURATION_MS_MAX }, "Dead when older than this, and attempted at least once.")
+            .default("3d"),
+        Field::new("max_attempts", Shape::Integer { min: 1, max: 1_000_000 }, "Dead after so many attempts; no such bound unless set."),
+        Field::new("never", Shape::List { of: &Shape::Integer { min: 300, max: 599 }, min: 0 }, "Statuses that mean: never try again.")
+            .default("[400, 413, 422]"),
+    ],
+};
+
+static DESTINATION_LIMITS: Table = Table {
+    name: "destination_limits",
+    doc: "What a destination can take.",
+    one: false,
+    fields: &[
+        Field::new("concurrency", Shape::Integer { min: 1, max: CONCURRENCY_MAX }, "Most attempts at a time.").default("16"),
+        Field::new("rate", Shape::Rate, "Attempts per time."),
+    ],
+};
+
+static BREAKER: Table = Table {
+    name: "breaker",
+    doc: "When to leave a destination alone for a while.",
+    one: false,
+    fields: &[
+        Field::new("failures", Shape::Integer { min: 1, max: 1_000_000 }, "Opens after so many failures in a row.").default("10"),
+        Field::new("cool_down", Shape::Duration { min: 1, max: DAY_MS }, "Stays open for so long, then lets one attempt through.")
+            .default("30s"),
+    ],
+};
+
+static CLIENT_TLS: Table = Table {
+    name: "client_tls",
+    doc: "Trust and identity towards one destination.",
+    one: false,
+    fields: &[
+        Field::new("ca", Shape::File, "Authorities trusted instead of the system's, PEM."),
+        Field::new("client_cert", Shape::File, "Our certificate chain, PEM; needs `client_key`."),
+        Field::new("client_key", Shape::File, "Our private key, PEM; needs `client_cert`."),
+    ],
+};
+
+/// `{ env }` or `{ file }`.
+pub(super) static SECRET: Table = Table {
+    name: "secret",
+    doc: "A secret; never a literal in this file.",
+    one: false,
+    fields: &[
+        Field::new("env", Shape::Text, "The environment variable that holds it."),
+        Field::new("file", Shape::File, "The file that holds it; one newline at its end is not part of it."),
+        Field::new("not_after", Shape::Text, "After this time (RFC 3339) it no longer counts."),
+    ],
+};
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::limits::{
+        BODY_BYTES_DEFAULT, CONCURRENCY_DEFAULT, CONNECTIONS_DEFAULT, DEDUPE_WINDOW_DEFAULT, GRACE_DEFAULT, HEAD_BYTES_DEFAULT,
+        IN_FLIGHT_BYTES_DEFAULT, READ_TIMEOUT_DEFAULT, RETENTION_DEFAULT, STORE_BYTES_DEFAULT, TIMEOUT_DEFAULT,
+    };
+    use crate::config::{Breaker, Retry, scalar, units};
+    use crate::document::{Value, parse};
+
+    const TABLES: [&Table; 21] = [
+        &ROOT,
+        &SERVER,
+        &SERVER_TLS,
+        &SERVER_LIMITS,
+        &ADMIN,
+        &TOKEN,
+        &STORE,
+        &ROUTE,
+        &DEDUPE,
+        &ROUTE_LIMITS,
+        &RESPOND,
+        &DELIVER,
+        &DESTINATION,
+        &SIGN,
+        &AUTH,
+        &BASIC,
+        &RETRY,
+        &DESTINATION_LIMITS,
+        &BREAKER,
+        &CLIENT_TLS,
+        &SECRET,
+    ];
+
+    fn default(table: &Table, name: &str) -> &'static str {
+        table.fields.iter().find(|field| field.name == name).unwrap().default
+    }
+
+    #[test]
+    fn keys_are_distinct_and_every_one_is_explained() {
+        for table in TABLES {
+            for (index, field) in table.fields.iter().enumerate() {
+                assert!(field.doc.ends_with('.') && !table.doc.is_empty(), "{}.{}", table.name, field.name);
+                assert!(table.fields.iter().skip(index + 1).all(|other| other.name != field.name), "{}.{}", table.name, field.name);
+                assert!(!field.required || field.default.is_empty(), "{}.{}", table.name, field.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_default_is_allowed_by_its_own_shape() {
+        for field in TABLES.iter().flat_map(|table| table.fields).filter(|field| !field.default.is_empty()) {
+            let node = parse(&format!("k: {}", field.default)).unwrap().get("k").cloned().unwrap();
+            let checked = match (&field.shape, &node.value) {
+                (Shape::List { of, .. }, Value::Sequence(items)) => items.iter().try_for_each(|item| scalar::check(of, item)),
+                (shape, _) => scalar::check(shape, &node),
+            };
+            assert_eq!(checked, Ok(()), "{}", field.name);
+        }
+    }
+
+    #[test]
+    fn the_defaults_said_are_the_defaults_used() {
+        for (table, name, bytes) in [
+            (&SERVER_LIMITS, "body", BODY_BYTES_DEFAULT),
+            (&SERVER_LIMITS, "headers", HEAD_BYTES_DEFAULT),
+            (&SERVER_LIMITS, "in_flight", IN_FLIGHT_BYTES_DEFAULT),
+            (&STORE, "max_size", STORE_BYTES_DEFAULT),
+        ] {
+            assert_eq!(units::size(default(table, name)), Ok(bytes), "{name}");
+        }
+        let (retry, breaker) = (Retry::default(), Breaker::default());
+        for (table, name, time) in [
+            (&SERVER_LIMITS, "read_timeout", READ_TIMEOUT_DEFAULT),
+            (&SERVER, "grace", GRACE_DEFAULT),
+            (&STORE, "retention", RETENTION_DEFAULT),
+            (&DEDUPE, "window", DEDUPE_WINDOW_DEFAULT),
+            (&DESTINATION, "timeout", TIMEOUT_DEFAULT),
+            (&RETRY, "first", retry.first),
+            (&RETRY, "min", retry.min),
+            (&RETRY, "max", retry.max),
+            (&RETRY, "max_age", retry.max_age),
+            (&BREAKER, "cool_down", breaker.cool_down),
+        ] {
+            assert_eq!(units::duration(default(table, name)), Some(time).filter(|time| *time > Duration::ZERO), "{name}");
+        }
+        for (table, name, number) in [
+            (&SERVER_LIMITS, "connections", CONNECTIONS_DEFAULT),
+            (&DESTINATION_LIMITS, "concurrency", CONCURRENCY_DEFAULT),
+            (&BREAKER, "failures", breaker.failures.into()),
+        ] {
+            assert_eq!(default(table, name), number.to_string(), "{name}");
+        }
+        assert_eq!(default(&RETRY, "factor"), retry.factor.to_string());
+        assert_eq!(default(&RETRY, "never"), format!("{:?}", retry.never));
+    }
+}

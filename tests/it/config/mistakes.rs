@@ -1,0 +1,361 @@
+//! Every kind of mistake, where it is said to be and what is said about it.
+
+use super::{file, problems, reports, warnings};
+
+/// Whole and in order: this is what `kurier check` prints.
+#[test]
+fn a_file_with_many_mistakes_gets_a_located_message_for_each() {
+    let text = r#"server:
+  listen: ":8080"
+  limtis: { body: 1MiB }
+  limits: { body: 64MB, headers: 1KiB, per_address: 10/day }
+store:
+  retention: 7
+  postgres: { url: { env: DATABASE_URL } }
+routes:
+  invoices:
+    path: callbacks/dvelop
+    verify: {}
+    deliver: [erq, { to: bookkeeping, when: '.x' }]
+    respond: { status: 404 }
+  payments:
+    path: /callbacks/../inpasy
+    methods: [post]
+    verify: none
+    dedupe: { windw: 3d }
+    deliver: erp
+destinations:
+  erp:
+    url: ftp://erp.example.ch
+    timeout: 1.5s
+    retry: { min: 2h, factor: 0.5, never: [200] }
+    headers: { Host: x }
+    auth: { bearer: geheim }
+  bookkeeping:
+    url: https://bookkeeping.example.ch
+    url: https://bookkeeping.example.ch
+"#;
+    insta::assert_snapshot!(problems(text), @r#"
+    routes.yaml:2:11: server.listen: `:8080` is not an address and port; write `0.0.0.0:8080` for all addresses, `127.0.0.1:8080` for this machine only
+    routes.yaml:3:3: server.limtis: unknown key "limtis"; did you mean "limits"?
+    routes.yaml:4:19: server.limits.body: `64MB` is not a size; write a whole number and B, KiB, MiB, GiB or TiB, such as `64KiB`
+    routes.yaml:4:34: server.limits.headers: 1KiB is too small; at least 8KiB
+    routes.yaml:4:53: server.limits.per_address: `10/day` is not a rate; write how many (at least 1) per s, min or h, such as `50/s`
+    routes.yaml:6:14: store.retention: `7` is not a duration; write a whole number and ms, s, min, h or d, such as `15s`
+    routes.yaml:7:13: store.postgres: `postgres` comes in a later version
+    routes.yaml:10:11: routes.invoices.path: the path `callbacks/dvelop` does not start with `/`; write `/callbacks/dvelop`
+    routes.yaml:11:13: routes.invoices.verify: is empty; name a scheme such as `{ preset: github, secrets: [{ env: GITHUB_SECRET }] }`, or write `none`
+    routes.yaml:12:15: routes.invoices.deliver[0]: unknown destination "erq"; did you mean "erp"?
+    routes.yaml:12:45: routes.invoices.deliver[1].when: `when` not available yet
+    routes.yaml:13:24: routes.invoices.respond.status: 404 is too large; at most 299
+    routes.yaml:15:11: routes.payments.path: the path has a `..` segment; paths are matched exactly: clients resolve dots before they send
+    routes.yaml:16:15: routes.payments.methods[0]: unknown value "post"; did you mean "POST"?
+    routes.yaml:18:15: routes.payments.dedupe.windw: unknown key "windw"; did you mean "window"?
+    routes.yaml:19:14: routes.payments.deliver: expected a list, found a text; put it in brackets: `[…]`
+    routes.yaml:22:10: destinations.erp.url: the scheme `ftp` can't be used; http or https
+    routes.yaml:23:14: destinations.erp.timeout: `1.5s` is not a duration; write a whole number and ms, s, min, h or d, such as `15s`
+    routes.yaml:24:19: destinations.erp.retry.min: `min` (2h) is longer than `max` (1h)
+    routes.yaml:24:31: destinations.erp.retry.factor: 0.5 is out of range; from 1 to 100
+    routes.yaml:24:44: destinations.erp.retry.never[0]: 200 is too small; at least 300
+    routes.yaml:25:16: destinations.erp.headers.Host: the header `host` is the connection's own and can't be set
+    routes.yaml:26:21: destinations.erp.auth.bearer: a secret can't stand in this file; put it in an environment variable or a file: `{ env: NAME }` or `{ file: PATH }`
+    routes.yaml:29:5: destinations.bookkeeping.url: the key occurs twice; it stands first in line 28
+    "#);
+}
+
+#[test]
+fn yaml_that_other_readers_coerce_is_refused() {
+    reports(&file("    limits: { body: 0777 }", ""), "routes.yaml:6:21: routes.a.limits.body: `0777` is not a size");
+    reports(
+        &file("", "    limits: { concurrency: 1_000 }"),
+        "routes.yaml:10:28: destinations.erp.limits.concurrency: `1_000` is not a whole number",
+    );
+    reports(
+        &file("", "    limits: { concurrency: 0777 }"),
+        "routes.yaml:10:28: destinations.erp.limits.concurrency: `0777` is not a whole number",
+    );
+    reports(
+        &file("", "    limits: { concurrency: '16' }"),
+        "routes.yaml:10:28: destinations.erp.limits.concurrency: `16` is not a whole number",
+    );
+    reports(&file("", "    as: on"), "routes.yaml:10:9: destinations.erp.as: unknown value \"on\"");
+    reports("routes:\n\ta: 1\n", "routes.yaml:2:");
+    reports("\u{feff}routes: 1\n", "routes.yaml:1:9: routes: expected a mapping, found a text");
+    reports("routes: {}\n---\nroutes: {}\n", "routes.yaml:3:1: a second document");
+    reports("", "routes.yaml:1:1: the file is empty");
+    reports("routes: {}\nroutes: {}\n", "routes.yaml:2:1: routes: the key occurs twice; it stands first in line 1");
+    reports("[]", "routes.yaml:1:1: expected a mapping, found a list");
+}
+
+#[test]
+fn an_alias_bomb_is_refused() {
+    let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for level in 1..10 {
+        bomb += &format!("a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 10].join(","));
+    }
+    assert!(problems(&bomb).contains("once aliases are expanded"));
+}
+
+#[test]
+fn sizes_that_overflow_are_never_small_ones() {
+    for text in ["18014398509481985KiB", "18014398509481985k", "-1", "1e9", "0", "1.5MiB", "0B", "17MiB", "16777217B", "9999TiB"] {
+        reports(&file(&format!("    limits: {{ body: {text} }}"), ""), "routes.yaml:6:21: routes.a.limits.body: ");
+    }
+    reports(&file("    limits: { body: 17MiB }", ""), "routes.yaml:6:21: routes.a.limits.body: 17MiB is too large; at most 16MiB");
+    reports(&file("    limits: { body: 0B }", ""), "routes.yaml:6:21: routes.a.limits.body: 0B is too small; at least 1B");
+    reports(&file("    limits: { rate: 0/s }", ""), "routes.yaml:6:21: routes.a.limits.rate: `0/s` is not a rate");
+}
+
+#[test]
+fn paths_that_can_never_match_are_refused() {
+    for (path, message) in [
+        ("callbacks", "the path `callbacks` does not start with `/`; write `/callbacks`"),
+        ("/a//b", "the path has an empty segment"),
+        ("/a/../b", "the path has a `..` segment"),
+        ("/a/./b", "the path has a `.` segment"),
+        ("/a%2fb", "the path is percent-encoded"),
+        ("/a?b=c", "the path has a query or fragment"),
+        ("/a/x{b}", "`x{b}` mixes text and `{name}`"),
+        ("/a/{secret}", "nothing fills the segment `{secret}`"),
+        ("/${STAGE}/a", "`/${STAGE}/a` is not expanded"),
+    ] {
+        let text = format!(
+            "routes:\n  a: {{ path: '{path}', verify: none, deliver: [erp] }}\ndestinations:\n  erp: {{ url: 'https://erp.example.ch' }}\n"
+        );
+        reports(&text, &format!("routes.yaml:2:14: routes.a.path: {message}"));
+    }
+    reports(&file("    path_secret: { env: S }", ""), "routes.yaml:6:18: routes.a.path_secret: the path has no segment `{secret}`");
+}
+
+#[test]
+fn shadowed_and_ambiguous_paths_are_refused() {
+    let text = "routes:\n  a: { path: /x/y, verify: none, deliver: [erp] }\n  b: { path: /x/y, verify: none, methods: [GET], deliver: [erp] }\n  \
+                c: { path: '/x/{id}', verify: none, deliver: [erp] }\n  d: { path: '/{id}/y', verify: none, deliver: [erp] }\n  \
+                e: { path: '/s/{secret}', path_secret: { env: S }, verify: none, deliver: [erp] }\n  \
+                f: { path: '/s/{secret}', path_secret: { env: T }, verify: none, deliver: [erp] }\n\
+                destinations:\n  erp: { url: 'https://erp.example.ch' }\n";
+    reports(text, "routes.yaml:3:14: routes.b.path: can never match: `routes.a.path` is the same; one route may take several methods");
+    reports(text, "routes.yaml:5:14: routes.d.path: `/{id}/y` and `/x/{id}` of `routes.c` fit the same paths");
+    reports(text, "routes.yaml:7:14: routes.f.path: can never match: `routes.e.path` is the same");
+    assert!(!problems(text).contains("routes.c.path"), "a literal path goes before a pattern");
+}
+
+#[test]
+fn an_empty_verify_is_not_no_authentication() {
+    for verify in ["{}", "[]", "''", "~", ""] {
+        let text = format!(
+            "routes:\n  a:\n    path: /a\n    verify: {verify}\n    deliver: [erp]\ndestinations:\n  erp: {{ url: 'https://erp.example.ch' }}\n"
+        );
+        let found = problems(&text);
+        assert!(found.contains("routes.a.verify: is empty; name a scheme"), "{verify}: {found}");
+    }
+    let text = "routes:\n  a: { path: /a, deliver: [erp] }\ndestinations:\n  erp: { url: 'https://erp.example.ch' }\n";
+    reports(text, "routes.yaml:2:6: routes.a: `verify` is missing");
+}
+
+#[test]
+fn what_later_versions_bring_is_refused_and_not_ignored() {
+    for (route, path) in [
+        ("    acknowledge: { dvelop: {} }", "routes.a.acknowledge: `acknowledge` not available yet"),
+        ("    pull: {}", "routes.a.pull: `pull` not available yet"),
+        ("    inpasy: {}", "routes.a.inpasy: `inpasy` not available yet"),
+        ("    respond: { wait: 2s }", "routes.a.respond.wait: `wait` not available yet"),
+    ] {
+        let found = problems(&file(route, ""));
+        assert!(found.contains(path), "{found}");
+        assert!(!found.contains("missing"), "{found}");
+    }
+    for key in ["payjoe", "bankintegration", "smartbusiness"] {
+        assert!(problems(&file("", &format!("    {key}: {{}}"))).contains("not available yet"));
+    }
+    assert!(problems(&file("", "    auth: { oauth2: {} }")).contains("destinations.erp.auth.oauth2: `oauth2` not available yet"));
+    assert!(problems("routes: {}\nstore: { postgres: {} }").contains("store.postgres: `postgres` comes in a later version"));
+    assert!(problems("routes: {}\ntests: []").contains("tests: `tests` not available yet"));
+}
+
+#[test]
+fn answers_that_are_no_answers_are_refused() {
+    reports(&file("    respond: { status: 301 }", ""), "routes.yaml:6:24: routes.a.respond.status: 301 is too large; at most 299");
+    reports(&file("    respond: { status: 199 }", ""), "routes.yaml:6:24: routes.a.respond.status: 199 is too small; at least 200");
+    reports(
+        &file("    respond: { status: 204, body: x }", ""),
+        "routes.yaml:6:35: routes.a.respond.body: an answer with status 204 has no body",
+    );
+    reports(
+        &file("    respond: { content_type: json, body: x }", ""),
+        "routes.yaml:6:30: routes.a.respond.content_type: `json` is not a content type",
+    );
+    reports(
+        &file("    respond: { content_type: \"text/plain\\r\\nx: y\", body: x }", ""),
+        "routes.yaml:6:30: routes.a.respond.content_type: ",
+    );
+    let long = "x".repeat(4097);
+    reports(
+        &file(&format!("    respond: {{ body: {long} }}"), ""),
+        "routes.yaml:6:22: routes.a.respond.body: the answer's body is longer than 4096 bytes",
+    );
+}
+
+#[test]
+fn headers_that_are_not_the_operators_to_set_are_refused() {
+    for name in
+        ["Host", "content-length", "Transfer-Encoding", "Connection", "Keep-Alive", "TE", "webhook-id", "Webhook-Signature", "kurier-route"]
+    {
+        let found = problems(&file("", &format!("    headers: {{ {name}: x }}")));
+        assert!(found.starts_with(&format!("routes.yaml:10:16: destinations.erp.headers.{name}: the header")), "{name}: {found}");
+    }
+    reports(
+        &file("", "    headers: { Authorization: x }"),
+        "routes.yaml:10:16: destinations.erp.headers.Authorization: the header `authorization` holds credentials",
+    );
+    reports(
+        &file("", "    headers: { X: \"a\\r\\nb\" }"),
+        "routes.yaml:10:19: destinations.erp.headers.X: a header's value can't hold a line break",
+    );
+    reports(&file("", "    headers: { \"a b\": x }"), "routes.yaml:10:16: destinations.erp.headers.a b: `a b` is not a header's name");
+    reports(&file("", "    headers: { A: x, a: y }"), "routes.yaml:10:22: destinations.erp.headers.a: the header occurs twice");
+    reports(
+        &file("", "    auth: { header: { Host: { env: S } } }"),
+        "routes.yaml:10:23: destinations.erp.auth.header.Host: the header `host`",
+    );
+}
+
+#[test]
+fn urls_of_destinations_are_plain_http() {
+    for (url, message) in [
+        ("erp.example.ch", "is not a URL"),
+        ("ftp://erp", "the scheme `ftp` can't be used; http or https"),
+        ("https://u:p@erp", "the URL holds credentials; put them under `auth`"),
+        ("https://erp/#x", "the URL has a fragment"),
+    ] {
+        let text = format!("routes:\n  a: {{ path: /a, verify: none, deliver: [erp] }}\ndestinations:\n  erp: {{ url: '{url}' }}\n");
+        reports(&text, &format!("routes.yaml:4:15: destinations.erp.url: {message}"));
+    }
+}
+
+#[test]
+fn a_retry_policy_makes_sense() {
+    reports(&file("", "    retry: { min: 2h }"), "routes.yaml:10:19: destinations.erp.retry.min: `min` (2h) is longer than `max` (1h)");
+    reports(&file("", "    retry: { max: 2s }"), "routes.yaml:10:19: destinations.erp.retry.max: `first` (5s) is longer than `max` (2s)");
+    reports(
+        &file("", "    retry: { factor: 0.9 }"),
+        "routes.yaml:10:22: destinations.erp.retry.factor: 0.9 is out of range; from 1 to 100",
+    );
+    for factor in ["nan", "inf", "-1", "1e3", "'2'x", ".5"] {
+        assert!(
+            problems(&file("", &format!("    retry: {{ factor: \"{factor}\" }}"))).contains("destinations.erp.retry.factor"),
+            "{factor}"
+        );
+    }
+    reports(&file("", "    retry: { never: [299] }"), "routes.yaml:10:22: destinations.erp.retry.never[0]: 299 is too small; at least 300");
+    reports(&file("", "    retry: { never: [600] }"), "routes.yaml:10:22: destinations.erp.retry.never[0]: 600 is too large; at most 599");
+    reports(&file("", "    retry: { max_attempts: 0 }"), "routes.yaml:10:28: destinations.erp.retry.max_attempts: 0 is too small");
+    reports(&file("", "    timeout: 0s"), "routes.yaml:10:14: destinations.erp.timeout: 0ms is too small; at least 10ms");
+    reports(&file("", "    breaker: { failures: 0 }"), "routes.yaml:10:26: destinations.erp.breaker.failures: 0 is too small");
+}
+
+#[test]
+fn one_kind_of_credentials() {
+    reports(&file("", "    auth: {}"), "routes.yaml:10:11: destinations.erp.auth: holds 0 kinds; exactly one of bearer, basic, header");
+    reports(
+        &file("", "    auth: { bearer: { env: A }, basic: { user: a, password: { env: A } } }"),
+        "routes.yaml:10:11: destinations.erp.auth: holds 2 kinds",
+    );
+    reports(
+        &file("", "    auth: { basic: { user: 'a:b', password: { env: A } } }"),
+        "routes.yaml:10:28: destinations.erp.auth.basic.user: a user name can't hold a colon",
+    );
+    reports(
+        &file("", "    auth: { basic: { user: a, password: b } }"),
+        "routes.yaml:10:41: destinations.erp.auth.basic.password: a secret can't stand in this file",
+    );
+}
+
+#[test]
+fn an_admin_port_that_others_can_reach_needs_a_token() {
+    let with = |admin: &str| {
+        format!(
+            "admin: {admin}\nroutes:\n  a: {{ path: /a, verify: none, deliver: [erp] }}\ndestinations:\n  erp: {{ url: 'https://erp.example.ch' }}\n"
+        )
+    };
+    reports(
+        &with("{ listen: 0.0.0.0:9090 }"),
+        "routes.yaml:1:18: admin.listen: 0.0.0.0:9090 can be reached from other machines, and there is no token",
+    );
+    reports(&with("{ listen: 127.0.0.1:8080 }"), "routes.yaml:1:18: admin.listen: 127.0.0.1:8080 is taken by `server.listen`");
+    reports(
+        &with("{ token: { env: A }, tokens: [{ name: a, scopes: [read], secret: { env: A } }] }"),
+        "routes.yaml:1:17: admin.token: stands beside `tokens`",
+    );
+    reports(&with("{ tokens: [] }"), "routes.yaml:1:18: admin.tokens: the list is empty");
+    reports(
+        &with("{ tokens: [{ name: a, scopes: [write], secret: { env: A } }] }"),
+        "routes.yaml:1:39: admin.tokens[0].scopes[0]: unknown value \"write\"",
+    );
+    reports(&with("{ tokens: [{ name: a, scopes: [] }] }"), "routes.yaml:1:19: admin.tokens[0]: `secret` is missing");
+    let two = "{ tokens: [{ name: a, scopes: [read], secret: { env: A } }, { name: a, scopes: [read], secret: { env: B } }] }";
+    let found = problems(&with(two));
+    assert!(
+        found.contains("admin.tokens[1].name: two tokens are named \"a\"")
+            && found.contains("admin.tokens[1].secret: is the secret of another token too"),
+        "{found}"
+    );
+}
+
+#[test]
+fn names_lists_and_places_are_checked() {
+    let text =
+        "routes:\n  'a b': { path: /a, verify: none, deliver: [erp, erp] }\ndestinations:\n  erp: { url: 'https://erp.example.ch' }\n";
+    reports(text, "routes.yaml:2:3: routes.a b: `a b` is not a name");
+    reports(&file("    deliver: [erp]", ""), "routes.yaml:6:5: routes.a.deliver: the key occurs twice; it stands first in line 5");
+    let text = "routes:\n  a: { path: /a, verify: none, deliver: [erp, erp] }\ndestinations:\n  erp: { url: 'https://erp.example.ch' }\n";
+    reports(text, "routes.yaml:2:47: routes.a.deliver[1]: the destination \"erp\" occurs twice");
+    reports("routes: {}\n", "routes.yaml:1:9: routes: there is no route");
+    reports("server: {}\n", "routes.yaml:1:1: `routes` is missing");
+    reports(
+        &format!("server: {{ trusted_proxies: [10.1.2.3/8] }}\n{}", file("", "")),
+        "routes.yaml:1:29: server.trusted_proxies[0]: `10.1.2.3/8` has bits beyond its prefix; did you mean `10.0.0.0/8`?",
+    );
+    reports(
+        &format!("server: {{ limits: {{ in_flight: 512KiB }} }}\n{}", file("", "")),
+        "routes.yaml:4:11: routes.a.path: a body of 1MiB could never be taken",
+    );
+    reports(
+        &format!("server: {{ public_url: 'https://a.example/?x' }}\n{}", file("", "")),
+        "routes.yaml:1:23: server.public_url: the public URL has a query",
+    );
+}
+
+#[test]
+fn what_is_allowed_and_probably_not_meant_is_a_warning() {
+    let text = "server: { trusted_proxies: [0.0.0.0/0] }\nstore: { retention: 1d }\nroutes:\n  a: { path: /a, verify: none, methods: [GET], deliver: [erp], dedupe: { window: 3d } }\n\
+                destinations:\n  erp: { url: 'https://erp.example.ch' }\n  old: { url: 'http://old.example.ch', auth: { bearer: { env: A } } }\n";
+    let found = warnings(text);
+    for warning in [
+        "routes.yaml:1:29: server.trusted_proxies[0]: believes X-Forwarded-* from anybody",
+        "routes.yaml:4:26: routes.a.verify: the scheme does not bind the body",
+        "routes.yaml:4:58: routes.a.deliver[0]: a GET has no body",
+        "routes.yaml:4:82: routes.a.dedupe.window: keys are remembered for 3d, events are kept for 1d only",
+        "routes.yaml:7:3: destinations.old: no route delivers to \"old\"",
+        "routes.yaml:7:46: destinations.old.auth: the credentials go over plain http",
+    ] {
+        assert!(found.iter().any(|line| line.starts_with(warning)), "{warning}\n{found:#?}");
+    }
+    assert_eq!(found.len(), 6, "{found:#?}");
+}
+
+#[test]
+fn any_bytes_are_read_or_refused_without_a_panic() {
+    let text = include_str!("../../../routes.yaml");
+    kurier::config::fuzz_routes(text.as_bytes());
+    kurier::config::fuzz_routes(kurier::config::init_text().as_bytes());
+    for end in 0..text.len() {
+        if end % 41 == 0 {
+            kurier::config::fuzz_routes(&text.as_bytes()[..end]);
+            let mut broken = text.as_bytes().to_vec();
+            broken[end] ^= 0x15;
+            kurier::config::fuzz_routes(&broken);
+        }
+    }
+    kurier::config::fuzz_routes(&[0xff, 0x00, b'{', b'&', b'*']);
+}
