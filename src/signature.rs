@@ -84,8 +84,8 @@ pub struct Verifier(());
 impl Verifier {
     /// Compiles a `verify` node. `None` when there were problems; they have been added.
     pub fn compile(node: &Node, path: &str, secrets: &mut dyn SecretSource, problems: &mut Vec<Problem>) -> Option<Self> {
-        let _ = (node, path, secrets, problems);
-        None
+        let _ = (path, secrets, problems);
+        (node.as_str() == Some("none")).then_some(Self(()))
     }
 
     /// Checks a request as of `now`.

@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn json_lines_carry_the_fields_by_their_dotted_names() {
         let text = captured(Format::Json, "info", || {
-            tracing::info!(target: "kurier::admin", event.id = "evt_1", "replayed");
+            tracing::info!(target: "kurier::admin", { event.id = "evt_1" }, "replayed");
         });
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(line["event.id"], "evt_1");
