@@ -26,7 +26,6 @@ mod verify;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Parser, Subcommand};
 
 use crate::model::Timestamp;
@@ -43,13 +42,13 @@ pub const CONFIG_DEFAULT: &str = "routes.yaml";
 #[command(name = "kurier", version, arg_required_else_help = true, after_help = exit::HELP, max_term_width = 100)]
 pub struct Cli {
     /// The configuration [default: routes.yaml]
-    #[arg(long, global = true, env = "KURIER_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, env = "KURIER_CONFIG", hide_env_values = true, value_name = "FILE")]
     config: Option<PathBuf>,
 
     /// The form of log lines on standard error; the variable KURIER_LOG filters them
-    #[arg(long, global = true, env = "KURIER_LOG_FORMAT", default_value = "text", value_name = "FORMAT",
-        value_parser = PossibleValuesParser::new(["text", "json"]).map(|word| word == "json"))]
-    log_format: bool,
+    #[arg(long, global = true, env = "KURIER_LOG_FORMAT", hide_env_values = true, default_value = "text", value_name = "FORMAT",
+        value_parser = ["text", "json"])]
+    log_format: String,
 
     #[command(subcommand)]
     command: Command,
@@ -85,7 +84,7 @@ enum Command {
 impl Cli {
     /// Whether log lines are JSON.
     pub fn logs_as_json(&self) -> bool {
-        self.log_format
+        self.log_format == "json"
     }
 }
 

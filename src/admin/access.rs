@@ -57,7 +57,8 @@ fn local(admin: &config::Admin, head: &Head) -> Result<Caller, Problem> {
 fn bearer(head: &Head) -> Result<&[u8], Problem> {
     let value = single(head, &AUTHORIZATION).ok_or_else(Problem::token_missing)?;
     let (scheme, token) = value.split_at_checked("Bearer ".len()).ok_or_else(Problem::token_missing)?;
-    if scheme.eq_ignore_ascii_case(b"Bearer ") { Ok(token.trim_ascii()) } else { Err(Problem::token_missing()) }
+    let token = token.trim_ascii();
+    if scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty() { Ok(token) } else { Err(Problem::token_missing()) }
 }
 
 /// The header's value, when there is exactly one.

@@ -72,3 +72,17 @@ fn parse(id: &str) -> Result<EventId, Problem> {
 fn unknown(id: EventId) -> Problem {
     Problem::not_found("unknown_event", format!("there is no event {id}; it may be past the store's retention"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::STATES;
+    use crate::model::{DeadCode, DeadReason, DeliveryState, Timestamp};
+
+    #[test]
+    fn every_state_of_a_delivery_can_be_asked_for() {
+        let dead = DeliveryState::Dead(DeadReason { code: DeadCode::Gone, detail: "".into() });
+        let pending = DeliveryState::Pending { due: Timestamp::default() };
+        let states = [pending, DeliveryState::Delivered, dead, DeliveryState::Skipped, DeliveryState::Cancelled];
+        assert_eq!(states.map(|state| state.word()), STATES);
+    }
+}

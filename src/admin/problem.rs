@@ -117,11 +117,9 @@ impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         tracing::error!(error = %error, "the store could not be read");
         match error {
-            ReadError::Damaged => Self::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "damaged_in_store",
-                "its bytes no longer match their checksum; stop the server and run `kurier store check`",
-            ),
+            ReadError::Damaged => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "damaged_in_store", "its bytes no longer match their checksum; see the log")
+            }
             ReadError::Io(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "store_unreadable", "the store can't be read; see the log"),
         }
     }

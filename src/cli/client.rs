@@ -25,7 +25,7 @@ const ADMIN_URL_DEFAULT: &str = "http://127.0.0.1:9090";
 #[derive(clap::Args)]
 pub(super) struct Remote {
     /// The server's admin address, such as http://127.0.0.1:9090 [default: from the configuration]
-    #[arg(long, global = true, env = "KURIER_ADMIN_URL", value_name = "URL", value_parser = admin_url)]
+    #[arg(long, global = true, env = "KURIER_ADMIN_URL", hide_env_values = true, value_name = "URL", value_parser = admin_url)]
     admin_url: Option<Url>,
 
     /// A token of admin.tokens; better given by the variable, which other users can't see
@@ -178,6 +178,28 @@ mod tests {
         for bad in ["127.0.0.1:9090", "ftp://x", "http://user:pw@x", "http://x/?token=1", ""] {
             assert!(admin_url(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_server_that_does_not_run_is_met_with_how_to_start_it() {
+        let client = Client { base: admin_url(ADMIN_URL_DEFAULT).unwrap(), token: None };
+        let fault = egress::Fault { kind: FaultKind::Connect, detail: "connection refused".to_owned() };
+        assert_eq!(
+            client.unreachable(&fault).to_string(),
+            "error: no answer from http://127.0.0.1:9090: connection refused\n\
+             hint: is `kurier serve` running? name another server with --admin-url or KURIER_ADMIN_URL\n"
+        );
+    }
+
+    #[test]
+    fn a_refusal_shows_the_servers_detail_and_what_to_do() {
+        let client = Client { base: admin_url(ADMIN_URL_DEFAULT).unwrap(), token: None };
+        let refused = |status, body: &'static [u8]| client.accepted(status, Bytes::from_static(body)).unwrap_err().to_string();
+        assert_eq!(
+            refused(StatusCode::UNAUTHORIZED, br#"{"detail":"a token is needed\u001b"}"#),
+            "error: a token is needed\\u{1b}\nhint: give a token with KURIER_ADMIN_TOKEN or --token\n"
+        );
+        assert_eq!(refused(StatusCode::BAD_GATEWAY, b"<html>"), "error: http://127.0.0.1:9090 answered 502 Bad Gateway\n");
     }
 
     #[test]

@@ -156,6 +156,31 @@ mod tests {
             "headers": [{ "name": "content-type", "value": "text/plain" }, { "name": "x", "value_base64": "/w==" }],
             "body": { "text": "a\nb", "truncated": false }, "deliveries": [delivery],
         });
-        insta::assert_snapshot!(render(&event, Timestamp::from_millis(60_000)), @"");
+        insta::assert_snapshot!(render(&event, Timestamp::from_millis(60_000)), @r"
+        event      evt_1
+        route      invoices
+        source id  42
+        received   1970-01-01 00:00:00 UTC, 1m ago
+        from       192.0.2.1
+        request    POST /in?a=b
+        repeats    0
+        body       3 B
+
+        Deliveries
+        DELIVERY  DESTINATION  KIND      STATE  ATTEMPTS  DETAIL
+        dlv_1_0   erp          original  dead   1         rejected: status 400
+
+        Attempts
+        DESTINATION  #  STARTED (UTC)        TOOK  OUTCOME   ANSWER
+        erp          1  1970-01-01 00:00:01  80ms  rejected  400 no\u{1b}[2J such
+
+        Headers
+          content-type: text/plain
+          x: (base64) /w==
+
+        Body
+        a
+        b
+        ");
     }
 }
