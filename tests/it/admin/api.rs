@@ -1,10 +1,11 @@
 //! Looking: events, bodies, destinations, routes, health, metrics.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::Method;
-use kurier::model::DeliveryId;
+use kurier::model::{DeadCode, DeliveryId, OutcomeKind};
 use kurier::store::memory::Mood;
 use serde_json::{Value, json};
 
@@ -184,6 +185,60 @@ async fn an_event_is_shown_whole() {
       "deliveries_omitted": 0
     }
     "#);
+}
+
+/// Holds a value to the description: the same fields, no more and no fewer.
+fn assert_described(description: &Value, schema: &str, value: &Value) {
+    let schema_value = &description["components"]["schemas"][schema];
+    let described: BTreeSet<&String> = schema_value["properties"].as_object().unwrap().keys().collect();
+    let found: BTreeSet<&String> = value.as_object().unwrap_or_else(|| panic!("{schema}: {value}")).keys().collect();
+    assert_eq!(found, described, "{schema}");
+    assert_eq!(schema_value["required"].as_array().unwrap().len(), described.len(), "{schema}");
+}
+
+#[tokio::test]
+async fn answers_have_the_fields_that_the_description_says() {
+    let world = World::open();
+    let description = world.get("/api/v1/openapi.json").await.json();
+    assert_eq!(description["openapi"], "3.1.0");
+    let id = world.event(1, "invoices", &["erp"]).await;
+    world.kill(DeliveryId::new(id, 0)).await;
+
+    let listed = world.get("/api/v1/events").await.json();
+    assert_described(&description, "EventSummary", &listed["items"][0]);
+    assert_described(&description, "DeliverySummary", &listed["items"][0]["deliveries"][0]);
+    let shown = world.get(&format!("/api/v1/events/{id}")).await.json();
+    assert_described(&description, "Event", &shown);
+    assert_described(&description, "Delivery", &shown["deliveries"][0]);
+    assert_described(&description, "Reason", &shown["deliveries"][0]["reason"]);
+    assert_described(&description, "Attempt", &shown["deliveries"][0]["attempts"][0]);
+    assert_described(&description, "Route", &world.get("/api/v1/routes").await.json()["items"][0]);
+    assert_described(&description, "Destination", &world.get("/api/v1/destinations").await.json()["items"][0]);
+    assert_described(&description, "Steered", &world.post("/api/v1/destinations/erp/pause", "").await.json());
+    assert_described(&description, "Replay", &world.post(&format!("/api/v1/events/{id}/replay"), "").await.json());
+    let problem = world.get("/api/v1/events?limit=0").await;
+    assert_described(&description, "Problem", &serde_json::from_slice(&problem.body).unwrap());
+}
+
+#[tokio::test]
+async fn the_description_names_the_parameters_that_lists_take_and_the_words_they_know() {
+    let world = World::open();
+    let description = world.get("/api/v1/openapi.json").await.json();
+    for list in ["events", "destinations", "routes"] {
+        let parameters = description["paths"][format!("/api/v1/{list}")]["get"]["parameters"].as_array().unwrap();
+        for parameter in parameters {
+            let name = parameter["name"].as_str().unwrap();
+            assert_eq!(world.get(&format!("/api/v1/{list}?{name}=")).await.status, 200, "{list} takes {name}");
+        }
+    }
+    let words =
+        |schema: &Value| schema["enum"].as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let schemas = &description["components"]["schemas"];
+    assert_eq!(words(&schemas["Reason"]["properties"]["code"]), DeadCode::ALL.iter().map(|code| code.word()).collect::<Vec<_>>());
+    assert_eq!(words(&schemas["Attempt"]["properties"]["outcome"]), OutcomeKind::ALL.iter().map(|kind| kind.word()).collect::<Vec<_>>());
+    for state in words(&schemas["State"]) {
+        assert_eq!(world.get(&format!("/api/v1/events?state={state}")).await.status, 200, "{state}");
+    }
 }
 
 #[tokio::test]
