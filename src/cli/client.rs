@@ -43,16 +43,18 @@ impl Client {
     /// The server that was named, else the one of the configuration, with a token of the configuration that
     /// has this scope. A token of the configuration goes to no other server.
     pub(super) fn new(remote: Remote, context: &Context, scope: Option<Scope>) -> Result<Self, Failure> {
+        // A variable that is set to nothing is how scripts say that there is no token.
+        let token = remote.token.filter(|token| !token.expose().is_empty());
         if let Some(base) = remote.admin_url {
-            return Ok(Self { base, token: remote.token });
+            return Ok(Self { base, token });
         }
         if context.config.is_none() && !context.config_path().exists() {
             let base = admin_url(ADMIN_URL_DEFAULT).map_err(Failure::usage)?;
-            return Ok(Self { base, token: remote.token });
+            return Ok(Self { base, token });
         }
         let config = settings::load_quietly(context).map_err(|failure| failure.with_hint("or name the server with --admin-url"))?;
         let base = admin_url(&format!("http://{}", reachable(config.admin.listen))).map_err(Failure::usage)?;
-        Ok(Self { base, token: remote.token.or_else(|| scope.and_then(|scope| configured_token(&config, scope))) })
+        Ok(Self { base, token: token.or_else(|| scope.and_then(|scope| configured_token(&config, scope))) })
     }
 
     /// Where it is, for messages.
@@ -95,7 +97,7 @@ impl Client {
 
     fn unreachable(&self, fault: &egress::Fault) -> Failure {
         let base = self.base();
-        let failure = Failure::failed(format!("no answer from {base}: {}", fault.detail));
+        let failure = Failure::failed(format!("no answer from {base}: {}", fault.detail)).unreachable();
         match fault.kind {
             FaultKind::Connect | FaultKind::Dns => {
                 failure.with_hint("is `kurier serve` running? name another server with --admin-url or KURIER_ADMIN_URL")

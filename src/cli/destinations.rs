@@ -11,7 +11,6 @@ use super::table::{Table, duration, field, items, time};
 use crate::config::Scope;
 
 #[derive(clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
@@ -47,8 +46,11 @@ struct Named {
 }
 
 pub(super) async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
-    match args.command.unwrap_or(Command::List(args.list)) {
-        Command::List(list) => self::list(Client::new(args.remote, context, Some(Scope::Read))?, list.json, context).await,
+    match args.command.unwrap_or(Command::List(List { json: false })) {
+        Command::List(list) => {
+            let as_json = list.json || args.list.json;
+            self::list(Client::new(args.remote, context, Some(Scope::Read))?, as_json, context).await
+        }
         Command::Pause(named) => steer(args.remote, &named.name, "pause", context).await,
         Command::Resume(named) => steer(args.remote, &named.name, "resume", context).await,
     }

@@ -13,8 +13,10 @@ use crate::model::Timestamp;
 /// Events on one page of the API.
 const PAGE_MAX: usize = 500;
 
+/// Events that are listed where nobody says otherwise.
+const LIMIT_DEFAULT: usize = 50;
+
 #[derive(clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
@@ -34,7 +36,7 @@ enum Command {
     Show(show::Args),
 }
 
-#[derive(clap::Args)]
+#[derive(clap::Args, Default, PartialEq)]
 struct List {
     /// Of this route
     #[arg(long)]
@@ -64,9 +66,9 @@ struct List {
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
 
-    /// Most events to list
-    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    limit: u32,
+    /// Most events to list [default: 50]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: Option<u32>,
 
     /// Go on where an earlier list ended
     #[arg(long)]
@@ -78,6 +80,10 @@ struct List {
 }
 
 pub(super) async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
+    // Given before the command they would be ignored, which would show more than was asked for.
+    if args.command.is_some() && args.list != List::default() {
+        return Err(Failure::usage("filters stand after `list`: `kurier events list --state dead`"));
+    }
     let client = Client::new(args.remote, context, Some(Scope::Read))?;
     match args.command.unwrap_or(Command::List(args.list)) {
         Command::List(list) => self::list(&client, list, context).await,
@@ -86,7 +92,7 @@ pub(super) async fn run(args: Args, context: &mut Context) -> Result<Exit, Failu
 }
 
 async fn list(client: &Client, args: List, context: &mut Context) -> Result<Exit, Failure> {
-    let limit = usize::try_from(args.limit).unwrap_or(PAGE_MAX);
+    let limit = args.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(LIMIT_DEFAULT);
     let (mut all, mut cursor): (Vec<Value>, Option<String>) = (Vec::new(), args.cursor.clone());
     loop {
         let query = query(&args, cursor.as_deref(), limit.saturating_sub(all.len()));

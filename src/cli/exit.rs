@@ -46,11 +46,12 @@ pub(super) struct Failure {
     exit: Exit,
     message: String,
     hint: Option<String>,
+    unreachable: bool,
 }
 
 impl Failure {
     pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), hint: None }
+        Self { exit, message: message.into(), hint: None, unreachable: false }
     }
 
     pub(super) fn failed(message: impl Into<String>) -> Self {
@@ -64,6 +65,24 @@ impl Failure {
     #[must_use]
     pub(super) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same, marked as there being no server to ask.
+    #[must_use]
+    pub(super) fn unreachable(self) -> Self {
+        Self { unreachable: true, ..self }
+    }
+
+    /// Whether there was no server to ask: the next question would end the same way.
+    pub(super) fn is_unreachable(&self) -> bool {
+        self.unreachable
+    }
+
+    /// The same, saying what it is about.
+    #[must_use]
+    pub(super) fn about(mut self, what: impl fmt::Display) -> Self {
+        self.message = format!("{what}: {}", self.message);
         self
     }
 

@@ -40,12 +40,16 @@ pub(super) async fn run(args: Args, context: &mut Context) -> Result<Exit, Failu
     if !args.to.is_empty() {
         request.insert("destinations".to_owned(), json!(args.to));
     }
-    let mut done: Vec<Value> = Vec::new();
+    let (mut done, mut unreachable): (Vec<Value>, Option<Failure>) = (Vec::new(), None);
     for id in &args.ids {
         match client.post(&["api", "v1", "events", &id.to_string(), "replay"], Some(Value::Object(request.clone()))).await {
             Ok(answer) => done.push(answer),
             // The others may well go through; what failed is said now, what was done is said below.
-            Err(failure) => eprint!("{id}: {failure}"),
+            Err(failure) if !failure.is_unreachable() => eprint!("{}", failure.about(id)),
+            Err(failure) => {
+                unreachable = Some(failure.about(id));
+                break;
+            }
         }
     }
     if args.json {
@@ -57,6 +61,9 @@ pub(super) async fn run(args: Args, context: &mut Context) -> Result<Exit, Failu
     }
     if !done.is_empty() && !args.dry_run {
         eprintln!("next: `kurier events show ID` says what became of it");
+    }
+    if let Some(failure) = unreachable {
+        return Err(failure);
     }
     Ok(all_or_failed(done.len() == args.ids.len()))
 }

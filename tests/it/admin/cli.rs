@@ -171,6 +171,12 @@ async fn one_replay_that_fails_does_not_stop_the_others() {
 }
 
 #[tokio::test]
+async fn a_filter_that_would_be_ignored_is_usage() {
+    assert_eq!(kurier(&["events", "--state", "dead", "list", "--admin-url", "http://127.0.0.1:1"]).await.0, Exit::Usage);
+    assert_eq!(kurier(&["events", "--json", "show", "evt_01hf7yat1v0000000000000000"]).await.0, Exit::Usage);
+}
+
+#[tokio::test]
 async fn init_writes_a_file_once_and_never_over_another() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("routes.yaml");
@@ -243,6 +249,8 @@ fn options_can_stand_before_and_after_the_command() {
         &["kurier", "--config", "x.yaml", "serve"][..],
         &["kurier", "serve", "--config", "x.yaml", "--log-format", "json"],
         &["kurier", "events", "show", "evt_01hf7yat1v0000000000000000", "--admin-url", "http://localhost:1", "--token", "t"],
+        &["kurier", "events", "--admin-url", "http://localhost:1", "list"],
+        &["kurier", "destinations", "--token", "t", "pause", "erp"],
         &["kurier", "events", "list", "--state", "dead", "--since", "2h", "--json", "--config", "x.yaml"],
         &["kurier", "check", "x.yaml", "--allow-missing-secrets"],
         &["kurier", "health", "--admin-url", "http://localhost:1"],
