@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::model::{ClientTls, FaultKind};
 
-pub use client::{ADMIN_REPLY_BYTES_MAX, admin_call, call};
+pub use client::{ADMIN_ANSWER_BYTES_MAX, HttpTransport, admin_call};
 
 /// One request to make.
 pub struct Outbound {

@@ -19,11 +19,12 @@ pub trait Destinations: Send + Sync + 'static {
     /// Every configured destination as it stands now.
     fn list(&self) -> Vec<DestinationView>;
 
-    /// Stops attempts to a destination until it is resumed. Durable when this returns.
+    /// Stops attempts to a destination until it is resumed, for a reason that is shown. Durable when this
+    /// returns.
     ///
     /// # Errors
     /// When there is no such destination, or the pause could not be committed.
-    async fn pause(&self, name: &str) -> Result<(), PauseError>;
+    async fn pause(&self, name: &str, reason: &str) -> Result<(), PauseError>;
 
     /// Lets attempts go on. Durable when this returns.
     ///
@@ -55,8 +56,11 @@ pub enum PauseError {
     #[error("there is no such destination")]
     Unknown,
     /// The store could not commit it.
-    #[error("{0}")]
+    #[error(transparent)]
     Commit(#[from] CommitError),
+    /// The relay has stopped.
+    #[error("the relay is stopping")]
+    Stopping,
 }
 
 pub(super) fn list(call: &Call<'_>) -> Result<Response<Full<Bytes>>, Problem> {
@@ -95,7 +99,8 @@ pub(super) fn list(call: &Call<'_>) -> Result<Response<Full<Bytes>>, Problem> {
 
 pub(super) async fn pause(call: &Call<'_>, name: &str) -> Result<Response<Full<Bytes>>, Problem> {
     known(call, name)?;
-    call.parts.destinations.pause(name).await.map_err(|error| problem(&error, name))?;
+    let reason = format!("by the operator `{}`", call.caller.0);
+    call.parts.destinations.pause(name, &reason).await.map_err(|error| problem(&error, name))?;
     tracing::info!(destination.name = name, operator = %call.caller.0, "destination {name} is paused");
     Ok(answer::json(&json!({ "name": name, "state": "paused" })))
 }
@@ -119,5 +124,6 @@ fn problem(error: &PauseError, name: &str) -> Problem {
             Problem::not_found("unknown_destination", format!("there is no destination `{name}`; GET /api/v1/destinations lists them"))
         }
         PauseError::Commit(error) => Problem::from_commit(error, "the destination"),
+        PauseError::Stopping => Problem::stopping(),
     }
 }

@@ -81,6 +81,11 @@ impl Problem {
         Self::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", format!("the body did not come within {limit:?}"))
     }
 
+    pub(super) fn stopping() -> Self {
+        let detail = "the server is stopping; nothing was changed, try again later";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail).with(RETRY_AFTER, "5")
+    }
+
     /// What to say when a commit did not come about; `what` is the thing that may not have been found.
     pub(super) fn from_commit(error: &CommitError, what: &str) -> Self {
         match error {

@@ -92,7 +92,8 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        egress::admin_call(method, &url, self.token.as_ref(), body, TIMEOUT).await.map_err(|fault| self.unreachable(&fault))
+        let body = body.map(|json| Bytes::from(json.to_string()));
+        egress::admin_call(method, url, self.token.as_ref(), body, TIMEOUT).await.map_err(|fault| self.unreachable(&fault))
     }
 
     fn unreachable(&self, fault: &egress::Fault) -> Failure {

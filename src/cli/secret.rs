@@ -18,7 +18,7 @@ enum Command {
 
 pub(super) fn run(args: &Args, context: &mut Context) -> Result<Exit, Failure> {
     match args.command {
-        Command::New => context.out.line(signature::new_signing_secret())?,
+        Command::New => context.out.line(signature::new_signing_secret().map_err(Failure::failed)?)?,
     }
     Ok(Exit::Done)
 }

@@ -18,7 +18,7 @@ use super::exit::{Exit, Failure};
 use super::table::printable;
 use super::{Context, settings};
 use crate::config::{Config, Route};
-use crate::egress::{self, Outbound};
+use crate::egress::{HttpTransport, Outbound, Transport as _};
 use crate::model::{Inbound, Timestamp};
 
 /// The longest time to wait for the answer.
@@ -60,7 +60,8 @@ pub(super) async fn run(args: Args, context: &mut Context) -> Result<Exit, Failu
     let url = url(args.url.as_ref(), public, &base, config.server.tls.is_some(), &signed.target)?;
     let shown = format!("{} {}", signed.method, url.as_str());
     let request = Outbound { method: signed.method, url, headers: signed.headers, body: signed.body, timeout: TIMEOUT, tls: None };
-    let reply = egress::call(request).await.map_err(|fault| {
+    let transport = HttpTransport::new().map_err(|error| Failure::failed(error.to_string()))?;
+    let reply = transport.send(request).await.map_err(|fault| {
         Failure::failed(format!("no answer to {shown}: {}", fault.detail))
             .with_hint("is `kurier serve` running with this configuration? name another address with --url")
     })?;

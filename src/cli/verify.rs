@@ -28,21 +28,23 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<Exit, Failure> {
     let shown = args.vectors.display();
     let text = std::fs::read(&args.vectors).map_err(|error| Failure::failed(format!("reading {shown}: {error}")))?;
     let report = vectors::run(&text).map_err(|reason| Failure::failed(format!("{shown}: {reason}")))?;
-    let failed = report.results.iter().filter(|result| !result.passed).count();
     if args.json {
         context.out.json(&as_json(&report))?;
     } else {
-        for result in report.results.iter().filter(|result| args.verbose || !result.passed) {
-            let word = if result.passed { "passed" } else { "FAILED" };
-            let detail = if result.detail.is_empty() { String::new() } else { format!(": {}", printable(&result.detail, false)) };
-            context.out.line(format!("{word} {}{detail}", printable(&result.id, false)))?;
+        for result in &report.results {
+            let id = printable(&result.id, false);
+            match &result.failure {
+                Some(failure) => context.out.line(format!("FAILED {id}: {}", printable(failure, false)))?,
+                None if args.verbose => context.out.line(format!("passed {id}"))?,
+                None => {}
+            }
         }
-        context.out.line(format!("{} passed, {failed} failed", report.results.len().saturating_sub(failed)))?;
+        context.out.line(format!("{} passed, {} failed", report.passed(), report.failed()))?;
     }
-    Ok(if failed == 0 { Exit::Done } else { Exit::Failed })
+    Ok(if report.failed() == 0 { Exit::Done } else { Exit::Failed })
 }
 
 fn as_json(report: &Report) -> serde_json::Value {
-    let one = |result: &vectors::VectorResult| json!({ "id": result.id, "passed": result.passed, "detail": result.detail });
+    let one = |result: &vectors::VectorResult| json!({ "id": result.id, "passed": result.failure.is_none(), "failure": result.failure });
     json!({ "items": report.results.iter().map(one).collect::<Vec<_>>() })
 }

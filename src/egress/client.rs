@@ -1,18 +1,19 @@
-//! Single calls for the command line: to the admin API of a running Kurier, and a sample to its public side.
+//! Stand-in for the transport, which is built in the egress room: enough of it for the command line.
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use url::Url;
 
-use super::{Fault, Outbound, Reply};
+use super::{Fault, Outbound, Reply, Transport};
 use crate::model::{FaultKind, Secret};
 
 /// The longest reply that is read: an event's body is at most a quarter of a store segment, a page of 500
 /// events is smaller still.
-pub const ADMIN_REPLY_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub const ADMIN_ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Calls the admin API: status and body of whatever it answers.
 ///
@@ -20,9 +21,9 @@ pub const ADMIN_REPLY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Why nothing came back.
 pub async fn admin_call(
     method: Method,
-    url: &Url,
+    url: Url,
     token: Option<&Secret>,
-    body: Option<serde_json::Value>,
+    body: Option<Bytes>,
     timeout: Duration,
 ) -> Result<(StatusCode, Bytes), Fault> {
     let mut headers = HeaderMap::new();
@@ -32,25 +33,38 @@ pub async fn admin_call(
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }
-    let body = match body {
-        Some(json) => {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            Bytes::from(json.to_string())
-        }
-        None => Bytes::new(),
-    };
-    let reply = call(Outbound { method, url: url.clone(), headers, body, timeout, tls: None }).await?;
+    if body.is_some() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    let body = body.unwrap_or_default();
+    let reply = call(Outbound { method, url, headers, body, timeout, tls: None }).await?;
     if reply.truncated {
-        return Err(Fault { kind: FaultKind::Protocol, detail: format!("the reply is longer than {ADMIN_REPLY_BYTES_MAX} bytes") });
+        return Err(Fault { kind: FaultKind::Protocol, detail: format!("the reply is longer than {ADMIN_ANSWER_BYTES_MAX} bytes") });
     }
     Ok((reply.status, reply.body))
 }
 
-/// Makes one request outside of any pool; proxies of the environment are not asked and redirects not followed.
-///
-/// # Errors
-/// Why nothing came back.
-pub async fn call(request: Outbound) -> Result<Reply, Fault> {
+/// Makes requests.
+pub struct HttpTransport(());
+
+impl HttpTransport {
+    /// A transport.
+    ///
+    /// # Errors
+    /// When no client can be built at all.
+    pub fn new() -> Result<Self, Fault> {
+        Ok(Self(()))
+    }
+}
+
+#[async_trait]
+impl Transport for HttpTransport {
+    async fn send(&self, request: Outbound) -> Result<Reply, Fault> {
+        call(request).await
+    }
+}
+
+async fn call(request: Outbound) -> Result<Reply, Fault> {
     let client = reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
@@ -63,7 +77,7 @@ pub async fn call(request: Outbound) -> Result<Reply, Fault> {
     let mut body = BytesMut::new();
     let mut truncated = false;
     while let Some(chunk) = response.chunk().await.map_err(|error| fault(error, FaultKind::Reset))? {
-        if body.len().saturating_add(chunk.len()) > ADMIN_REPLY_BYTES_MAX {
+        if body.len().saturating_add(chunk.len()) > ADMIN_ANSWER_BYTES_MAX {
             truncated = true;
             break;
         }

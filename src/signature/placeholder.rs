@@ -17,10 +17,11 @@ impl Verifier {
 }
 
 /// A fresh signing secret.
-pub fn new_signing_secret() -> String {
+///
+/// # Errors
+/// The system's random numbers can't be had.
+pub fn new_signing_secret() -> Result<String, String> {
     let mut bytes = [0_u8; 32];
-    if getrandom::fill(&mut bytes).is_err() {
-        return String::new();
-    }
-    format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode(bytes))
+    getrandom::fill(&mut bytes).map_err(|error| format!("no random numbers: {error}"))?;
+    Ok(format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode(bytes)))
 }

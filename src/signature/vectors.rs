@@ -4,10 +4,8 @@
 pub struct VectorResult {
     /// Its id.
     pub id: String,
-    /// Whether the outcome was the expected one.
-    pub passed: bool,
-    /// What happened.
-    pub detail: String,
+    /// Why it failed; none when it passed.
+    pub failure: Option<String>,
 }
 
 /// What a run came to.
@@ -16,16 +14,24 @@ pub struct Report {
     pub results: Vec<VectorResult>,
 }
 
+impl Report {
+    /// How many passed.
+    pub fn passed(&self) -> usize {
+        self.results.len() - self.failed()
+    }
+
+    /// How many failed.
+    pub fn failed(&self) -> usize {
+        self.results.iter().filter(|result| result.failure.is_some()).count()
+    }
+}
+
 /// Runs vectors.
 ///
 /// # Errors
 /// What is wrong with the file.
 pub fn run(json: &[u8]) -> Result<Report, String> {
     let list: Vec<serde_json::Value> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-    Ok(Report {
-        results: list
-            .iter()
-            .map(|vector| VectorResult { id: vector["id"].to_string(), passed: false, detail: "the engine is not merged".to_owned() })
-            .collect(),
-    })
+    let result = |vector: &serde_json::Value| VectorResult { id: vector["id"].to_string(), failure: Some("not merged".to_owned()) };
+    Ok(Report { results: list.iter().map(result).collect() })
 }

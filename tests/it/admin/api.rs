@@ -312,7 +312,7 @@ async fn destinations_show_what_waits_and_no_more_of_the_url_than_its_origin() {
     let items = page["items"].as_array().unwrap();
     let names: Vec<&str> = items.iter().map(|item| item["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["bookkeeping", "erp", "legacy"]);
-    assert_eq!((&items[0]["state"], &items[0]["paused_because"]), (&json!("paused"), &json!("by an operator")));
+    assert_eq!((&items[0]["state"], &items[0]["paused_because"]), (&json!("paused"), &json!("by the operator `local`")));
     assert_eq!((&items[1]["state"], &items[1]["pending"]), (&json!("active"), &json!(1)));
     assert_eq!(items[1]["origin"], "https://erp.example.ch");
     assert_eq!((&items[2]["state"], &items[2]["configured"]), (&json!("removed"), &json!(false)));

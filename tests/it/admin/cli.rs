@@ -132,7 +132,7 @@ async fn destinations_are_listed_paused_and_resumed() {
     insta::assert_snapshot!(table, @r"
     DESTINATION  STATE   PENDING  OLDEST  DEAD  IN FLIGHT  WHERE                   DETAIL
     bookkeeping  active  0        -       0     0          https://erp.example.ch  -
-    erp          paused  0        -       0     2          https://erp.example.ch  paused: by an operator
+    erp          paused  0        -       0     2          https://erp.example.ch  paused: by the operator `local`
     ");
     assert_eq!(served.kurier(&["destinations", "resume", "erp"]).await, (Exit::Done, "erp is active\n".to_owned()));
     let (_, json) = served.kurier(&["destinations", "list", "--json"]).await;

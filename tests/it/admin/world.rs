@@ -56,11 +56,11 @@ impl Destinations for FakeRelay {
         paused.keys().map(view).collect()
     }
 
-    async fn pause(&self, name: &str) -> Result<(), PauseError> {
+    async fn pause(&self, name: &str, reason: &str) -> Result<(), PauseError> {
         if self.refuses.load(std::sync::atomic::Ordering::Acquire) {
             return Err(CommitError::Refused("disk full").into());
         }
-        self.paused.lock().insert(name.into(), "by an operator".into());
+        self.paused.lock().insert(name.into(), reason.into());
         Ok(())
     }
 
