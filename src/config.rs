@@ -20,6 +20,7 @@ mod scalar;
 mod schema;
 mod section;
 mod settings;
+mod shown;
 mod table;
 mod units;
 mod validity;

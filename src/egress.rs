@@ -1,5 +1,7 @@
 //! Outbound HTTP for everyone: one request, one capped reply, or the kind of fault.
 
+mod client;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +11,8 @@ use http::{HeaderMap, Method, StatusCode};
 use url::Url;
 
 use crate::model::{ClientTls, FaultKind};
+
+pub use client::{ADMIN_ANSWER_BYTES_MAX, HttpTransport, admin_call};
 
 /// One request to make.
 pub struct Outbound {

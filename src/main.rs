@@ -1,3 +1,26 @@
-//! The `kurier` binary: everything is in the library.
+//! The `kurier` binary: everything is in the library; this only sets up logs and the runtime.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use kurier::cli::{self, Cli, Exit};
+use kurier::clock::{Clock as _, SystemClock};
+use kurier::telemetry::logs;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let given = std::env::var(logs::FILTER_VARIABLE).ok().filter(|filter| !filter.is_empty());
+    let filter = given.unwrap_or_else(|| logs::FILTER_DEFAULT.to_owned());
+    let format = if cli.logs_as_json() { logs::Format::Json } else { logs::Format::Text };
+    if let Err(error) = logs::init(format, &filter) {
+        eprintln!("error: {}: {error}", logs::FILTER_VARIABLE);
+        return Exit::Usage.into();
+    }
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(cli::run(cli, SystemClock.now(), Box::new(std::io::stdout()))).into(),
+        Err(error) => {
+            eprintln!("error: starting the threads: {error}");
+            Exit::Failed.into()
+        }
+    }
+}

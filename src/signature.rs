@@ -17,6 +17,7 @@ mod presets;
 #[cfg(test)]
 mod properties;
 mod request;
+mod same;
 mod sample;
 mod scheme;
 mod sign;
@@ -38,6 +39,8 @@ use self::source::Names;
 use self::tree::Check;
 use crate::document::{Node, Problem};
 use crate::model::{Answer, Event, Inbound, Secret, Timestamp};
+
+pub use same::same;
 
 /// Resolves `{ env: NAME }` and `{ file: PATH }` while a scheme is compiled.
 pub trait SecretSource {

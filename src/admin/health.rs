@@ -1,0 +1,53 @@
+//! Whether the process lives, whether it can take events, and what it has counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use parking_lot::Mutex;
+
+use super::{Parts, answer};
+use crate::config::Config;
+use crate::model::Name;
+use crate::store::DestinationCounts;
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Destinations that metrics have shown. A gauge keeps its value until it is set again, so one whose
+/// destination has gone must still be set to 0. Bounded by the names that were ever configured.
+#[derive(Default)]
+pub(super) struct Shown(Mutex<BTreeSet<Name>>);
+
+pub(super) fn live() -> Response<Full<Bytes>> {
+    answer::text(StatusCode::OK, PLAIN, "ok\n")
+}
+
+pub(super) fn ready(parts: &Parts) -> Response<Full<Bytes>> {
+    let reason = if parts.stopping.load(Ordering::Acquire) {
+        Some("stopping".to_owned())
+    } else {
+        parts.store.stats().unwritable.map(|reason| format!("store: {reason}"))
+    };
+    match reason {
+        None => answer::text(StatusCode::OK, PLAIN, "ready\n"),
+        Some(reason) => answer::text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("{reason}\n")),
+    }
+}
+
+pub(super) fn metrics(parts: &Parts, config: &Config, shown: &Shown) -> Response<Full<Bytes>> {
+    let (counts, now) = (parts.store.counts(), parts.clock.now());
+    let mut shown = shown.0.lock();
+    shown.extend(config.destinations.keys().cloned());
+    shown.extend(counts.keys().cloned());
+    let with_age = |name: &Name| {
+        let count = counts.get(name).copied().unwrap_or_default();
+        let age = count.oldest_pending.map_or(Duration::ZERO, |oldest| now.since(oldest));
+        (name.clone(), (count, age))
+    };
+    let counts: BTreeMap<Name, (DestinationCounts, Duration)> = shown.iter().map(with_age).collect();
+    answer::text(StatusCode::OK, OPENMETRICS, parts.metrics.encode(&counts, &parts.store.stats()))
+}
