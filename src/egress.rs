@@ -1,6 +1,12 @@
 //! Outbound HTTP for everyone: one request, one capped reply, or the kind of fault.
+//!
+//! It never follows a redirect, never uses a proxy from the environment, never keeps a cookie, never
+//! decompresses, and never calls a cloud metadata address. What a destination does to us is a [`Fault`], not
+//! an error. `http_client` is the only file that knows the HTTP library.
 
-mod client;
+mod fault;
+mod guard;
+mod http_client;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +18,9 @@ use url::Url;
 
 use crate::model::{ClientTls, FaultKind};
 
-pub use client::{ADMIN_ANSWER_BYTES_MAX, HttpTransport, admin_call};
+pub(crate) use fault::cut;
+pub use guard::{is_metadata, is_public};
+pub use http_client::{ADMIN_ANSWER_BYTES_MAX, HttpTransport, REPLY_BODY_BYTES_MAX, TransportError, admin_call};
 
 /// One request to make.
 pub struct Outbound {

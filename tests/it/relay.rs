@@ -1,1 +1,7 @@
-//! (being built)
+//! The relay against scripted destinations on paused time, and its transport against real sockets.
+
+mod deliveries;
+mod faults;
+mod requests;
+mod transport;
+mod world;

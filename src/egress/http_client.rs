@@ -1,0 +1,276 @@
+//! The transport over real sockets, and the command line's call to the admin API. The only file that knows
+//! reqwest.
+//!
+//! Connections are pooled per distinct TLS setting. What is read of an answer has a cap; beyond it the
+//! connection is dropped, so an endless body costs neither memory nor time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use parking_lot::Mutex;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{Certificate, Client, Identity, Request, Response};
+use tokio::time::timeout;
+use url::Url;
+
+use super::fault::{self, Stage, fault};
+use super::{Fault, Outbound, Reply, Transport, guard};
+use crate::model::{ClientTls, FaultKind, Secret};
+
+/// The most that is read of a reply's body: enough to say what went wrong.
+pub const REPLY_BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// The most that is read of an answer of the admin API: an event's body and its list of deliveries fit.
+pub const ADMIN_ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// The longest a connection may take to stand, TLS included; a destination's shorter `timeout` wins.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Idle connections kept per host: more than the default concurrency would only occupy the other side.
+const IDLE_PER_HOST_MAX: usize = 32;
+
+/// How long an idle connection is kept: shorter than the 60 s after which common servers close theirs, so
+/// that requests seldom meet a connection that is just being closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// Most header fields of an answer.
+const REPLY_HEADERS_MAX: usize = 256;
+
+/// Most bytes of an HTTP/2 answer's header fields.
+const REPLY_HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
+
+/// Most clients with TLS settings of their own that are kept; beyond it the one used longest ago goes, which
+/// costs its pooled connections and nothing else.
+const TLS_CLIENTS_MAX: usize = 64;
+
+/// Why there is no transport.
+#[derive(Debug, thiserror::Error)]
+#[error("setting up outbound HTTP")]
+pub struct TransportError(#[source] reqwest::Error);
+
+/// Makes requests over real sockets.
+pub struct HttpTransport {
+    plain: Client,
+    /// Most recently used first.
+    with_tls: Mutex<VecDeque<(Arc<ClientTls>, Client)>>,
+}
+
+impl HttpTransport {
+    /// A transport with the system's certificate authorities. Without any, destinations over TLS that bring
+    /// no `tls.ca` of their own fail their handshake; the others work.
+    ///
+    /// # Errors
+    /// When no client can be built at all.
+    pub fn new() -> Result<Self, TransportError> {
+        let plain = match client().build() {
+            Ok(client) => client,
+            Err(_) => {
+                tracing::warn!(
+                    "no certificate authorities found on this system: only destinations with their own `tls.ca` can be called over TLS"
+                );
+                client().tls_certs_only([]).build().map_err(TransportError)?
+            }
+        };
+        Ok(Self { plain, with_tls: Mutex::default() })
+    }
+
+    fn client(&self, tls: Option<&Arc<ClientTls>>) -> Result<Client, Fault> {
+        let Some(tls) = tls else { return Ok(self.plain.clone()) };
+        let mut known = self.with_tls.lock();
+        let at = known.iter().position(|(setting, _)| same(setting, tls));
+        if let Some(found) = at.and_then(|at| known.remove(at)) {
+            let client = found.1.clone();
+            known.push_front(found);
+            return Ok(client);
+        }
+        let client = client_with(tls).map_err(|_error| fault(FaultKind::Tls, "the destination's `tls` settings can't be used"))?;
+        known.push_front((tls.clone(), client.clone()));
+        known.truncate(TLS_CLIENTS_MAX);
+        Ok(client)
+    }
+}
+
+fn same(a: &Arc<ClientTls>, b: &Arc<ClientTls>) -> bool {
+    let identity = |tls: &ClientTls| tls.identity.as_ref().map(|secret| secret.expose().to_vec());
+    Arc::ptr_eq(a, b) || (a.ca == b.ca && identity(a) == identity(b))
+}
+
+fn client() -> reqwest::ClientBuilder {
+    Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .referer(false)
+        .dns_resolver(GuardedResolver)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .http1_max_headers(REPLY_HEADERS_MAX)
+        .http2_max_header_list_size(REPLY_HEADER_LIST_BYTES_MAX)
+}
+
+fn client_with(tls: &ClientTls) -> Result<Client, reqwest::Error> {
+    let mut builder = client();
+    if let Some(ca) = &tls.ca {
+        builder = builder.tls_certs_only(Certificate::from_pem_bundle(ca)?);
+    }
+    if let Some(identity) = &tls.identity {
+        builder = builder.identity(Identity::from_pem(identity.expose())?);
+    }
+    builder.build()
+}
+
+struct GuardedResolver;
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let host = name.as_str().to_owned();
+        Box::pin(async move {
+            let addresses = guard::resolve(host).await?;
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+#[async_trait]
+impl Transport for HttpTransport {
+    async fn send(&self, request: Outbound) -> Result<Reply, Fault> {
+        let Outbound { method, url, headers, body, timeout: limit, tls } = request;
+        let client = self.client(tls.as_ref())?;
+        match timeout(limit, exchange(&client, method, url, headers, body, REPLY_BODY_BYTES_MAX)).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => Err(fault(FaultKind::Timeout, format!("no complete answer within {limit:?}"))),
+        }
+    }
+}
+
+async fn exchange(client: &Client, method: Method, mut url: Url, headers: HeaderMap, body: Bytes, cap: usize) -> Result<Reply, Fault> {
+    guard::check_literal(&url).map_err(|forbidden| fault(FaultKind::ForbiddenAddress, forbidden.to_string()))?;
+    let userinfo = take_userinfo(&mut url);
+    let mut request = Request::new(method, url);
+    *request.headers_mut() = headers;
+    if let Some(credentials) = userinfo {
+        request.headers_mut().entry(AUTHORIZATION).or_insert(credentials);
+    }
+    *request.body_mut() = Some(body.into());
+    let mut response = client.execute(request).await.map_err(|error| of(&error))?;
+    let (body, truncated) = read(&mut response, cap).await?;
+    Ok(Reply { status: response.status(), headers: std::mem::take(response.headers_mut()), body, truncated })
+}
+
+async fn read(response: &mut Response, cap: usize) -> Result<(Bytes, bool), Fault> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| of(&error))? {
+        let room = cap - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() > room {
+            return Ok((body.freeze(), true));
+        }
+    }
+    Ok((body.freeze(), false))
+}
+
+fn of(error: &reqwest::Error) -> Fault {
+    if error.is_builder() {
+        return fault(FaultKind::Unsendable, "the request can't be built for this url");
+    }
+    if error.is_connect() {
+        if error.is_timeout() {
+            return fault(FaultKind::Connect, "connecting took too long");
+        }
+        return fault::of(error, Stage::Connecting);
+    }
+    fault::of(error, Stage::Exchanging)
+}
+
+/// Takes user and password out of a url: they travel as a header, never in a request line.
+fn take_userinfo(url: &mut Url) -> Option<HeaderValue> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let decode = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
+    let mut credentials = decode(url.username());
+    credentials.push(b':');
+    credentials.extend(decode(url.password().unwrap_or_default()));
+    // Both fail only for urls without a host, which have no userinfo.
+    url.set_username("").and_then(|()| url.set_password(None)).ok()?;
+    let mut value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(credentials))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// One call to the admin API of a running server, for the command line: JSON in and out, no redirects.
+///
+/// # Errors
+/// Why there is no answer; the url is not in it.
+pub async fn admin_call(
+    method: Method,
+    url: Url,
+    token: Option<&Secret>,
+    body: Option<Bytes>,
+    limit: Duration,
+) -> Result<(StatusCode, Bytes), Fault> {
+    let transport = HttpTransport::new().map_err(|error| fault(FaultKind::Unsendable, error.to_string()))?;
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    if body.is_some() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    if let Some(token) = token {
+        let mut value = HeaderValue::from_bytes(&[b"Bearer ", token.expose()].concat())
+            .map_err(|_error| fault(FaultKind::Unsendable, "the token holds characters that no header can carry"))?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    let call = exchange(&transport.plain, method, url, headers, body.unwrap_or_default(), ADMIN_ANSWER_BYTES_MAX);
+    match timeout(limit, call).await {
+        Ok(Ok(reply)) if reply.truncated => {
+            Err(fault(FaultKind::Protocol, format!("the answer is longer than {ADMIN_ANSWER_BYTES_MAX} bytes")))
+        }
+        Ok(outcome) => outcome.map(|reply| (reply.status, reply.body)),
+        Err(_elapsed) => Err(fault(FaultKind::Timeout, format!("no complete answer within {limit:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn userinfo_becomes_a_header_and_leaves_the_url() {
+        let mut url: Url = "https://us%20er:p%3Aw@example.ch/x".parse().unwrap();
+        let value = take_userinfo(&mut url).unwrap();
+        assert_eq!(url.as_str(), "https://example.ch/x");
+        assert_eq!(value.to_str().unwrap(), format!("Basic {}", STANDARD.encode("us er:p:w")));
+        assert!(value.is_sensitive());
+        assert_eq!(take_userinfo(&mut url), None);
+    }
+
+    #[test]
+    fn clients_are_shared_by_equal_tls_settings_and_their_number_is_bounded() {
+        let transport = HttpTransport::new().unwrap();
+        let ca = |_| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let pem = rcgen::CertificateParams::new(vec!["a.test".into()]).unwrap().self_signed(&key).unwrap().pem();
+            Arc::new(ClientTls { ca: Some(pem.into_bytes()), identity: None })
+        };
+        let first = ca(0);
+        transport.client(Some(&first)).unwrap();
+        transport.client(Some(&Arc::new(ClientTls::clone(&first)))).unwrap();
+        assert_eq!(transport.with_tls.lock().len(), 1);
+        for n in 0..TLS_CLIENTS_MAX + 3 {
+            transport.client(Some(&ca(n))).unwrap();
+        }
+        assert_eq!(transport.with_tls.lock().len(), TLS_CLIENTS_MAX);
+        let broken =
+            Arc::new(ClientTls { ca: Some(b"-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----".to_vec()), identity: None });
+        assert_eq!(transport.client(Some(&broken)).unwrap_err().kind, FaultKind::Tls);
+    }
+}

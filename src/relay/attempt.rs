@@ -1,0 +1,180 @@
+//! One attempt: the event is read, its request is made, sent, and what came back is judged.
+//!
+//! It never decides what becomes of the delivery (that is `settle`) and never writes to the store. A panic in
+//! here is a fault of this attempt and ends nothing else.
+
+mod body;
+mod headers;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::FutureExt as _;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method};
+
+use super::classify::classify;
+use super::moment::Moment;
+use super::settle::Made;
+use crate::clock::Clock;
+use crate::config::{Auth, Config, Destination, Format};
+use crate::egress::{Fault, Outbound, Reply, Transport};
+use crate::model::{DeliveryKind, Event, FaultKind, Secret, Timestamp};
+use crate::store::{PendingDelivery, ReadError, Store};
+
+/// What an attempt ended with.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// A request was made, or nearly: it counts.
+    Made(Made),
+    /// The event's bytes are not what was accepted; nothing was sent.
+    Damaged(&'static str),
+    /// The store could not be read just now; nothing was sent and nothing counts.
+    Unreadable(String),
+}
+
+/// What an attempt works with.
+#[derive(Clone)]
+pub(super) struct Tools {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// Makes an attempt of this delivery.
+pub(super) async fn make(tools: Tools, config: Arc<Config>, destination: Arc<Destination>, pending: PendingDelivery) -> Ended {
+    let (started_at, begun) = (tools.clock.now(), Moment::now(&*tools.clock));
+    let result = match AssertUnwindSafe(exchange(&tools, config, &destination, &pending, started_at)).catch_unwind().await {
+        Ok(Ok(result)) => result,
+        Ok(Err(unread)) => return unread,
+        Err(_panic) => {
+            // The panic's own words are in the log already; they may hold anything and go no further.
+            tracing::error!(delivery.id = %pending.id, destination.name = %pending.destination, "an attempt panicked");
+            Err(Fault { kind: FaultKind::Interrupted, detail: "the attempt panicked".to_owned() })
+        }
+    };
+    let verdict = classify(&result, &destination.retry.never, tools.clock.now());
+    Ended::Made(Made { started_at, took: Moment::now(&*tools.clock).since(begun), result, verdict })
+}
+
+async fn exchange(
+    tools: &Tools,
+    config: Arc<Config>,
+    destination: &Destination,
+    pending: &PendingDelivery,
+    now: Timestamp,
+) -> Result<Result<Reply, Fault>, Ended> {
+    let event = match tools.store.event(pending.id.event).await {
+        Ok(Some(event)) => event,
+        Ok(None) => return Err(Ended::Damaged("the event is not in the store")),
+        Err(ReadError::Damaged) => return Err(Ended::Damaged("its bytes no longer match their checksum")),
+        Err(ReadError::Io(error)) => return Err(Ended::Unreadable(error)),
+    };
+    let request = match outbound(&event, pending, &config, destination, now) {
+        Ok(request) => request,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    // While the destination takes its time, nothing else of the event is kept in memory.
+    drop((event, config));
+    Ok(tools.transport.send(request).await)
+}
+
+fn unsendable(detail: impl Into<String>) -> Fault {
+    Fault { kind: FaultKind::Unsendable, detail: detail.into() }
+}
+
+/// The request for this delivery, as of `now`.
+fn outbound(
+    event: &Event,
+    pending: &PendingDelivery,
+    config: &Config,
+    destination: &Destination,
+    now: Timestamp,
+) -> Result<Outbound, Fault> {
+    // The route may have left the configuration since; then only what the event itself says is known.
+    let route = config.routes.iter().find(|route| route.name == event.route);
+    let event_type = event.event_type.clone().or_else(|| route.and_then(|route| route.verifier.event_type(event)));
+    let event_type = event_type.as_deref();
+    let no_json = |_error| unsendable("the event can't be written as JSON");
+    let (mut headers, body) = match destination.format {
+        Format::Original => (headers::end_to_end(&event.headers), event.body.clone()),
+        // The sender's headers describe its own body (its length, encoding, digest), not the one made here.
+        Format::Json => (content_type("application/json"), body::json(event, event_type).map_err(no_json)?.into()),
+        Format::CloudEvents => {
+            (content_type("application/cloudevents+json"), body::cloud_event(event, event_type).map_err(no_json)?.into())
+        }
+    };
+    headers::configure(&mut headers, &destination.headers);
+    let id = event.id.to_string();
+    let timestamp = now.unix_seconds();
+    if let Some(signer) = &destination.signer {
+        let signature = signer.sign(&id, timestamp, &body);
+        headers.insert("webhook-signature", headers::text(signature.as_bytes()));
+    }
+    headers.insert("webhook-id", headers::text(id.as_bytes()));
+    headers.insert("webhook-timestamp", timestamp.into());
+    describe(&mut headers, event, event_type, pending);
+    if let Some(auth) = &destination.auth {
+        authorize(&mut headers, auth)?;
+    }
+    let tls = destination.tls.clone();
+    Ok(Outbound { method: Method::POST, url: destination.url.clone(), headers, body, timeout: attempt_timeout(destination), tls })
+}
+
+/// A destination without any time would never be answered in time.
+fn attempt_timeout(destination: &Destination) -> Duration {
+    destination.timeout.max(Duration::from_millis(1))
+}
+
+fn content_type(value: &'static str) -> HeaderMap {
+    HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(value))])
+}
+
+/// `kurier-*`: what is known of the event beside its bytes.
+fn describe(headers: &mut HeaderMap, event: &Event, event_type: Option<&str>, pending: &PendingDelivery) {
+    headers.insert("kurier-route", headers::text(event.route.as_bytes()));
+    headers.insert("kurier-attempt", pending.attempts.saturating_add(1).into());
+    if let Some(word) = event_type {
+        headers.insert("kurier-event-type", headers::text(word.as_bytes()));
+    }
+    if let Some(source_id) = &event.source_id {
+        headers.insert("kurier-source-id", headers::text(source_id.as_bytes()));
+    }
+    match pending.kind {
+        DeliveryKind::Replay => drop(headers.insert("kurier-replay", HeaderValue::from_static("true"))),
+        DeliveryKind::Original => {}
+    }
+    if event.method != Method::POST || event.query().is_some() {
+        headers.insert("kurier-method", headers::text(event.method.as_str().as_bytes()));
+        headers.insert("kurier-path", headers::text(event.path()));
+        if let Some(query) = event.query() {
+            headers.insert("kurier-query", headers::text(query));
+        }
+    }
+}
+
+fn authorize(headers: &mut HeaderMap, auth: &Auth) -> Result<(), Fault> {
+    let secret = |bytes: &[u8]| {
+        let mut value =
+            HeaderValue::from_bytes(bytes).map_err(|_error| unsendable("a secret of `auth` holds bytes that no header can carry"))?;
+        value.set_sensitive(true);
+        Ok(value)
+    };
+    match auth {
+        Auth::Bearer(token) => drop(headers.insert(AUTHORIZATION, secret(&[b"Bearer ", token.expose()].concat())?)),
+        Auth::Basic { user, password } => {
+            let credentials = Secret::new([user.expose(), b":", password.expose()].concat());
+            let value = secret(format!("Basic {}", STANDARD.encode(credentials.expose())).as_bytes())?;
+            drop(headers.insert(AUTHORIZATION, value));
+        }
+        Auth::Headers(pairs) => {
+            for (name, value) in pairs {
+                headers.insert(name.clone(), secret(value.expose())?);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! What the loop does with ends: of attempts, of settlements, of pauses being written.
+
+use tokio::task::JoinError;
+
+use super::{Dispatcher, Flight, READ_RETRY, gap_max};
+use crate::model::{DeadCode, DeadReason, DeliveryState, FaultKind};
+use crate::relay::attempt::Ended;
+use crate::relay::breaker::Health;
+use crate::relay::classify::Verdict;
+use crate::relay::commit::{Committed, Durable, commit};
+use crate::relay::journey;
+use crate::relay::moment::Moment;
+use crate::relay::pausing::{Change, Changed};
+use crate::relay::scheduler::Next;
+use crate::relay::settle::{Made, Settled, after_attempt, removed, without_attempt};
+use crate::store::{PendingDelivery, Settlement};
+
+/// Most settlements at a time of deliveries whose destination was removed.
+const CONDEMNED_SETTLING_MAX: usize = 256;
+
+/// The reason of a pause that a destination asked for.
+const GONE_REASON: &str = "answered 410 Gone";
+
+impl Dispatcher {
+    /// An attempt has ended.
+    pub(super) fn ended(&mut self, ended: Result<(Flight, Ended), JoinError>) {
+        // Attempts catch their own panics; only the end of the runtime cancels one.
+        let Ok((Flight { pending, destination }, ended)) = ended else { return };
+        self.in_flight.remove(&pending.id);
+        let now = Moment::now(&*self.tools.clock);
+        match ended {
+            Ended::Made(made) => {
+                self.answered(&pending, health(&made), now);
+                self.metrics.attempted(&pending.destination, made.verdict.outcome(), made.took);
+                if made.verdict == Verdict::Gone {
+                    // Nothing more is sent from here on; it counts as a pause once it is durable.
+                    self.board.lock().scheduler.set_paused(&pending.destination, true);
+                }
+                let Settled { settlement, gap } = self.settlement(&pending, made, &destination.retry);
+                let known = self.config.destinations.contains_key(&pending.destination);
+                let settlement = if known { settlement } else { removed(settlement) };
+                let due = gap.filter(|_| known).map(|gap| now.after(gap));
+                self.commit(pending, settlement, due);
+            }
+            Ended::Damaged(detail) => {
+                self.answered(&pending, Health::Unclear, now);
+                let settlement = without_attempt(&pending, DeadCode::Damaged, detail);
+                self.commit(pending, settlement, None);
+            }
+            Ended::Unreadable(error) => {
+                tracing::error!(event.id = %pending.id.event, error, "an event can't be read; trying again");
+                self.answered(&pending, Health::Unclear, now);
+                self.tools.store.attempt_ends(pending.id);
+                let (destination, position) = (pending.destination.clone(), pending.position);
+                self.board.lock().scheduler.settled(&destination, position, Next::Again(pending, now.after(READ_RETRY)));
+            }
+        }
+    }
+
+    fn answered(&self, pending: &PendingDelivery, health: Health, now: Moment) {
+        self.board.lock().scheduler.answered(&pending.destination, pending.position, health, now);
+    }
+
+    fn settlement(&mut self, pending: &PendingDelivery, made: Made, begun_with: &crate::config::Retry) -> Settled {
+        let now = self.tools.clock.now();
+        // A reload that came during the attempt counts already.
+        let retry = self.config.destinations.get(&pending.destination).map_or(begun_with, |destination| &destination.retry);
+        let plain_age = now.since(pending.created_at);
+        let age = self.board.lock().pauses.get(&pending.destination).map_or(plain_age, |pauses| pauses.age(pending.created_at, now));
+        after_attempt(pending, made, retry, age, now, &mut self.rng)
+    }
+
+    fn commit(&mut self, pending: PendingDelivery, settlement: Settlement, due: Option<Moment>) {
+        self.commits.push(Box::pin(commit(self.tools.store.clone(), pending, settlement, due)));
+    }
+
+    /// Ends what waits for destinations that are no longer configured.
+    pub(super) fn settle_condemned(&mut self) {
+        let room = CONDEMNED_SETTLING_MAX.saturating_sub(self.condemned);
+        let condemned = self.board.lock().scheduler.take_condemned(room);
+        for pending in condemned {
+            self.condemned += 1;
+            let settlement = without_attempt(&pending, DeadCode::DestinationRemoved, "");
+            self.commit(pending, settlement, None);
+        }
+    }
+
+    /// A settlement has ended: only now does anything follow from it.
+    pub(super) fn committed(&mut self, committed: Committed) {
+        let Committed { pending, settlement, due, durable } = committed;
+        self.tools.store.attempt_ends(pending.id);
+        if is_condemned(&settlement) {
+            self.condemned = self.condemned.saturating_sub(1);
+        }
+        let (destination, position) = (pending.destination.clone(), pending.position);
+        let next = match durable {
+            Durable::Stored => {
+                journey::settled(&pending, &settlement);
+                if let DeliveryState::Dead(DeadReason { code: DeadCode::Gone, .. }) = settlement.state {
+                    self.pausing.push(Change { destination: destination.clone(), reason: Some(GONE_REASON.to_owned()), reply: None });
+                }
+                waits(pending, &settlement, due)
+            }
+            Durable::Overtaken(None) => Next::Forget,
+            Durable::Overtaken(Some(newer)) => {
+                let due = Moment::of_due(newer.due, &*self.tools.clock, gap_max(&self.config, &destination));
+                Next::Again(newer, due)
+            }
+        };
+        self.board.lock().scheduler.settled(&destination, position, next);
+    }
+
+    /// A change of a pause has ended.
+    pub(super) fn paused(&mut self, changed: Changed) {
+        let Some((destination, pauses)) = self.pausing.conclude(changed) else { return };
+        match &pauses.current {
+            Some(paused) => tracing::warn!(destination.name = %destination, reason = paused.reason, "{destination} is paused"),
+            None => tracing::info!(destination.name = %destination, "{destination} is resumed"),
+        }
+        let board = &mut *self.board.lock();
+        board.scheduler.set_paused(&destination, pauses.current.is_some());
+        board.pauses.insert(destination, pauses);
+    }
+}
+
+/// Settled without an attempt because its destination was removed: such are counted.
+fn is_condemned(settlement: &Settlement) -> bool {
+    settlement.attempt.is_none() && matches!(settlement.state, DeliveryState::Dead(DeadReason { code: DeadCode::DestinationRemoved, .. }))
+}
+
+fn waits(pending: PendingDelivery, settlement: &Settlement, due: Option<Moment>) -> Next {
+    match (&settlement.state, due) {
+        (DeliveryState::Pending { due: on_the_wall }, Some(due)) => {
+            let version = settlement.version.saturating_add(1);
+            Next::Again(PendingDelivery { due: *on_the_wall, attempts: settlement.attempts, version, ..pending }, due)
+        }
+        _ => Next::Forget,
+    }
+}
+
+/// What an attempt says about its destination; nothing, when it ended on our side of the wire.
+fn health(made: &Made) -> Health {
+    match &made.result {
+        Err(fault) if matches!(fault.kind, FaultKind::Unsendable | FaultKind::Interrupted) => Health::Unclear,
+        Ok(_) | Err(_) => made.verdict.health(),
+    }
+}
