@@ -72,9 +72,17 @@ pub enum Binding {
 }
 
 /// A compiled `verify`.
-pub struct Verifier(());
+pub struct Verifier {
+    /// Whether it lets everything pass.
+    open: bool,
+}
 
 impl Verifier {
+    /// `verify: none`: every request passes, for routes that say so in as many words.
+    pub fn none() -> Self {
+        Self { open: true }
+    }
+
     /// Compiles a `verify` node. `None` when there were problems; they have been added.
     pub fn compile(node: &Node, path: &str, secrets: &mut dyn SecretSource, problems: &mut Vec<Problem>) -> Option<Self> {
         let _ = (node, path, secrets, problems);
@@ -86,8 +94,8 @@ impl Verifier {
     /// # Errors
     /// The request back, and why it is refused.
     pub fn verify(&self, inbound: Inbound, now: Timestamp) -> Result<Verified, Refusal> {
-        let _ = (inbound, now);
-        Err(Refusal::Mismatch)
+        let _ = now;
+        if self.open { Ok(Verified { inbound, facts: Facts::default() }) } else { Err(Refusal::Mismatch) }
     }
 
     /// Methods that the preset brings.
