@@ -3,4 +3,4 @@
 
 mod metrics;
 
-pub use metrics::{Metrics, RefusalReason, UNKNOWN_ROUTE};
+pub use metrics::{Counter, Metrics, RefusalReason, UNKNOWN_ROUTE};
