@@ -100,7 +100,7 @@ async fn where_the_outcome_is_unknown_the_connection_is_closed_without_an_answer
     world.store.set_mood(Mood::Unknowing);
     let mut client = world.client().await;
     client.send(post("/in", "hello")).await;
-    client.is_closed().await;
+    client.ends_here().await;
     assert_eq!(world.refused("orders", "store"), 1);
 }
 
@@ -133,6 +133,6 @@ async fn a_stopping_process_answers_503_and_closes() {
     let mut client = world.client().await;
     let answer = client.ask(post("/in", "hello")).await;
     assert_eq!((answer.status, answer.header("retry-after"), answer.header("connection")), (503, Some("5"), Some("close")));
-    client.is_closed().await;
+    client.ends_here().await;
     assert!(world.store.is_empty());
 }

@@ -98,7 +98,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Client<I> {
     }
 
     /// Asserts that the connection is closed without a further byte.
-    pub(super) async fn is_closed(self) {
+    pub(super) async fn ends_here(self) {
         let rest = self.rest().await;
         assert!(rest.is_empty(), "instead of a close: {}", String::from_utf8_lossy(&rest));
     }

@@ -22,7 +22,7 @@ async fn refused(world: &World, request: impl AsRef<[u8]>) -> Option<u16> {
     let answer = client.answer().await;
     let status = answer.map(|answer| answer.status);
     assert!(status.is_none_or(|status| status >= 400), "{status:?}");
-    client.is_closed().await;
+    client.ends_here().await;
     assert!(world.store.is_empty());
     status
 }
@@ -43,7 +43,7 @@ async fn one_byte_more_gets_413_naming_the_setting_and_the_connection_is_closed(
     let answer = client.ask(post("/in", &"x".repeat(LIMIT + 1))).await;
     assert_eq!((answer.status, answer.header("connection")), (413, Some("close")));
     assert_eq!(answer.body, b"larger than routes.orders.limits.body\n");
-    client.is_closed().await;
+    client.ends_here().await;
     for chunk in [1, 7, LIMIT + 1] {
         assert_eq!(refused(&world, chunked(&"y".repeat(LIMIT + 1), chunk)).await, Some(413), "chunks of {chunk}");
     }
@@ -65,7 +65,7 @@ async fn the_answer_to_a_large_body_survives_what_is_still_being_sent() {
     let mut client = world.client().await;
     let answer = client.ask(post("/in", &"x".repeat(2_000_000))).await;
     assert_eq!(answer.status, 413);
-    client.is_closed().await;
+    client.ends_here().await;
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn what_follows_a_refused_body_is_never_read_as_a_request() {
         let mut client = world.client().await;
         client.send(first + &post("/in", "smuggled")).await;
         assert!(client.answer().await.is_some_and(|answer| answer.status >= 400));
-        client.is_closed().await;
+        client.ends_here().await;
     }
     assert!(world.store.is_empty());
 }
@@ -166,7 +166,7 @@ async fn with_both_a_length_and_chunks_nothing_is_smuggled() {
         let mut client = world.client().await;
         client.send(format!("POST /in HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n0\r\n\r\n{}", post("/in", "smuggled"))).await;
         assert!(client.answer().await.is_some());
-        client.is_closed().await;
+        client.ends_here().await;
     }
     assert!(world.events().await.iter().all(|event| event.body.is_empty()));
 }
@@ -208,7 +208,7 @@ async fn the_body_is_asked_for_only_when_it_may_come() {
     for (path, length, status) in [("/in", 101, 413), ("/unknown", 5, 404)] {
         let mut client: Client = world.client().await;
         assert_eq!(client.ask(expect(path, length)).await.status, status);
-        client.is_closed().await;
+        client.ends_here().await;
     }
     let mut client = world.client().await;
     assert_eq!(client.ask(expect("/in", 5)).await.status, 100);

@@ -35,7 +35,7 @@ async fn over_the_addresss_rate_gets_429_before_the_body_is_read() {
     assert_eq!(client.ask(post("/in", "one")).await.status, 202);
     let answer = client.ask("POST /in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n").await;
     assert_eq!((answer.status, answer.header("retry-after")), (429, Some("60")));
-    client.is_closed().await;
+    client.ends_here().await;
     assert_eq!(world.client().await.ask(get("/livez")).await.status, 200, "health is not counted");
 }
 
@@ -71,11 +71,11 @@ async fn bodies_over_the_bytes_in_flight_get_503_until_there_is_room() {
     let mut client = world.client().await;
     let answer = client.ask("POST /in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 600\r\n\r\n").await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")), "known from the announced length");
-    client.is_closed().await;
+    client.ends_here().await;
     let mut client = world.client().await;
     let chunk = format!("POST /in HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n258\r\n{}\r\n", "b".repeat(600));
     assert_eq!(client.ask(chunk).await.status, 503, "known when it has arrived");
-    client.is_closed().await;
+    client.ends_here().await;
 
     world.store.set_mood(Mood::Willing);
     assert_eq!(holder.answer().await.unwrap().status, 202);

@@ -1,13 +1,16 @@
 //! Slow and silent clients: every kind of waiting ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use kurier::accept::QUEUED_TIME_MAX;
 use kurier::config::Route;
+use kurier::server::{Connection, serve_stream};
 use kurier::store::memory::Mood;
 use tokio::time::{Instant, sleep};
 
-use super::client::{get, post};
-use super::world::{World, events, route};
+use super::client::{Client, get, post};
+use super::world::{World, config, events, ingress, route, server};
 
 /// Short enough for a test, long enough for a loaded machine to answer within.
 const SHORT: Duration = Duration::from_millis(300);
@@ -25,7 +28,7 @@ async fn impatient() -> World {
 #[tokio::test]
 async fn a_silent_connection_is_closed() {
     let world = impatient().await;
-    world.client().await.is_closed().await;
+    world.client().await.ends_here().await;
 }
 
 #[tokio::test]
@@ -55,7 +58,7 @@ async fn a_second_head_is_timed_like_the_first() {
     let mut client = world.client().await;
     assert_eq!(client.ask(get("/livez")).await.status, 200);
     client.send("POST /in HTTP/1.1\r\n").await;
-    client.is_closed().await;
+    client.ends_here().await;
 }
 
 #[tokio::test]
@@ -65,7 +68,7 @@ async fn an_idle_connection_is_closed_after_its_last_answer() {
     assert_eq!(client.ask(get("/livez")).await.status, 200);
     sleep(SHORT / 2).await;
     assert_eq!(client.ask(get("/livez")).await.status, 200);
-    client.is_closed().await;
+    client.ends_here().await;
 }
 
 #[tokio::test]
@@ -74,7 +77,7 @@ async fn a_body_that_stalls_gets_408_and_stores_nothing() {
     let mut client = world.client().await;
     let answer = client.ask("POST /in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf").await;
     assert_eq!((answer.status, answer.header("connection")), (408, Some("close")));
-    client.is_closed().await;
+    client.ends_here().await;
     assert!(world.store.is_empty());
     assert_eq!(world.refused("orders", "too_slow"), 1);
 }
@@ -101,6 +104,41 @@ async fn a_body_at_a_byte_per_read_is_slower_than_allowed() {
     }
     assert_eq!(&answer, b"HTTP/1.1 408");
     assert!(world.store.is_empty());
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_answers_is_disconnected() {
+    let world = World::with(|setup| setup.options.write_timeout = SHORT).await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut client = Client::over(socket.connect(world.address).await.unwrap());
+    let batch = get("/livez").repeat(100);
+    // Both directions fill up, then the server gives up and this write fails.
+    let flood = async { while tokio::io::AsyncWriteExt::write_all(&mut client.stream, batch.as_bytes()).await.is_ok() {} };
+    tokio::time::timeout(SHORT * 30, flood).await.expect("kept open by a client that doesn't read");
+}
+
+/// Over a pipe, so that the store's deadline passes in no time.
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_is_queued_too_long_gets_503_and_is_never_stored() {
+    let (store, ingress) = ingress(config(server(), vec![route()]));
+    store.set_mood(Mood::Stalled);
+    let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    let connection = Connection { peer: ([127, 0, 0, 1], 1).into(), tls: false };
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    let served = tokio::spawn(serve_stream(theirs, connection, Arc::new(ingress.service()), Arc::default(), stopping));
+    let mut client = Client::over(ours);
+    client.send(post("/in", "hello")).await;
+    let begun = Instant::now();
+    sleep(QUEUED_TIME_MAX).await;
+    let answer = client.answer().await.unwrap();
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
+    assert!(begun.elapsed() < QUEUED_TIME_MAX * 2);
+    store.set_mood(Mood::Willing);
+    assert!(store.is_empty());
+    stop.send_replace(true);
+    client.ends_here().await;
+    served.await.unwrap();
 }
 
 #[tokio::test]

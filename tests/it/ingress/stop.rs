@@ -21,11 +21,11 @@ async fn a_request_that_was_begun_is_finished_and_idle_connections_are_closed() 
     half.send("POST /in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhe").await;
     sleep(A_MOMENT).await;
     world.begin_stop();
-    idle.is_closed().await;
-    silent.is_closed().await;
+    idle.ends_here().await;
+    silent.ends_here().await;
     assert!(TcpStream::connect(world.address).await.is_err(), "nothing new is accepted");
     assert_eq!(half.ask("llo").await.status, 202);
-    half.is_closed().await;
+    half.ends_here().await;
     let (store, stopped) = world.stop().await;
     assert_eq!((store.len(), stopped.forced), (1, 0));
 }
@@ -39,7 +39,7 @@ async fn what_is_still_busy_after_the_grace_period_is_closed_without_an_answer_a
     sleep(A_MOMENT).await;
     let (store, stopped) = world.stop().await;
     assert_eq!(stopped.forced, 1);
-    client.is_closed().await;
+    client.ends_here().await;
     store.set_mood(Mood::Willing);
     assert!(store.is_empty());
 }

@@ -63,7 +63,7 @@ async fn a_handshake_that_does_not_end_and_plain_text_are_closed() {
     .await;
     let mut slow = world.client().await;
     slow.send(b"\x16\x03\x01\x02").await;
-    slow.is_closed().await;
+    slow.ends_here().await;
     let mut plain = world.client().await;
     plain.send(post("/in", "hello")).await;
     let rest = plain.rest().await;

@@ -11,10 +11,10 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Method;
 use kurier::accept::IdSource;
-use kurier::clock::SystemClock;
+use kurier::clock::{SystemClock, TokioClock};
 use kurier::config::{Admin, Config, DeliverTo, Live, PathPattern, Route, Segment, Server, ServerLimits, StoreSettings};
 use kurier::ingress::{Ingress, Parts};
-use kurier::model::{Answer, Event, Name};
+use kurier::model::{Answer, Event, Name, Timestamp};
 use kurier::server::{LiveOptions, ServeOptions, Stopped, serve};
 use kurier::signature::Verifier;
 use kurier::store::memory::MemoryStore;
@@ -59,7 +59,8 @@ pub(super) fn path(text: &str) -> PathPattern {
     PathPattern { text: text.into(), segments: segments.collect() }
 }
 
-fn server() -> Server {
+/// The public side that tests start from.
+pub(super) fn server() -> Server {
     Server {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         public_url: None,
@@ -87,6 +88,20 @@ pub(super) fn config(server: Server, routes: Vec<Route>) -> Config {
         destinations: BTreeMap::new(),
         files: Vec::new(),
     }
+}
+
+/// The service alone, for tests that bring their own stream and clock.
+pub(super) fn ingress(config: Config) -> (Arc<MemoryStore>, Ingress) {
+    let store = Arc::new(MemoryStore::new());
+    let ingress = Ingress::new(Parts {
+        config: Arc::new(ArcSwap::from_pointee(config)),
+        store: store.clone(),
+        clock: Arc::new(TokioClock::starting_at(Timestamp::from_millis(1_700_000_000_000))),
+        metrics: Arc::new(Metrics::new()),
+        ids: IdSource::seeded(1),
+        stopping: Arc::default(),
+    });
+    (store, ingress)
 }
 
 /// The running port and everything behind it.
