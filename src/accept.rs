@@ -1,1 +1,133 @@
-//! (being built)
+//! From a verified request to a receipt: the event, its dedupe key, its deliveries, one commit.
+//!
+//! Only a [`Verified`] comes in, so nothing unverified is stored (I9); only a [`Receipt`] comes out, so nothing
+//! unstored is answered with 2xx (I1). A commit that is still queued at the deadline is called off and nothing
+//! of it is ever stored (I2); once the store has taken it, no timer stands around it any more.
+
+mod ids;
+mod key;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::clock::Clock;
+use crate::config::Route;
+use crate::model::{Answer, Event, Inbound, Lane};
+use crate::signature::Verified;
+use crate::store::{CommitError, NewDelivery, NewEvent, Receipt, Store};
+
+pub use ids::IdSource;
+
+/// How long a commit may stay queued before it is called off: shorter than any common sender's patience, so
+/// that its retry meets a clear 503 instead of silence.
+pub const QUEUED_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// The segment of a path pattern that stands for a secret.
+const SECRET_SEGMENT: &[u8] = b"{secret}";
+
+/// Why there is no receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unaccepted {
+    /// Nothing of it is stored, and nothing of it ever will be.
+    #[error("not stored: {0}")]
+    Refused(&'static str),
+    /// It may be stored or not; the sender must not be told either.
+    #[error("the outcome can't be known")]
+    Unknown,
+}
+
+/// Turns verified requests into durable events.
+#[derive(Clone)]
+pub struct Acceptor {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    ids: IdSource,
+}
+
+impl Acceptor {
+    /// An acceptor that commits to this store.
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, ids: IdSource) -> Self {
+        Self { store, clock, ids }
+    }
+
+    /// Commits the request as an event of this route, with one delivery for each of its destinations (I4).
+    ///
+    /// Dropping the future calls the commit off if it is still queued.
+    ///
+    /// # Errors
+    /// Whether nothing is stored, or nobody knows.
+    pub async fn accept(&self, route: &Route, verified: Verified) -> Result<Receipt, Unaccepted> {
+        let mut ticket = self.store.accept(self.prepare(route, verified));
+        let outcome = tokio::select! {
+            biased;
+            outcome = &mut ticket => outcome,
+            () = tokio::time::sleep(QUEUED_TIME_MAX) => {
+                if ticket.cancel() {
+                    return Err(Unaccepted::Refused("the store did not take it in time"));
+                }
+                ticket.await
+            }
+        };
+        outcome.map_err(|error| match error {
+            CommitError::Refused(why) => Unaccepted::Refused(why),
+            // An accept follows no version and names no event: these two would be the engine's own confusion.
+            CommitError::Unknown | CommitError::Stale | CommitError::NotFound => Unaccepted::Unknown,
+        })
+    }
+
+    fn prepare(&self, route: &Route, verified: Verified) -> NewEvent {
+        let dedupe = key::dedupe(route, &verified, self.clock.now());
+        let lane = route.order_by.as_ref().and_then(|order_by| order_by.render(verified.inbound()));
+        let lane = lane.map(|value| Lane(xxh3_64(&value)));
+        let (inbound, facts) = verified.into_parts();
+        let received_at = inbound.received_at;
+        let deliveries =
+            route.deliver.iter().map(|deliver| NewDelivery { destination: deliver.to.clone(), lane, due: received_at }).collect();
+        let answer = route.respond.clone().or(facts.answer).unwrap_or_else(Answer::ok);
+        let target = without_secret(route, &inbound);
+        let mut headers = inbound.headers;
+        for name in route.verifier.credential_headers() {
+            headers.remove(name);
+        }
+        let event = Event {
+            id: self.ids.mint(received_at),
+            route: route.name.clone(),
+            received_at,
+            peer: Some(inbound.peer),
+            source_id: facts.source_id,
+            event_type: facts.event_type,
+            method: inbound.method,
+            target,
+            base: inbound.base,
+            headers,
+            body: inbound.body,
+        };
+        NewEvent { event, dedupe, answer, deliveries }
+    }
+}
+
+/// The target with the path's secret replaced by its placeholder: a secret of the configuration is never
+/// stored (I9). Everything else stays as sent.
+fn without_secret(route: &Route, inbound: &Inbound) -> Bytes {
+    let pattern = route.path.text.as_bytes();
+    if !pattern.split(|byte| *byte == b'/').any(|segment| segment == SECRET_SEGMENT) {
+        return inbound.target.clone();
+    }
+    let mut names = pattern.split(|byte| *byte == b'/');
+    let mut masked = Vec::with_capacity(inbound.target.len());
+    for (index, segment) in inbound.path().split(|byte| *byte == b'/').enumerate() {
+        if index > 0 {
+            masked.push(b'/');
+        }
+        let is_secret = names.next().is_some_and(|name| name == SECRET_SEGMENT);
+        masked.extend_from_slice(if is_secret { SECRET_SEGMENT } else { segment });
+    }
+    masked.extend_from_slice(inbound.target.get(inbound.path().len()..).unwrap_or_default());
+    masked.into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,124 @@
-//! (being built)
+//! The public side: takes a request in, bounds it, finds its route, has it verified and accepted, answers.
+//!
+//! Nothing here stores or delivers by itself, and nothing here can say 2xx to a sender without the store's
+//! receipt (`response`). Checks go from cheap to costly: path, method, address rate, announced length, then the
+//! body (counted while it arrives), then the signature, then the route's rate, then the commit. The body is
+//! never parsed and never decompressed here, and copied at most once.
+//!
+//! Keeps I1 and I2 at the edge, I9 (no secret, body or raw path in a log), I10 (see `limits`) and I11.
+
+mod body;
+mod budget;
+mod handle;
+mod limits;
+mod origin;
+mod refusal;
+mod response;
+mod standing;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, HeaderValue, PROXY_AUTHORIZATION, X_CONTENT_TYPE_OPTIONS};
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::Full;
+use tower::{Service, ServiceBuilder};
+use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+use crate::accept::{Acceptor, IdSource};
+use crate::clock::Clock;
+use crate::config::Live;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+use budget::Budget;
+use standing::Standing;
+
+pub use response::{RETRY_AFTER, Unanswered};
+
+/// What ingress is made of.
+pub struct Parts {
+    /// The configuration in force.
+    pub config: Live,
+    /// Where events go.
+    pub store: Arc<dyn Store>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Where refusals and acceptances are counted.
+    pub metrics: Arc<Metrics>,
+    /// Where event ids come from.
+    pub ids: IdSource,
+    /// Whether new requests get 503 because the process is about to stop. Set it when the listener is closed
+    /// for good; what has passed this point is finished.
+    pub stopping: Arc<AtomicBool>,
+}
+
+/// The public side. Clones share everything.
+#[derive(Clone)]
+pub struct Ingress(Arc<Inner>);
+
+struct Inner {
+    config: Live,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    acceptor: Acceptor,
+    stopping: Arc<AtomicBool>,
+    standing: Standing,
+    budget: Budget,
+}
+
+/// The future of an answer.
+pub type Answering = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Unanswered>> + Send>>;
+
+impl Ingress {
+    /// The public side, made once; a reload changes only what `config` points to, and limiters and counters
+    /// live on.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { config, store, clock, metrics, ids, stopping } = parts;
+        let acceptor = Acceptor::new(store.clone(), clock.clone(), ids);
+        let standing = Standing::new(clock.clone(), metrics.clone());
+        Self(Arc::new(Inner { config, store, clock, metrics, acceptor, stopping, standing, budget: Budget::default() }))
+    }
+
+    /// The service for `server::serve`.
+    pub fn service<B>(
+        &self,
+    ) -> impl Service<Request<B>, Response = Response<Full<Bytes>>, Error = Unanswered, Future: Send + 'static> + Clone + Send + Sync + 'static
+    where
+        B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
+    {
+        ServiceBuilder::new()
+            // Outermost, so that not even a debug print of a request shows them.
+            .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE]))
+            // An answer's body may echo what an operator configured; no browser shall make more of it.
+            .layer(SetResponseHeaderLayer::if_not_present(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
+            // A GET callback that a cache answers would never reach us.
+            .layer(SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, HeaderValue::from_static("no-store")))
+            .service(self.clone())
+    }
+}
+
+impl<B> Service<Request<B>> for Ingress
+where
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Unanswered;
+    type Future = Answering;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Unanswered>> {
+        // Overload is told per request, where there is something to answer with.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Answering {
+        let inner = self.0.clone();
+        Box::pin(async move { inner.handle(request).await })
+    }
+}

@@ -1,1 +1,16 @@
-//! (being built)
+//! What a sender gets, row by row of the contract, and what abusive ones get: all on real sockets.
+
+#![expect(clippy::unwrap_used, reason = "a test helper that fails is a test that fails")]
+
+mod abuse;
+mod answers;
+mod bytes;
+mod client;
+mod framing;
+mod http2;
+mod overload;
+mod proxies;
+mod slow;
+mod stop;
+mod tls;
+mod world;

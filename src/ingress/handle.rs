@@ -1,0 +1,205 @@
+//! The life of one request, from its head to its answer.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, Request, Response, Version};
+use http_body::Body;
+use http_body_util::Full;
+use tokio::time::Instant;
+
+use super::body::{Bounds, collect};
+use super::origin::{Origin, origin};
+use super::refusal::Refused;
+use super::response::{self, Unanswered};
+use super::{Inner};
+use crate::accept::Unaccepted;
+use crate::config::{Config, Route};
+use crate::model::{Inbound, Name, Timestamp};
+use crate::server::Connection;
+use crate::signature::Verified;
+use crate::store::Receipt;
+use crate::telemetry::{RefusalReason, UNKNOWN_ROUTE};
+
+/// How a request that has a route ends without a receipt.
+enum Failure {
+    /// It gets an answer that says so.
+    Refused(Refused),
+    /// Its sender must not be told anything.
+    Unknown,
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+/// What a request says before its body, and the configuration by which it is judged to its end.
+struct Head {
+    config: Arc<Config>,
+    parts: Parts,
+    connection: Connection,
+    received_at: Timestamp,
+    target: Bytes,
+}
+
+/// What a refusal needs of its request once the head has been used up.
+struct Refusing<'a> {
+    route: Option<&'a Route>,
+    peer: IpAddr,
+    method: Method,
+    version: Version,
+    /// Whether bytes of this request may still arrive.
+    unread: bool,
+}
+
+impl Inner {
+    /// Answers a request, or errs where nothing may be said.
+    pub(super) async fn handle<B>(&self, request: Request<B>) -> Result<Response<Full<Bytes>>, Unanswered>
+    where
+        B: Body<Data = Bytes> + Send + Unpin,
+    {
+        let received_at = self.clock.now();
+        let (parts, body) = request.into_parts();
+        // Without the server's note of the connection nobody is trusted and everybody counts as one address.
+        let nobody = Connection { peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), tls: false };
+        let connection = parts.extensions.get::<Connection>().copied().unwrap_or(nobody);
+        let mut refusing = Refusing {
+            route: None,
+            peer: connection.peer.ip(),
+            method: parts.method.clone(),
+            version: parts.version,
+            unread: !body.is_end_stream(),
+        };
+        let Some(target) = target(&parts) else {
+            return Ok(self.refuse(&refusing, &Refused::Malformed("the request target is not a path")));
+        };
+        let config = self.config.load_full();
+        let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+        let Some(route) = config.route_for(path).cloned() else {
+            return Ok(self.without_route(&refusing, path));
+        };
+        refusing.route = Some(&route);
+        let head = Head { config, parts, connection, received_at, target };
+        match self.receive(&route, head, body, &mut refusing.unread).await {
+            Ok(receipt) => Ok(response::accepted(&receipt)),
+            Err(Failure::Refused(refused)) => Ok(self.refuse(&refusing, &refused)),
+            Err(Failure::Unknown) => {
+                self.metrics.refused(&route.name, RefusalReason::Store).inc();
+                tracing::warn!(route.name = %route.name, "closing a connection without an answer: the outcome of its commit can't be known");
+                Err(Unanswered)
+            }
+        }
+    }
+
+    /// From the head of a request that has a route to its receipt; the cheap checks first.
+    async fn receive<B>(&self, route: &Route, head: Head, body: B, unread: &mut bool) -> Result<Receipt, Failure>
+    where
+        B: Body<Data = Bytes> + Send + Unpin,
+    {
+        if !route.methods.contains(&head.parts.method) {
+            return Err(Refused::Method(route.methods.clone()).into());
+        }
+        let server = &head.config.server;
+        let Origin { peer, base } = origin(&head.parts, head.connection, server)?;
+        self.standing.check_address(server.limits.per_address, peer).map_err(Refused::Rate)?;
+        let bounds =
+            Bounds { bytes_max: route.body_limit, read_timeout: server.limits.read_timeout, in_flight_max: server.limits.in_flight };
+        let announced = body.size_hint().lower();
+        if announced > u64::try_from(bounds.bytes_max).unwrap_or(u64::MAX) {
+            return Err(Refused::BodyTooLarge.into());
+        }
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(Refused::Stopping.into());
+        }
+        if !self.budget.has_room(announced, bounds.in_flight_max) {
+            return Err(Refused::Overload.into());
+        }
+        // Held until the commit's outcome: until then the bytes are in memory.
+        let mut held = self.budget.hold();
+        let body = collect(body, bounds, &mut held).await?;
+        *unread = false;
+        let Head { parts, received_at, target, .. } = head;
+        let inbound = Inbound { method: parts.method, target, base, headers: parts.headers, body, peer, received_at };
+        let verified = self.verify(route, inbound)?;
+        self.standing.check_route(route).map_err(Refused::Rate)?;
+        self.commit(route, verified).await
+    }
+
+    fn verify(&self, route: &Route, inbound: Inbound) -> Result<Verified, Refused> {
+        let verifier = &route.verifier;
+        verifier.verify(inbound, self.clock.now()).map_err(|why| Refused::Unauthenticated(why, verifier.on_invalid()))
+    }
+
+    async fn commit(&self, route: &Route, verified: Verified) -> Result<Receipt, Failure> {
+        let asked = Instant::now();
+        let receipt = self.acceptor.accept(route, verified).await.map_err(|unaccepted| match unaccepted {
+            Unaccepted::Refused(why) => Failure::Refused(Refused::Store(why)),
+            Unaccepted::Unknown => Failure::Unknown,
+        })?;
+        self.metrics.committed(asked.elapsed());
+        let standing = self.standing.route(&route.name);
+        if receipt.is_repeat() {
+            standing.repeated.inc()
+        } else {
+            standing.accepted.inc()
+        };
+        Ok(receipt)
+    }
+
+    /// Health for load balancers where no route has that path; else 404.
+    fn without_route(&self, refusing: &Refusing<'_>, path: &[u8]) -> Response<Full<Bytes>> {
+        let well = match path {
+            b"/livez" => true,
+            b"/readyz" => !self.stopping.load(Ordering::Acquire) && self.store.stats().unwritable.is_none(),
+            _ => return self.refuse(refusing, &Refused::UnknownPath),
+        };
+        if !matches!(refusing.method, Method::GET | Method::HEAD) {
+            return self.refuse(refusing, &Refused::Method(vec![Method::GET, Method::HEAD]));
+        }
+        response::health(well)
+    }
+
+    /// Counts a refusal, logs it when that is not too often, and makes its answer. What could stand in a log
+    /// line is the operator's word or the peer's address: the path may hold a secret, so it never does (I9).
+    fn refuse(&self, refusing: &Refusing<'_>, refused: &Refused) -> Response<Full<Bytes>> {
+        let unknown = Name::from(UNKNOWN_ROUTE);
+        let name = refusing.route.map_or(&unknown, |route| &route.name);
+        let reason = refused.reason();
+        self.metrics.refused(name, reason).inc();
+        if self.standing.may_log() {
+            let (peer, reason, detail) = (refusing.peer, reason.word(), refused.detail());
+            match refused {
+                Refused::UnknownPath | Refused::Method(_) | Refused::Malformed(_) => {
+                    tracing::debug!(route.name = %name, %peer, reason, detail, "refused a request: {reason}");
+                }
+                Refused::Store(_) => tracing::warn!(route.name = %name, %peer, reason, detail, "refused a request: {reason}"),
+                Refused::Rate(_)
+                | Refused::BodyTooLarge
+                | Refused::BodyTooSlow
+                | Refused::BodyBroken
+                | Refused::Overload
+                | Refused::Stopping
+                | Refused::Unauthenticated(..) => tracing::info!(route.name = %name, %peer, reason, detail, "refused a request: {reason}"),
+            }
+        }
+        let setting = refusing.route.map(|route| format!("routes.{}.limits.body", route.name)).unwrap_or_default();
+        let mut response = response::refused(refused, &setting);
+        let at_odds = matches!(refused, Refused::Malformed(_) | Refused::Stopping);
+        if (refusing.unread || at_odds) && refusing.version <= Version::HTTP_11 {
+            // What is left of this request must never be read as the next one.
+            response::close(&mut response);
+        }
+        response
+    }
+}
+
+/// Path and query exactly as sent. `None` for what has no path, such as `OPTIONS *` and `CONNECT`.
+fn target(parts: &Parts) -> Option<Bytes> {
+    let target = parts.uri.path_and_query()?.as_str();
+    target.starts_with('/').then(|| Bytes::copy_from_slice(target.as_bytes()))
+}
