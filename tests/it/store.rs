@@ -4,3 +4,5 @@
 
 mod contract;
 mod make;
+mod sim;
+mod sim_disk;

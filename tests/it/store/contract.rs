@@ -52,7 +52,7 @@ macro_rules! contract {
             })+
         }
 
-        #[cfg(any())]
+
         mod simulated {
             $(#[test]
             fn $claim() {

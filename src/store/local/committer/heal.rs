@@ -51,7 +51,7 @@ impl<D: Disk> Committer<D> {
         let outcome::Durable { image, taken, .. } = failed.split();
         let (mut void, kept) = self.part(taken);
         let failed = Failed { image, kept, sequence: self.ledger.batch, at: self.shared.clock.now() };
-        self.ledger.batch += 1;
+        self.ledger.batch += u64::from(!failed.kept.is_empty());
         let fresh = loop {
             self.refuse_waiting();
             let attempt = self.go_on(ready.take(), &failed);
