@@ -6,6 +6,7 @@
 //!
 //! It never parses a body, never looks at a configuration and never makes a request.
 
+pub mod local;
 pub mod memory;
 mod ticket;
 

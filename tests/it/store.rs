@@ -1,1 +1,8 @@
-//! (being built)
+//! The store: one contract suite against every engine, and what only the embedded engine can get wrong.
+
+#![expect(clippy::unwrap_used, reason = "clippy knows test functions, and not the functions they share")]
+
+mod contract;
+mod make;
+mod sim;
+mod sim_disk;

@@ -1,0 +1,223 @@
+//! The embedded engine: a journal of segments, and an index that can always be rebuilt from it.
+//!
+//! The journal is what a 2xx rests on. One committer writes it (`committer`), a helper prepares and recycles
+//! its segments (`supply`), another keeps the index (`librarian`); callers queue entries (`queue`) and read
+//! what is durable (`table`, then the index, then the journal by place). `docs/data.md` tells what is stored,
+//! byte by byte.
+//!
+//! It must never acknowledge before a sync returned (I1), never let a refused commit come back (I2), never
+//! trust the index with anything that the journal does not say, and never grow without a named limit (I10).
+
+mod batch;
+mod chain;
+mod codec;
+mod committer;
+mod disk;
+mod error;
+mod format;
+mod fuzz;
+mod index;
+mod interrupted;
+mod keys;
+mod librarian;
+mod names;
+mod opening;
+mod queue;
+mod read;
+mod record;
+mod recovery;
+mod segment;
+mod shared;
+mod supply;
+mod table;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::{
+    CommitError, DestinationCounts, EventFilter, EventRecord, EventSummary, NewDelivery, NewEvent, PendingDelivery, ReadError, Receipt,
+    Settlement, Store, StoreStats, Ticket,
+};
+use crate::model::{DeliveryId, Event, EventId, Name};
+
+use queue::{Accept, Entry};
+use shared::Shared;
+use table::Pin;
+
+pub use disk::{Disk, DiskFile, FileDisk};
+pub use error::StoreError;
+pub use fuzz::fuzz_batches;
+pub use index::{Index, IndexEntry, IndexError, Indexes, MemoryIndexes, SledIndexes, Stored};
+pub use opening::{LocalOptions, Run, Seams};
+
+/// Most bytes of all states together; they are kept in memory.
+const STATES_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The largest value of a state.
+const STATE_BYTES_MAX: usize = 256 * 1024;
+
+/// The threads that a store runs besides its callers': committer, supply, librarian.
+const HELPERS: u32 = 3;
+
+/// An open store. Close it with [`Store::close`]; dropping it lets its threads end by themselves.
+pub struct LocalStore<D: Disk = FileDisk> {
+    shared: Arc<Shared<D>>,
+}
+
+impl<D: Disk> LocalStore<D> {
+    /// How many events wait for the index.
+    pub fn unindexed(&self) -> usize {
+        self.shared.unindexed.load(Ordering::Relaxed)
+    }
+
+    fn refused_accept(&self, bytes: usize) -> Option<CommitError> {
+        let shared = &self.shared;
+        if bytes > committer::record_bytes_max(shared.sizes.segment) {
+            return Some(CommitError::Refused("the event is larger than the store can hold"));
+        }
+        if shared.full.load(Ordering::Acquire) {
+            return Some(CommitError::Refused("the store is full"));
+        }
+        let is_behind = shared.unindexed.load(Ordering::Relaxed) >= librarian::UNINDEXED_MAX;
+        is_behind.then_some(CommitError::Refused("the index is behind"))
+    }
+}
+
+impl<D: Disk> Drop for LocalStore<D> {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+    }
+}
+
+#[async_trait]
+impl<D: Disk> Store for LocalStore<D> {
+    fn accept(&self, new: NewEvent) -> Ticket<Receipt> {
+        let head = record::encode_event(&new);
+        if let Some(refused) = self.refused_accept(head.len().saturating_add(new.event.body.len())) {
+            return Ticket::refused(refused);
+        }
+        let (promise, ticket) = Ticket::queued();
+        let NewEvent { event, dedupe, answer, deliveries } = new;
+        let Event { id, route, received_at, body, .. } = event;
+        let asked_at = Instant::now();
+        let accept = Accept { head, body, id, route, received_at, dedupe, answer, deliveries, promise, asked_at };
+        match self.shared.queue.push(Entry::Accept(Box::new(accept))) {
+            Ok(()) => ticket,
+            Err(refused) => Ticket::refused(refused.0),
+        }
+    }
+
+    fn settle(&self, settlement: Settlement) -> Ticket<()> {
+        let id = settlement.delivery;
+        if let Err(error) = read::settleable(&self.shared, id) {
+            return Ticket::refused(error);
+        }
+        let (promise, ticket) = Ticket::queued();
+        match self.shared.queue.push(Entry::Settle(settlement, promise)) {
+            Ok(()) => ticket,
+            Err(refused) => Ticket::refused(refused.0),
+        }
+    }
+
+    fn replay(&self, event: EventId, deliveries: Vec<NewDelivery>) -> Ticket<Vec<DeliveryId>> {
+        let (promise, ticket) = Ticket::queued();
+        if self.shared.queue.is_closing() {
+            return Ticket::refused(CommitError::Refused("stopping"));
+        }
+        let pin = self.shared.table.lock().pin(event);
+        match pin {
+            Pin::Held => self.shared.replay(event, deliveries, promise),
+            Pin::Gone => return Ticket::refused(CommitError::NotFound),
+            Pin::Elsewhere => {
+                let mut recalls = self.shared.recalls.lock();
+                if recalls.len() >= queue::OTHERS_MAX {
+                    return Ticket::refused(CommitError::Refused("too many commits wait"));
+                }
+                recalls.push_back((event, deliveries, promise));
+                drop(recalls);
+                self.shared.index_wanted.notify_one();
+            }
+        }
+        ticket
+    }
+
+    fn set_state(&self, name: String, value: Option<Bytes>) -> Ticket<()> {
+        let bytes = name.len() + value.as_ref().map_or(0, Bytes::len);
+        if bytes > STATE_BYTES_MAX.min(self.shared.sizes.segment / 8) {
+            return Ticket::refused(CommitError::Refused("the state is larger than the store can hold"));
+        }
+        if value.is_some() {
+            let table = self.shared.table.lock();
+            let held: usize = table.states.iter().map(|(name, named)| name.len() + named.value.len()).sum();
+            if held.saturating_add(bytes) > STATES_BYTES_MAX {
+                return Ticket::refused(CommitError::Refused("too many states"));
+            }
+        }
+        let (promise, ticket) = Ticket::queued();
+        match self.shared.queue.push(Entry::State(name, value, promise)) {
+            Ok(()) => ticket,
+            Err(refused) => Ticket::refused(refused.0),
+        }
+    }
+
+    fn attempt_begins(&self, delivery: DeliveryId) {
+        self.shared.in_flight.begins(delivery);
+    }
+
+    fn attempt_ends(&self, delivery: DeliveryId) {
+        self.shared.in_flight.ends(delivery);
+    }
+
+    async fn states(&self, prefix: &str) -> Result<BTreeMap<String, Bytes>, ReadError> {
+        let table = self.shared.table.lock();
+        let named = table.states.range(prefix.to_owned()..).take_while(|(name, _)| name.starts_with(prefix));
+        Ok(named.map(|(name, named)| (name.clone(), named.value.clone())).collect())
+    }
+
+    fn newest_position(&self) -> watch::Receiver<u64> {
+        self.shared.newest.subscribe()
+    }
+
+    async fn pending_after(&self, position: u64, limit: usize) -> Result<Vec<PendingDelivery>, ReadError> {
+        Ok(self.shared.table.lock().pending_after(position, limit))
+    }
+
+    async fn event(&self, id: EventId) -> Result<Option<Event>, ReadError> {
+        read::event(&self.shared, id).await
+    }
+
+    async fn record(&self, id: EventId) -> Result<Option<EventRecord>, ReadError> {
+        read::record(&self.shared, id).await
+    }
+
+    async fn list(&self, filter: &EventFilter, before: Option<u64>, limit: usize) -> Result<(Vec<EventSummary>, Option<u64>), ReadError> {
+        read::list(&self.shared, filter, before, limit).await
+    }
+
+    fn counts(&self) -> BTreeMap<Name, DestinationCounts> {
+        self.shared.table.lock().counts()
+    }
+
+    fn stats(&self) -> StoreStats {
+        let shared = &self.shared;
+        let index_bytes = shared.index().map_or(0, |index| index.bytes());
+        let full = || shared.full.load(Ordering::Acquire).then(|| "the store is full".to_owned());
+        let unwritable = shared.queue.refusing().map(|reason| reason.to_string()).or_else(full);
+        let events = shared.table.lock().events;
+        StoreStats { bytes: shared.journal_bytes().saturating_add(index_bytes), events, unwritable }
+    }
+
+    async fn close(&self) {
+        self.shared.queue.close();
+        // The committer ends the helpers; an error would mean that the sender in `shared` is gone.
+        let mut ended = self.shared.ended.subscribe();
+        drop(ended.wait_for(|ended| *ended >= HELPERS).await);
+        drop(self.shared.lock.lock().take());
+    }
+}

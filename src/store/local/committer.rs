@@ -1,0 +1,319 @@
+//! The committer: the one writer of the journal.
+//!
+//! It drains what queued up while the last sync ran: one batch is one write and one sync, then all its waiters
+//! hear their outcome. It never appends to a segment after a failed write or sync (`heal`), never waits for
+//! the index, and tells nobody a success before the sync returned (I1, I2).
+
+mod build;
+mod heal;
+mod outcome;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::batch;
+use super::disk::{Disk, DiskFile};
+use super::keys::Keys;
+use super::queue::Entry;
+use super::segment::{Active, FIRST, PAGE, Predecessor};
+use super::shared::{Ready, Shared, Shelved};
+use crate::model::Timestamp;
+
+use build::Building;
+
+/// How long after the last batch an empty one proves its sync (rule 3).
+const SEAL_AFTER: Duration = Duration::from_secs(1);
+
+/// How often something that failed is tried again.
+const TRY_EVERY: Duration = Duration::from_secs(1);
+
+/// Most bytes in one batch; a single larger event gets a batch of its own.
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Buffers that grew beyond this for one large event are given back.
+const BUFFER_BYTES_KEPT: usize = 2 * BATCH_BYTES_MAX;
+
+/// The payload at which a batch is closed.
+fn batch_bytes_max(segment: usize) -> usize {
+    BATCH_BYTES_MAX.min(segment / 4)
+}
+
+/// The largest record: the last batch and the kept part of a failed one must fit one fresh segment together.
+pub(super) fn record_bytes_max(segment: usize) -> usize {
+    segment / 2 - 2 * PAGE
+}
+
+/// The segment that is written.
+pub(super) struct Current<F> {
+    pub(super) number: u64,
+    pub(super) nonce: u128,
+    pub(super) file: Arc<F>,
+    /// Where the next batch begins.
+    pub(super) end: usize,
+}
+
+/// The last batch that was synced, as it lies in its segment.
+#[derive(Debug, Default)]
+pub(super) struct Last {
+    /// Bytes of the segment from `base`, a page's start, at least up to the batch's end.
+    pub(super) image: Vec<u8>,
+    pub(super) base: usize,
+    /// Where in the image the batch begins.
+    pub(super) start: usize,
+    /// Header and payload; 0 where there is no batch yet.
+    pub(super) length: usize,
+    pub(super) sequence: u64,
+    pub(super) flags: u32,
+    pub(super) at: Timestamp,
+}
+
+/// What the committer alone decides: dedupe, and numbers that only grow.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    pub(super) keys: Keys,
+    /// The next batch.
+    pub(super) batch: u64,
+    /// The next accepted event.
+    pub(super) event: u64,
+    /// The next delivery.
+    pub(super) position: u64,
+}
+
+/// See the module.
+pub(super) struct Committer<D: Disk> {
+    pub(super) shared: Arc<Shared<D>>,
+    pub(super) current: Current<D::File>,
+    pub(super) last: Last,
+    pub(super) ledger: Ledger,
+    /// Drained and not yet taken.
+    waiting: VecDeque<Entry>,
+    spare: Vec<u8>,
+    idle_at: Instant,
+}
+
+impl<D: Disk> Committer<D> {
+    pub(super) fn new(shared: Arc<Shared<D>>, current: Current<D::File>, last: Last, ledger: Ledger) -> Self {
+        Self { shared, current, last, ledger, waiting: VecDeque::new(), spare: Vec::new(), idle_at: Instant::now() + SEAL_AFTER }
+    }
+
+    /// Commits until the store is closed and everything that was queued before is settled.
+    pub(super) async fn run(mut self) {
+        loop {
+            if self.waiting.is_empty() {
+                self.shared.queue.drain(&mut self.waiting);
+            }
+            if !self.waiting.is_empty() {
+                self.commit().await;
+                continue;
+            }
+            let is_sealed = self.last.flags & batch::SEAL != 0 || self.last.length == 0;
+            if self.shared.queue.is_closing() {
+                if is_sealed || !self.commit_seal().await {
+                    break;
+                }
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = self.shared.queue.arrived() => {}
+                () = tokio::time::sleep_until(self.idle_at), if !is_sealed => {
+                    self.commit_seal().await;
+                    self.idle_at = Instant::now() + SEAL_AFTER;
+                }
+            }
+        }
+        self.shared.stop();
+        self.shared.ended.send_modify(|ended| *ended += 1);
+    }
+
+    /// Where the partial last page begins, and the image to write from there on.
+    fn image(&mut self) -> (usize, Vec<u8>) {
+        let base = self.current.end / PAGE * PAGE;
+        let mut image = std::mem::take(&mut self.spare);
+        image.clear();
+        if self.current.end > base {
+            image.extend_from_slice(&self.last.image[base - self.last.base..self.current.end - self.last.base]);
+        }
+        (base, image)
+    }
+
+    /// Payload that fits behind `end`, room for a seal left over.
+    fn room(&self, end: usize) -> usize {
+        self.shared.sizes.segment.saturating_sub(end + 2 * batch::size(0) + batch::ALIGN)
+    }
+
+    /// One batch out of what waits.
+    async fn commit(&mut self) {
+        let now = self.shared.clock.now();
+        self.ledger.keys.expire(now);
+        let (base, image) = self.image();
+        let limit = batch_bytes_max(self.shared.sizes.segment);
+        let mut building = Building::new(base, image, self.room(self.current.end), limit, now);
+        building.fill(&mut self.waiting, &mut self.ledger, &self.shared);
+        if !building.is_empty() {
+            self.write(building).await;
+        } else if self.waiting.is_empty() {
+            self.spare = building.image;
+        } else {
+            self.spare = building.image;
+            self.rotate(now, limit).await;
+        }
+    }
+
+    /// One batch into the next segment, along with its header.
+    async fn rotate(&mut self, now: Timestamp, limit: usize) {
+        let Some(ready) = self.next_segment().await else { return };
+        let page = self.header(&ready, self.ledger.batch, self.current.end).encode();
+        let mut image = std::mem::take(&mut self.spare);
+        image.clear();
+        image.extend_from_slice(&page);
+        let mut building = Building::new(0, image, self.room(FIRST), limit, now);
+        building.fill(&mut self.waiting, &mut self.ledger, &self.shared);
+        if building.is_empty() {
+            // Everything was called off meanwhile: the segment stays ready.
+            self.spare = building.image;
+            self.shared.supply.lock().ready = Some(ready);
+            return;
+        }
+        let batch = self.finish(&mut building, ready.nonce);
+        match put(&*ready.file, 0, &building.image).await {
+            Ok(()) => {
+                self.adopt(ready);
+                self.committed(building, batch);
+            }
+            Err(error) => self.heal(building, None, &error).await,
+        }
+    }
+
+    /// The header of the segment that follows the current one.
+    fn header(&self, ready: &Ready<D::File>, first_sequence: u64, end: usize) -> super::segment::SegmentHeader {
+        let last_start = if self.last.length == 0 { end } else { self.last.base + self.last.start };
+        let predecessor = Some(Predecessor { nonce: self.current.nonce, end, last_start });
+        let active = Some(Active { first_sequence, predecessor });
+        super::segment::SegmentHeader { active, ..self.shared.header(ready.number, ready.nonce) }
+    }
+
+    /// Writes a batch into the current segment.
+    async fn write(&mut self, mut building: Building) {
+        let batch = self.finish(&mut building, self.current.nonce);
+        match put(&*self.current.file, building.base, &building.image).await {
+            Ok(()) => self.committed(building, batch),
+            Err(error) => {
+                let ready = self.shared.supply.lock().ready.take();
+                self.heal(building, ready, &error).await;
+            }
+        }
+    }
+
+    /// Gives a batch its sequence and checksums.
+    fn finish(&mut self, building: &mut Building, nonce: u128) -> u64 {
+        let sequence = self.ledger.batch;
+        self.ledger.batch += 1;
+        building.finish(nonce, sequence);
+        sequence
+    }
+
+    /// The segment that was prepared becomes the current one.
+    fn adopt(&mut self, ready: Ready<D::File>) {
+        let Ready { number, nonce, file } = ready;
+        self.shared.shelf.lock().insert(number, Shelved { nonce, file: file.clone() });
+        self.current = Current { number, nonce, file, end: FIRST };
+        let mut supply = self.shared.supply.lock();
+        supply.wanted = Some(number + 1);
+        drop(supply);
+        self.shared.supply_wanted.notify_one();
+    }
+
+    /// A batch is durable: the next one goes behind it, and everybody hears.
+    fn committed(&mut self, building: Building, sequence: u64) {
+        let (flags, at) = (building.flags, building.at);
+        let outcome::Durable { image, base, start, length, taken } = building.split();
+        self.current.end = base + start + length.next_multiple_of(batch::ALIGN);
+        let mut spare = std::mem::replace(&mut self.last, Last { image, base, start, length, sequence, flags, at }).image;
+        if spare.capacity() > BUFFER_BYTES_KEPT {
+            spare = Vec::new();
+        }
+        self.spare = spare;
+        self.idle_at = Instant::now() + SEAL_AFTER;
+        outcome::announce(&self.shared, taken, self.current.number, base, at);
+    }
+
+    /// An empty batch, which proves that the one before was synced. `false`: it didn't fit.
+    async fn commit_seal(&mut self) -> bool {
+        if self.current.end + batch::size(0) > self.shared.sizes.segment {
+            self.last.flags |= batch::SEAL;
+            return false;
+        }
+        let now = self.shared.clock.now();
+        let (base, image) = self.image();
+        let mut building = Building::new(base, image, 0, 0, now);
+        building.flags = batch::SEAL;
+        self.write(building).await;
+        true
+    }
+
+    /// The next segment; none when the store is closed before there is one.
+    async fn next_segment(&mut self) -> Option<Ready<D::File>> {
+        let mut refusing = false;
+        let ready = loop {
+            let trouble = {
+                let mut supply = self.shared.supply.lock();
+                if let Some(ready) = supply.ready.take() {
+                    break Some(ready);
+                }
+                supply.trouble.clone()
+            };
+            if let Some(trouble) = trouble {
+                if !refusing {
+                    tracing::error!(cause = %trouble, "the store has no segment to write to: it refuses what comes in and tries again");
+                }
+                refusing = true;
+                self.shared.queue.refuse_accepts(Some(&trouble));
+                self.refuse_waiting();
+                if self.shared.queue.is_closing() {
+                    break None;
+                }
+            }
+            let wait = tokio::time::timeout(TRY_EVERY, self.shared.supply_changed.notified()).await;
+            if wait.is_err() {
+                self.shared.supply_wanted.notify_one();
+            }
+        };
+        if refusing && ready.is_some() {
+            tracing::info!("the store has a segment to write to again");
+            self.shared.queue.refuse_accepts(None);
+        } else if ready.is_none() {
+            self.waiting.clear();
+        }
+        ready
+    }
+
+    /// Accepts that wait are refused: nothing of them was taken. Everything else goes on waiting.
+    fn refuse_waiting(&mut self) {
+        let mut drained = VecDeque::new();
+        self.shared.queue.drain(&mut drained);
+        self.waiting.append(&mut drained);
+        let mut kept = VecDeque::with_capacity(self.waiting.len());
+        for entry in self.waiting.drain(..) {
+            match entry {
+                Entry::Accept(accept) => {
+                    if accept.promise.take() {
+                        accept.promise.settle(Err(crate::store::CommitError::Refused("the store can't commit just now")));
+                    }
+                }
+                entry @ (Entry::Settle(..) | Entry::Replay(..) | Entry::State(..) | Entry::MoveState(..)) => kept.push_back(entry),
+            }
+        }
+        self.waiting = kept;
+    }
+}
+
+/// One write and one sync.
+async fn put<F: DiskFile>(file: &F, base: usize, image: &[u8]) -> io::Result<()> {
+    file.write_at(base as u64, image).await?;
+    file.sync_data().await
+}

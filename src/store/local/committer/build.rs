@@ -1,0 +1,228 @@
+//! A batch being built: entries are taken (from here on nobody can call them off), numbered, copied.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use tokio::time::Instant;
+
+use super::Ledger;
+use super::outcome::{Durable, Taken, Work};
+use crate::model::{DeliveryId, EventId, Timestamp};
+use crate::store::local::batch;
+use crate::store::local::disk::Disk;
+use crate::store::local::queue::{Accept, Entry};
+use crate::store::local::record::{
+    EventHead, Repeated, Replayed, Settled, encode_repeat, encode_replay, encode_settlement, encode_state, number_event,
+};
+use crate::store::local::segment::PAGE;
+use crate::store::local::shared::Shared;
+use crate::store::{CommitError, NewDelivery, Promise, Receipt, Settlement};
+
+/// See the module.
+pub(in crate::store::local) struct Building {
+    /// What will be written, from `base` in the segment on.
+    pub(super) image: Vec<u8>,
+    pub(super) base: usize,
+    pub(super) flags: u32,
+    pub(super) at: Timestamp,
+    start: usize,
+    /// Header and payload, once finished.
+    length: usize,
+    room: usize,
+    limit: usize,
+    pub(super) taken: Vec<Taken>,
+    /// Repeats by key: their index in `taken`. Many repeats of one key are one record.
+    repeats: HashMap<[u8; 16], usize>,
+    settled: HashSet<DeliveryId>,
+    ordinals: HashMap<EventId, u32>,
+}
+
+impl Building {
+    /// `image` holds what lies before the batch in its first page; `room` is what fits the segment, `limit`
+    /// where a batch is closed.
+    pub(super) fn new(base: usize, mut image: Vec<u8>, room: usize, limit: usize, at: Timestamp) -> Self {
+        let start = image.len();
+        image.resize(start + batch::HEADER, 0);
+        let (taken, repeats, settled, ordinals) = (Vec::new(), HashMap::new(), HashSet::new(), HashMap::new());
+        Self { image, base, flags: 0, at, start, length: 0, room, limit, taken, repeats, settled, ordinals }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.taken.is_empty()
+    }
+
+    fn payload(&self) -> usize {
+        self.image.len() - self.start - batch::HEADER
+    }
+
+    fn fits(&self, bytes: usize) -> bool {
+        let limit = if self.is_empty() { self.room } else { self.room.min(self.limit) };
+        self.payload().saturating_add(bytes) <= limit
+    }
+
+    /// Takes entries in their order until one doesn't fit.
+    pub(super) fn fill<D: Disk>(&mut self, waiting: &mut VecDeque<Entry>, ledger: &mut Ledger, shared: &Shared<D>) {
+        while let Some(entry) = waiting.pop_front() {
+            let left = match entry {
+                Entry::Accept(accept) => self.accept(accept, ledger),
+                Entry::Settle(settlement, promise) => self.settle(settlement, promise, shared),
+                Entry::Replay(event, deliveries, promise) => self.replay(event, deliveries, promise, ledger, shared),
+                Entry::State(name, value, promise) => {
+                    let record = encode_state(&name, value.as_ref());
+                    if self.fits(record.len()) {
+                        if promise.take() {
+                            self.push(&record, 0, Work::State { name, value, promise: Some(promise) }, None);
+                        }
+                        None
+                    } else {
+                        Some(Entry::State(name, value, promise))
+                    }
+                }
+                Entry::MoveState(name, segment) => self.move_state(name, segment, shared),
+            };
+            if let Some(entry) = left {
+                waiting.push_front(entry);
+                return;
+            }
+        }
+    }
+
+    fn push(&mut self, record: &[u8], tail: usize, work: Work, asked_at: Option<Instant>) {
+        let offset = self.image.len();
+        self.image.extend_from_slice(record);
+        self.taken.push(Taken { work, offset, length: record.len(), tail, asked_at });
+    }
+
+    fn accept(&mut self, accept: Box<Accept>, ledger: &mut Ledger) -> Option<Entry> {
+        if !self.fits(accept.head.len() + accept.body.len()) {
+            return Some(Entry::Accept(accept));
+        }
+        if !accept.promise.take() {
+            return None;
+        }
+        let Accept { mut head, body, id, route, received_at, dedupe, answer, deliveries, promise, asked_at } = *accept;
+        if let Some(dedupe) = dedupe {
+            if let Some(key) = ledger.keys.current(&dedupe.hash, received_at) {
+                key.repeats += 1;
+                let receipt = Receipt::new(key.event, (*key.answer).clone(), true);
+                let repeat = Repeated { event: key.event, key: dedupe.hash, count: key.repeats };
+                self.repeat(repeat, receipt, promise, asked_at);
+                return None;
+            }
+            if ledger.keys.is_full() {
+                promise.settle(Err(CommitError::Refused("too many dedupe keys are within their windows")));
+                return None;
+            }
+            ledger.keys.insert(dedupe.hash, id, &answer, dedupe.expires_at);
+        }
+        let (sequence, first_position) = (ledger.event, ledger.position);
+        ledger.event += 1;
+        ledger.position += deliveries.len() as u64;
+        number_event(&mut head, sequence, first_position);
+        let receipt = Receipt::new(id, answer.clone(), false);
+        let event = EventHead { sequence, first_position, id, received_at, dedupe, answer, route, deliveries };
+        self.push(&head, body.len(), Work::Accept { event, receipt, promise }, Some(asked_at));
+        self.image.extend_from_slice(&body);
+        None
+    }
+
+    fn repeat(&mut self, repeat: Repeated, receipt: Receipt, promise: Promise<Receipt>, asked_at: Instant) {
+        let record = encode_repeat(&repeat);
+        if let Some(index) = self.repeats.get(&repeat.key)
+            && let Some(Taken { work: Work::Repeat { repeat: first, waiters }, offset, .. }) = self.taken.get_mut(*index)
+            && first.event == repeat.event
+        {
+            *first = repeat;
+            waiters.push((receipt, promise, asked_at));
+            self.image[*offset..*offset + record.len()].copy_from_slice(&record);
+            return;
+        }
+        self.repeats.insert(repeat.key, self.taken.len());
+        self.push(&record, 0, Work::Repeat { repeat, waiters: vec![(receipt, promise, asked_at)] }, None);
+    }
+
+    fn settle<D: Disk>(&mut self, settlement: Settlement, promise: Promise<()>, shared: &Shared<D>) -> Option<Entry> {
+        let id = settlement.delivery;
+        let found = {
+            let table = shared.table.lock();
+            table.get(id.event).and_then(|meta| Some((meta.sequence, meta.delivery(id.ordinal)?.clone())))
+        };
+        let newest = found.filter(|(_, delivery)| delivery.version == settlement.version && !delivery.state.is_final());
+        let Some((sequence, _)) = newest.filter(|_| !self.settled.contains(&id)) else {
+            if promise.take() {
+                promise.settle(Err(CommitError::Stale));
+            }
+            return None;
+        };
+        let Settlement { delivery, version, attempt, attempts, state } = settlement;
+        let settled = Settled { delivery, sequence, version: version.saturating_add(1), attempts, state, attempt };
+        let record = encode_settlement(&settled);
+        if !self.fits(record.len()) {
+            let Settled { attempts, state, attempt, .. } = settled;
+            return Some(Entry::Settle(Settlement { delivery, version, attempt, attempts, state }, promise));
+        }
+        if promise.take() {
+            self.settled.insert(id);
+            self.push(&record, 0, Work::Settle { settled, promise }, None);
+        }
+        None
+    }
+
+    fn replay<D: Disk>(
+        &mut self,
+        event: EventId,
+        deliveries: Vec<NewDelivery>,
+        promise: Promise<Vec<DeliveryId>>,
+        ledger: &mut Ledger,
+        shared: &Shared<D>,
+    ) -> Option<Entry> {
+        let known = shared.table.lock().get(event).map(|meta| (meta.sequence, crate::store::local::codec::len32(&meta.deliveries)));
+        let Some((sequence, stored)) = known else {
+            if promise.take() {
+                promise.settle(Err(CommitError::NotFound));
+            }
+            return None;
+        };
+        let first_ordinal = self.ordinals.get(&event).copied().unwrap_or(stored);
+        let mut replay = Replayed { event, sequence, created_at: self.at, first_position: ledger.position, first_ordinal, deliveries };
+        let record = encode_replay(&replay);
+        if !self.fits(record.len()) {
+            return Some(Entry::Replay(event, std::mem::take(&mut replay.deliveries), promise));
+        }
+        if promise.take() {
+            self.ordinals.insert(event, first_ordinal.saturating_add(crate::store::local::codec::len32(&replay.deliveries)));
+            ledger.position += replay.deliveries.len() as u64;
+            self.push(&record, 0, Work::Replay { replay, promise }, None);
+        } else {
+            shared.table.lock().unpin(event);
+        }
+        None
+    }
+
+    fn move_state<D: Disk>(&mut self, name: String, segment: u64, shared: &Shared<D>) -> Option<Entry> {
+        let value = shared.table.lock().states.get(&name).filter(|named| named.segment == segment).map(|named| named.value.clone())?;
+        // A newer value in this very batch is the one that counts: moving the old one behind it would undo it.
+        let is_newer = |taken: &Taken| matches!(&taken.work, Work::State { name: other, .. } if *other == name);
+        if self.taken.iter().any(is_newer) {
+            return None;
+        }
+        let record = encode_state(&name, Some(&value));
+        if !self.fits(record.len()) {
+            return Some(Entry::MoveState(name, segment));
+        }
+        self.push(&record, 0, Work::State { name, value: Some(value), promise: None }, None);
+        None
+    }
+
+    /// Fills in header and checksums, and whole pages behind.
+    pub(super) fn finish(&mut self, nonce: u128, sequence: u64) {
+        self.length = self.image.len() - self.start;
+        batch::finish(&mut self.image[self.start..], nonce, sequence, self.flags, self.at);
+        self.image.resize(self.image.len().next_multiple_of(PAGE), 0);
+    }
+
+    /// What is left of it once it is durable.
+    pub(super) fn split(self) -> Durable {
+        let Self { image, base, start, length, taken, .. } = self;
+        Durable { image, base, start, length, taken }
+    }
+}

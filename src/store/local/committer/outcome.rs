@@ -1,0 +1,123 @@
+//! After the sync: what a batch said is applied to the table, then its waiters hear.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::model::{DeliveryId, Timestamp};
+use crate::store::local::disk::Disk;
+use crate::store::local::record::{EventHead, Repeated, Replayed, Settled};
+use crate::store::local::shared::Shared;
+use crate::store::local::table::{Place, Table};
+use crate::store::{CommitError, Promise, Receipt};
+
+/// What an entry says, and who waits for it.
+pub(super) enum Work {
+    Accept { event: EventHead, receipt: Receipt, promise: Promise<Receipt> },
+    Repeat { repeat: Repeated, waiters: Vec<(Receipt, Promise<Receipt>, Instant)> },
+    Settle { settled: Settled, promise: Promise<()> },
+    Replay { replay: Replayed, promise: Promise<Vec<DeliveryId>> },
+    State { name: String, value: Option<Bytes>, promise: Option<Promise<()>> },
+}
+
+/// An entry in a batch.
+pub(super) struct Taken {
+    pub(super) work: Work,
+    /// Where in the batch's image its record begins.
+    pub(super) offset: usize,
+    /// Bytes of the record's head and tail.
+    pub(super) length: usize,
+    pub(super) tail: usize,
+    pub(super) asked_at: Option<Instant>,
+}
+
+/// A batch that is durable.
+pub(super) struct Durable {
+    pub(super) image: Vec<u8>,
+    pub(super) base: usize,
+    pub(super) start: usize,
+    pub(super) length: usize,
+    pub(super) taken: Vec<Taken>,
+}
+
+/// Somebody who hears of a success.
+enum Waiter {
+    Receipt(Receipt, Promise<Receipt>, Option<Instant>),
+    Done(Promise<()>),
+    Deliveries(Vec<DeliveryId>, Promise<Vec<DeliveryId>>),
+}
+
+fn apply(table: &mut Table, work: Work, place: Place, waiters: &mut Vec<Waiter>, asked_at: Option<Instant>) {
+    match work {
+        Work::Accept { event, receipt, promise } => {
+            table.add_event(event, place);
+            waiters.push(Waiter::Receipt(receipt, promise, asked_at));
+        }
+        Work::Repeat { repeat, waiters: repeats } => {
+            table.repeat(repeat.event, repeat.count);
+            let repeats = repeats.into_iter().map(|(receipt, promise, asked_at)| Waiter::Receipt(receipt, promise, Some(asked_at)));
+            waiters.extend(repeats);
+        }
+        Work::Settle { settled, promise } => {
+            table.settle(&settled, place);
+            waiters.push(Waiter::Done(promise));
+        }
+        Work::Replay { replay, promise } => {
+            let ordinals = (replay.first_ordinal..).take(replay.deliveries.len());
+            let ids = ordinals.map(|ordinal| DeliveryId::new(replay.event, ordinal)).collect();
+            table.add_replay(replay);
+            waiters.push(Waiter::Deliveries(ids, promise));
+        }
+        Work::State { name, value, promise } => {
+            table.set_state(name, value, place.segment);
+            waiters.extend(promise.map(Waiter::Done));
+        }
+    }
+}
+
+/// A place in a segment; segments are smaller than 4 GiB.
+pub(super) fn place(segment: u64, offset: usize, length: usize, tail: usize) -> Place {
+    let small = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+    Place { segment, offset: small(offset), length: small(length), tail: small(tail) }
+}
+
+/// Applies what became durable, then tells everybody.
+pub(super) fn announce<D: Disk>(shared: &Arc<Shared<D>>, taken: Vec<Taken>, segment: u64, base: usize, at: Timestamp) {
+    if taken.is_empty() {
+        return;
+    }
+    let mut waiters = Vec::with_capacity(taken.len());
+    let position = {
+        let mut table = shared.table.lock();
+        table.touch(segment, at);
+        for Taken { work, offset, length, tail, asked_at } in taken {
+            apply(&mut table, work, place(segment, base + offset, length, tail), &mut waiters, asked_at);
+        }
+        shared.unindexed.store(table.unindexed(), Ordering::Relaxed);
+        table.position
+    };
+    shared.newest.send_if_modified(|newest| std::mem::replace(newest, position) != position);
+    let now = Instant::now();
+    for waiter in waiters {
+        match waiter {
+            Waiter::Receipt(receipt, promise, asked_at) => {
+                if let (Some(metrics), Some(asked_at)) = (&shared.metrics, asked_at) {
+                    metrics.committed(now.saturating_duration_since(asked_at));
+                }
+                promise.settle(Ok(receipt));
+            }
+            Waiter::Done(promise) => promise.settle(Ok(())),
+            Waiter::Deliveries(ids, promise) => promise.settle(Ok(ids)),
+        }
+    }
+    shared.index_wanted.notify_one();
+}
+
+/// Somebody whose accept was voided.
+pub(super) fn refuse(promises: Vec<Promise<Receipt>>) {
+    for promise in promises {
+        promise.settle(Err(CommitError::Refused("the store could not commit")));
+    }
+}

@@ -1,0 +1,58 @@
+//! Why a store can't be opened.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A store that can't be opened; the program ends with exit code 4.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it.
+    #[error("the store `{}` is in use by another process", path.display())]
+    InUse {
+        /// The store's folder.
+        path: PathBuf,
+    },
+    /// The folder holds something else.
+    #[error("`{}` is not empty and holds no store: name an empty folder, or the store's own", path.display())]
+    NotAStore {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another version wrote it.
+    #[error("the store `{}` has format version {version}, and this program knows version {} only", path.display(), super::format::VERSION)]
+    Version {
+        /// The store's folder.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// Something that was durable is no longer what it was.
+    #[error("the store `{}` is damaged: {what}; see `kurier store repair`", path.display())]
+    Damaged {
+        /// The store's folder.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+    },
+    /// Sizes that can't work.
+    #[error("{0}")]
+    Options(String),
+    /// The disk said no.
+    #[error("the store `{}`: {source}", path.display())]
+    Io {
+        /// The store's folder.
+        path: PathBuf,
+        /// What the disk said.
+        source: io::Error,
+    },
+}
+
+impl StoreError {
+    pub(super) fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+
+    pub(super) fn damaged(path: &Path, what: String) -> Self {
+        Self::Damaged { path: path.to_owned(), what }
+    }
+}

@@ -1,0 +1,108 @@
+//! The index in sled; the only file that knows sled.
+//!
+//! sled survives the death of the process but no power cut (docs/decisions.md), and it panics on a damaged
+//! folder. So it is made anew at every start, every call catches panics, and an index that failed once is
+//! never asked again. Only `flush()` is used: `flush_async` deadlocks from eight tasks on.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Index, IndexEntry, IndexError, Indexes, Stored};
+
+/// Bytes of pages that sled keeps in memory.
+const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How often sled writes out in the background, which is also what frees its dead space.
+const FLUSH_EVERY_MS: u64 = 1000;
+
+/// Makes sled indexes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SledIndexes;
+
+impl Indexes for SledIndexes {
+    fn create(&self, path: &Path) -> Result<Arc<dyn Index>, IndexError> {
+        match std::fs::remove_dir_all(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(IndexError(error.to_string())),
+        }
+        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(FLUSH_EVERY_MS));
+        let db = guarded(|| config.open())?;
+        Ok(Arc::new(SledIndex { db, broken: AtomicBool::new(false) }))
+    }
+}
+
+struct SledIndex {
+    db: sled::Db,
+    broken: AtomicBool,
+}
+
+impl std::fmt::Debug for SledIndex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SledIndex")
+    }
+}
+
+/// Calls sled, and takes a panic for the error that it is.
+fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, IndexError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|error| IndexError(error.to_string())),
+        Err(_panic) => Err(IndexError("sled panicked".to_owned())),
+    }
+}
+
+impl SledIndex {
+    fn call<T>(&self, call: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, IndexError> {
+        if self.broken.load(Ordering::Acquire) {
+            return Err(IndexError("sled failed before".to_owned()));
+        }
+        let result = guarded(|| call(&self.db));
+        if result.is_err() {
+            self.broken.store(true, Ordering::Release);
+        }
+        result
+    }
+}
+
+impl Index for SledIndex {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        self.call(|db| Ok(db.get(key)?.map(|value| value.to_vec())))
+    }
+
+    fn last(&self, from: &[u8], below: &[u8], limit: usize) -> Result<Vec<Stored>, IndexError> {
+        self.call(|db| {
+            let mut found = Vec::new();
+            for entry in db.range(from..below).rev().take(limit) {
+                let (key, value) = entry?;
+                found.push((key.to_vec(), value.to_vec()));
+            }
+            Ok(found)
+        })
+    }
+
+    fn apply(&self, entries: &[IndexEntry]) -> Result<(), IndexError> {
+        self.call(|db| {
+            let mut batch = sled::Batch::default();
+            for (key, value) in entries {
+                match value {
+                    Some(value) => batch.insert(key.as_slice(), value.as_slice()),
+                    None => batch.remove(key.as_slice()),
+                }
+            }
+            db.apply_batch(batch)
+        })
+    }
+
+    fn bytes(&self) -> u64 {
+        self.call(sled::Db::size_on_disk).unwrap_or(0)
+    }
+}
+
+impl Drop for SledIndex {
+    fn drop(&mut self) {
+        // The folder is made anew at the next start; a failure to flush loses nothing.
+        drop(self.call(|db| db.flush()));
+    }
+}

@@ -1,0 +1,92 @@
+//! Dedupe keys within their windows. Only the committer decides about them (rule 7), so there is no lock.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{Answer, EventId, Timestamp};
+
+/// Most unexpired keys: about 400 MiB. At it, events with a key are refused.
+pub(super) const KEYS_MAX: usize = 4_000_000;
+
+/// How long a key is kept past its window: requests are judged by when they were received, and a slow one may
+/// be judged much later than that.
+pub(super) const SLACK: Duration = Duration::from_secs(10 * 60);
+
+/// The grain in which expired keys are forgotten.
+const BUCKET_MS: i64 = 60_000;
+
+/// Most distinct answers that are shared between keys.
+const ANSWERS_MAX: usize = 64;
+
+/// A key within its window.
+#[derive(Debug, Clone)]
+pub(super) struct Key {
+    pub(super) event: EventId,
+    pub(super) answer: Arc<Answer>,
+    pub(super) expires_at: Timestamp,
+    pub(super) repeats: u64,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    keys: HashMap<[u8; 16], Key>,
+    buckets: BTreeMap<i64, Vec<[u8; 16]>>,
+    answers: Vec<Arc<Answer>>,
+}
+
+impl Keys {
+    /// The key, if a request received at this time repeats it.
+    pub(super) fn current(&mut self, hash: &[u8; 16], received_at: Timestamp) -> Option<&mut Key> {
+        self.keys.get_mut(hash).filter(|key| key.expires_at > received_at)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.keys.len() >= KEYS_MAX
+    }
+
+    pub(super) fn insert(&mut self, hash: [u8; 16], event: EventId, answer: &Answer, expires_at: Timestamp) {
+        let answer = self.shared(answer);
+        self.buckets.entry(expires_at.millis() / BUCKET_MS).or_default().push(hash);
+        self.keys.insert(hash, Key { event, answer, expires_at, repeats: 0 });
+    }
+
+    /// Frees the key of an event that was voided.
+    pub(super) fn free(&mut self, hash: &[u8; 16], event: EventId) {
+        if self.keys.get(hash).is_some_and(|key| key.event == event) {
+            self.keys.remove(hash);
+        }
+    }
+
+    /// How often the key was seen again, as read at a start.
+    pub(super) fn set_repeats(&mut self, hash: &[u8; 16], event: EventId, count: u64) {
+        if let Some(key) = self.keys.get_mut(hash).filter(|key| key.event == event) {
+            key.repeats = count;
+        }
+    }
+
+    /// Most routes give every sender the same answer: keep it once.
+    fn shared(&mut self, answer: &Answer) -> Arc<Answer> {
+        if let Some(same) = self.answers.iter().find(|known| ***known == *answer) {
+            return same.clone();
+        }
+        let answer = Arc::new(answer.clone());
+        if self.answers.len() < ANSWERS_MAX {
+            self.answers.push(answer.clone());
+        }
+        answer
+    }
+
+    /// Forgets keys that ended before `now`, a whole bucket at a time.
+    pub(super) fn expire(&mut self, now: Timestamp) {
+        let limit = now.saturating_sub(SLACK).millis() / BUCKET_MS;
+        while let Some(bucket) = self.buckets.first_entry().filter(|bucket| *bucket.key() < limit) {
+            for hash in bucket.remove() {
+                if self.keys.get(&hash).is_some_and(|key| key.expires_at.millis() / BUCKET_MS < limit) {
+                    self.keys.remove(&hash);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What waits for the committer: bounded in entries and in bytes, so that a stalled disk turns into refusals
+//! and not into memory (I10).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::model::{Answer, DeliveryId, EventId, Name, Timestamp};
+use crate::store::{CommitError, DedupeKey, NewDelivery, Promise, Receipt, Settlement};
+
+/// Most accepts that wait.
+pub(super) const ACCEPTS_MAX: usize = 16_384;
+
+/// Most bytes of accepts that wait.
+pub(super) const ACCEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Most settlements, replays and states that wait. Settlements are bounded by deliveries in flight already.
+pub(super) const OTHERS_MAX: usize = 65_536;
+
+/// An event to commit: encoded by whoever asked, so that the committer only numbers, copies and checksums.
+#[derive(Debug)]
+pub(super) struct Accept {
+    /// The record's head.
+    pub(super) head: Vec<u8>,
+    pub(super) body: Bytes,
+    pub(super) id: EventId,
+    pub(super) route: Name,
+    pub(super) received_at: Timestamp,
+    pub(super) dedupe: Option<DedupeKey>,
+    pub(super) answer: Answer,
+    pub(super) deliveries: Vec<NewDelivery>,
+    pub(super) promise: Promise<Receipt>,
+    pub(super) asked_at: Instant,
+}
+
+impl Accept {
+    fn bytes(&self) -> usize {
+        self.head.len().saturating_add(self.body.len())
+    }
+}
+
+/// Something to commit.
+#[derive(Debug)]
+pub(super) enum Entry {
+    Accept(Box<Accept>),
+    Settle(Settlement, Promise<()>),
+    /// The event is pinned in the table.
+    Replay(EventId, Vec<NewDelivery>, Promise<Vec<DeliveryId>>),
+    State(String, Option<Bytes>, Promise<()>),
+    /// The newest value of a name moves out of this segment, unless it has changed.
+    MoveState(String, u64),
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    entries: VecDeque<Entry>,
+    accepts: usize,
+    accept_bytes: usize,
+    closing: bool,
+    /// Why accepts are refused just now.
+    refusing: Option<Arc<str>>,
+}
+
+/// The queue between callers and the committer.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    arrived: Notify,
+}
+
+impl Queue {
+    /// Queues an entry, or says why not.
+    pub(super) fn push(&self, entry: Entry) -> Result<(), Box<(CommitError, Entry)>> {
+        let mut waiting = self.waiting.lock();
+        let refused = match &entry {
+            _ if waiting.closing => Some("stopping"),
+            Entry::Accept(_) if waiting.refusing.is_some() => Some("the store can't commit just now"),
+            Entry::Accept(accept) => {
+                let bytes = waiting.accept_bytes.saturating_add(accept.bytes());
+                (waiting.accepts >= ACCEPTS_MAX || bytes > ACCEPT_BYTES_MAX).then_some("too many commits wait")
+            }
+            Entry::Settle(..) | Entry::Replay(..) | Entry::State(..) | Entry::MoveState(..) => {
+                (waiting.entries.len() - waiting.accepts >= OTHERS_MAX).then_some("too many commits wait")
+            }
+        };
+        if let Some(reason) = refused {
+            return Err(Box::new((CommitError::Refused(reason), entry)));
+        }
+        if let Entry::Accept(accept) = &entry {
+            waiting.accepts += 1;
+            waiting.accept_bytes += accept.bytes();
+        }
+        let was_empty = waiting.entries.is_empty();
+        waiting.entries.push_back(entry);
+        drop(waiting);
+        if was_empty {
+            self.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Takes all that waits; `into` must be empty, and its memory is reused.
+    pub(super) fn drain(&self, into: &mut VecDeque<Entry>) {
+        let mut waiting = self.waiting.lock();
+        std::mem::swap(&mut waiting.entries, into);
+        waiting.accepts = 0;
+        waiting.accept_bytes = 0;
+    }
+
+    /// Waits until something may have arrived.
+    pub(super) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// Refuses everything from now on.
+    pub(super) fn close(&self) {
+        self.waiting.lock().closing = true;
+        self.arrived.notify_one();
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.waiting.lock().closing
+    }
+
+    /// Refuses accepts for this reason, or takes them again.
+    pub(super) fn refuse_accepts(&self, reason: Option<&str>) {
+        self.waiting.lock().refusing = reason.map(Arc::from);
+    }
+
+    /// Why accepts are refused just now.
+    pub(super) fn refusing(&self) -> Option<Arc<str>> {
+        self.waiting.lock().refusing.clone()
+    }
+}

@@ -1,0 +1,176 @@
+//! What the committer, its helpers and the callers share.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, watch};
+
+use super::disk::{Disk, DiskFile};
+use super::index::{Index, Indexes};
+use super::interrupted::InFlight;
+use super::names::Names;
+use super::queue::{Entry, Queue};
+use super::segment::{self, SegmentHeader};
+use super::table::Table;
+use crate::clock::Clock;
+use crate::model::{DeliveryId, EventId};
+use crate::store::{NewDelivery, Promise};
+use crate::telemetry::Metrics;
+
+/// A segment that can be read.
+pub(super) struct Shelved<F> {
+    pub(super) nonce: u128,
+    pub(super) file: Arc<F>,
+}
+
+/// A prepared segment: zeros, a `ready` header, a durable name.
+pub(super) struct Ready<F> {
+    pub(super) number: u64,
+    pub(super) nonce: u128,
+    pub(super) file: Arc<F>,
+}
+
+/// What is asked of the helper that prepares segments.
+pub(super) struct Supply<F> {
+    /// The number of the segment to prepare, until it is.
+    pub(super) wanted: Option<u64>,
+    pub(super) ready: Option<Ready<F>>,
+    /// Why it could not be prepared.
+    pub(super) trouble: Option<String>,
+    /// Files that may be overwritten.
+    pub(super) pool: Vec<PathBuf>,
+    /// For names of pool files.
+    pub(super) pooled: u64,
+}
+
+/// A replay of an event that must come back from the index first.
+pub(super) type Recall = (EventId, Vec<NewDelivery>, Promise<Vec<DeliveryId>>);
+
+/// Sizes and times that were chosen at the opening.
+#[derive(Debug, Clone)]
+pub(super) struct Sizes {
+    pub(super) segment: usize,
+    pub(super) retention: Duration,
+    pub(super) max_size: u64,
+}
+
+/// See the module. Locks are held for moments and never across an await, `preparing` excepted.
+pub(super) struct Shared<D: Disk> {
+    pub(super) disk: D,
+    pub(super) path: PathBuf,
+    pub(super) store: u128,
+    pub(super) sizes: Sizes,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Option<Arc<Metrics>>,
+    pub(super) random: Arc<dyn Fn() -> u128 + Send + Sync>,
+    pub(super) queue: Queue,
+    pub(super) table: Mutex<Table>,
+    pub(super) names: Mutex<Names>,
+    pub(super) shelf: Mutex<BTreeMap<u64, Shelved<D::File>>>,
+    pub(super) newest: watch::Sender<u64>,
+    pub(super) in_flight: InFlight<D::File>,
+    /// The locked format file.
+    pub(super) lock: Mutex<Option<D::File>>,
+    pub(super) supply: Mutex<Supply<D::File>>,
+    /// Held while a segment is being prepared or replaced.
+    pub(super) preparing: tokio::sync::Mutex<()>,
+    pub(super) supply_wanted: Notify,
+    pub(super) supply_changed: Notify,
+    pub(super) index_wanted: Notify,
+    pub(super) indexes: Arc<dyn Indexes>,
+    pub(super) index: RwLock<Option<Arc<dyn Index>>>,
+    /// How many events wait for the index.
+    pub(super) unindexed: AtomicUsize,
+    /// Replays of events that must come back from the index first.
+    pub(super) recalls: Mutex<VecDeque<Recall>>,
+    /// Nothing more can be dropped and the disk's share is used up.
+    pub(super) full: AtomicBool,
+    /// The helpers are to stop.
+    pub(super) stopping: AtomicBool,
+    /// How many of the threads have ended.
+    pub(super) ended: watch::Sender<u32>,
+}
+
+impl<D: Disk> Shared<D> {
+    pub(super) fn journal(&self) -> PathBuf {
+        self.path.join("journal")
+    }
+
+    pub(super) fn segment_path(&self, number: u64) -> PathBuf {
+        self.journal().join(segment::file_name(number))
+    }
+
+    /// The index, while there is a working one.
+    pub(super) fn index(&self) -> Option<Arc<dyn Index>> {
+        self.index.read().clone()
+    }
+
+    /// A nonce for a new incarnation of a segment.
+    pub(super) fn nonce(&self) -> u128 {
+        (self.random)()
+    }
+
+    /// A segment's header as it is while the segment is only prepared.
+    pub(super) fn header(&self, number: u64, nonce: u128) -> SegmentHeader {
+        SegmentHeader { number, nonce, store: self.store, created_at: self.clock.now(), active: None }
+    }
+
+    /// Takes a file that may be overwritten.
+    pub(super) fn take_pooled(&self) -> Option<PathBuf> {
+        self.supply.lock().pool.pop()
+    }
+
+    /// A name that no pool file has.
+    pub(super) fn pool_path(&self) -> PathBuf {
+        let mut supply = self.supply.lock();
+        supply.pooled += 1;
+        self.journal().join(format!("pool-{:016x}.seg", supply.pooled))
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Queues a replay of a pinned event.
+    pub(super) fn replay(&self, event: EventId, deliveries: Vec<NewDelivery>, promise: Promise<Vec<DeliveryId>>) {
+        if let Err(refused) = self.queue.push(Entry::Replay(event, deliveries, promise))
+            && let (error, Entry::Replay(event, _, promise)) = *refused
+        {
+            self.table.lock().unpin(event);
+            promise.settle(Err(error));
+        }
+    }
+
+    /// Lets the helpers end.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.supply_wanted.notify_one();
+        self.index_wanted.notify_one();
+        self.supply_changed.notify_one();
+    }
+
+    /// Bytes of all segments, the prepared ones and the pool included.
+    pub(super) fn journal_bytes(&self) -> u64 {
+        let supply = self.supply.lock();
+        let spare = supply.pool.len() + usize::from(supply.ready.is_some());
+        drop(supply);
+        (self.shelf.lock().len() + spare) as u64 * self.sizes.segment as u64
+    }
+}
+
+/// Writes a whole file of zeros.
+pub(super) async fn fill<F: DiskFile>(file: &F, bytes: usize) -> std::io::Result<()> {
+    const CHUNK: usize = 256 * 1024;
+    let zeros = vec![0; CHUNK.min(bytes)];
+    let mut at = 0;
+    while at < bytes {
+        let length = zeros.len().min(bytes - at);
+        file.write_at(at as u64, &zeros[..length]).await?;
+        at += length;
+    }
+    file.sync_data().await
+}

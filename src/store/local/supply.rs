@@ -1,0 +1,143 @@
+//! Prepares segments and lets old ones go, beside the committer so that commits never wait for it.
+//!
+//! A segment that is no longer needed becomes a pool file and then a fresh segment: overwriting is kinder to
+//! the disk than deleting. Segments go strictly oldest first, and never with anything live in them.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::disk::{Disk, DiskFile};
+use super::keys::SLACK;
+use super::librarian;
+use super::queue::Entry;
+use super::shared::{Ready, Shared, fill};
+use super::table::Usage;
+use crate::model::Timestamp;
+
+/// How often segments are looked at without anything having happened.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// How soon a segment that could not be prepared is tried again.
+const TRY_EVERY: Duration = Duration::from_secs(1);
+
+/// Most pool files; further segments are deleted.
+pub(super) const POOL_MAX: usize = 2;
+
+/// Prepares and lets go until the store is closed.
+pub(super) async fn run<D: Disk>(shared: Arc<Shared<D>>) {
+    while !shared.is_stopping() {
+        let mut wait = LOOK_EVERY;
+        if let Err(error) = release(&shared).await {
+            tracing::warn!(%error, "an old segment can't be let go");
+        }
+        if let Err(error) = prepare(&shared).await {
+            shared.supply.lock().trouble = Some(format!("the next segment can't be prepared: {error}"));
+            wait = TRY_EVERY;
+        }
+        shared.supply_changed.notify_one();
+        tokio::select! {
+            biased;
+            () = shared.supply_wanted.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    shared.ended.send_modify(|ended| *ended += 1);
+}
+
+/// Prepares the segment that is wanted.
+async fn prepare<D: Disk>(shared: &Shared<D>) -> io::Result<()> {
+    let _preparing = shared.preparing.lock().await;
+    let Some(number) = shared.supply.lock().wanted else { return Ok(()) };
+    let nonce = shared.nonce();
+    let header = shared.header(number, nonce).encode();
+    let file = Arc::new(install(shared, number, &header).await?);
+    let mut supply = shared.supply.lock();
+    supply.wanted = None;
+    supply.trouble = None;
+    supply.ready = Some(Ready { number, nonce, file });
+    Ok(())
+}
+
+/// Makes a whole segment that opens with these bytes, durable with its name, in place of whatever has it.
+pub(super) async fn install<D: Disk>(shared: &Shared<D>, number: u64, opening: &[u8]) -> io::Result<D::File> {
+    let (path, file) = match shared.take_pooled() {
+        Some(path) => (path.clone(), shared.disk.open(&path).await?),
+        None => {
+            let path = shared.journal().join("preparing.tmp");
+            (path.clone(), shared.disk.create(&path).await?)
+        }
+    };
+    if file.length().await? != shared.sizes.segment as u64 {
+        fill(&file, shared.sizes.segment).await?;
+    }
+    file.write_at(0, opening).await?;
+    file.sync_data().await?;
+    shared.disk.rename(&path, &shared.segment_path(number)).await?;
+    shared.disk.sync_dir(&shared.journal()).await?;
+    Ok(file)
+}
+
+/// Lets segments go that are past retention, or over the disk's share, and free.
+async fn release<D: Disk>(shared: &Arc<Shared<D>>) -> io::Result<()> {
+    loop {
+        let over = shared.journal_bytes() > shared.sizes.max_size.saturating_sub(shared.sizes.segment as u64);
+        let Some(oldest) = oldest(shared, over) else {
+            shared.full.store(over, Ordering::Release);
+            return Ok(());
+        };
+        let names: Vec<String> = {
+            let table = shared.table.lock();
+            table.states.iter().filter(|(_, named)| named.segment == oldest).map(|(name, _)| name.clone()).collect()
+        };
+        if !names.is_empty() {
+            // The newest state of a name moves on; the next look finds it moved.
+            for name in names {
+                if shared.queue.push(Entry::MoveState(name, oldest)).is_err() {
+                    break;
+                }
+            }
+            shared.full.store(false, Ordering::Release);
+            return Ok(());
+        }
+        if !librarian::forget_segment(shared, oldest).await {
+            return Ok(());
+        }
+        let shelved = shared.shelf.lock().remove(&oldest);
+        shared.table.lock().usage.remove(&oldest);
+        let is_pinned = shelved.is_some_and(|shelved| Arc::strong_count(&shelved.file) > 1);
+        retire(shared, &shared.segment_path(oldest), is_pinned).await?;
+    }
+}
+
+/// The oldest segment, if nothing keeps it.
+fn oldest<D: Disk>(shared: &Shared<D>, over: bool) -> Option<u64> {
+    let number = {
+        let shelf = shared.shelf.lock();
+        // The newest one is being written, and the one before it may still have to be copied from.
+        (shelf.len() > 2).then(|| shelf.keys().next().copied()).flatten()?
+    };
+    let now = shared.clock.now();
+    let is_free = |usage: &Usage| {
+        let is_old = usage.newest_at.saturating_add(shared.sizes.retention) <= now;
+        (is_old || over) && (usage.keys_until == Timestamp::default() || usage.keys_until.saturating_add(SLACK) <= now)
+    };
+    shared.table.lock().leave(number, is_free).then_some(number)
+}
+
+/// A segment's file becomes a pool file, or goes.
+async fn retire<D: Disk>(shared: &Shared<D>, path: &Path, is_pinned: bool) -> io::Result<()> {
+    let pooled = shared.supply.lock().pool.len();
+    if is_pinned || pooled >= POOL_MAX {
+        shared.disk.remove(path).await?;
+        return shared.disk.sync_dir(&shared.journal()).await;
+    }
+    let to = shared.pool_path();
+    shared.disk.rename(path, &to).await?;
+    // Before this name is durable the file may come back as the old segment: it must not be overwritten yet.
+    shared.disk.sync_dir(&shared.journal()).await?;
+    shared.supply.lock().pool.push(to);
+    Ok(())
+}

@@ -1,0 +1,307 @@
+//! What the store knows in memory: everything pending, what is settled and not yet in the index, the newest
+//! state of each name, and what each segment is still needed for.
+//!
+//! It holds only what is durable: the committer applies a batch after its sync returned, and a start applies
+//! the same records in the same order. It never touches a disk, so its lock is held for moments only.
+
+mod meta;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bytes::Bytes;
+
+use super::record::{EventHead, Replayed, Settled};
+use crate::model::{DeliveryId, DeliveryKind, DeliveryState, EventId, Lane, Name, Timestamp};
+use crate::store::{DestinationCounts, NewDelivery, PendingDelivery};
+
+pub(super) use meta::{AttemptPlace, DeliveryMeta, Meta, Place};
+
+/// What one segment is still needed for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    /// The accept sequences of its events; it has some where the first is not above the last.
+    pub(super) events: Option<(u64, u64)>,
+    /// Pending deliveries of its events.
+    pub(super) pending: u64,
+    /// When the last of its dedupe keys ends.
+    pub(super) keys_until: Timestamp,
+    /// When its newest batch was committed.
+    pub(super) newest_at: Timestamp,
+    /// Replays of its events that are on their way.
+    pub(super) pins: u64,
+    /// It is about to go: nothing of it may be replayed any more.
+    pub(super) leaving: bool,
+}
+
+/// The newest value of a name, and the segment that holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) value: Bytes,
+    pub(super) segment: u64,
+}
+
+/// What came of pinning an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pin {
+    /// It stays in memory.
+    Held,
+    /// It is not in memory.
+    Elsewhere,
+    /// Its segment is about to go.
+    Gone,
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    dead: u64,
+    pending: BTreeSet<(Timestamp, u64)>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    /// Events with something pending or not yet in the index, by accept sequence.
+    live: BTreeMap<u64, Meta>,
+    ids: HashMap<EventId, u64>,
+    /// Pending deliveries by position.
+    pending: BTreeMap<u64, (u64, u32)>,
+    counts: BTreeMap<Name, Count>,
+    /// Events that have nothing pending and wait for the index.
+    settled: BTreeSet<u64>,
+    /// Repeats that the index has not heard of.
+    repeats: BTreeMap<EventId, u64>,
+    pub(super) states: BTreeMap<String, Named>,
+    pub(super) usage: BTreeMap<u64, Usage>,
+    /// Events stored, in memory or in the index.
+    pub(super) events: u64,
+    /// The highest position given out.
+    pub(super) position: u64,
+    /// The highest accept sequence given out.
+    pub(super) sequence: u64,
+}
+
+impl Table {
+    /// An event became durable at `place`.
+    pub(super) fn add_event(&mut self, head: EventHead, place: Place) {
+        let usage = self.usage.entry(place.segment).or_default();
+        usage.events = Some(usage.events.map_or((head.sequence, head.sequence), |(first, _)| (first, head.sequence)));
+        if let Some(key) = &head.dedupe {
+            usage.keys_until = usage.keys_until.max(key.expires_at);
+        }
+        let mut meta = Meta::new(head.id, head.sequence, place, head.route, head.received_at);
+        self.sequence = self.sequence.max(head.sequence);
+        self.events += 1;
+        self.ids.insert(head.id, head.sequence);
+        self.add_deliveries(&mut meta, head.first_position, DeliveryKind::Original, head.received_at, head.deliveries);
+        self.keep(meta);
+    }
+
+    fn keep(&mut self, meta: Meta) {
+        if !meta.is_pending() {
+            self.settled.insert(meta.sequence);
+        }
+        self.live.insert(meta.sequence, meta);
+    }
+
+    fn add_deliveries(&mut self, meta: &mut Meta, first: u64, kind: DeliveryKind, created_at: Timestamp, deliveries: Vec<NewDelivery>) {
+        for (position, delivery) in (first..).zip(deliveries) {
+            let ordinal = u32::try_from(meta.deliveries.len()).unwrap_or(u32::MAX);
+            self.pending.insert(position, (meta.sequence, ordinal));
+            self.counts.entry(delivery.destination.clone()).or_default().pending.insert((created_at, position));
+            self.usage.entry(meta.place.segment).or_default().pending += 1;
+            self.position = self.position.max(position);
+            meta.deliveries.push(DeliveryMeta::new(position, delivery, kind, created_at));
+        }
+    }
+
+    /// An operator's deliveries became durable. `false`: the event is not in memory.
+    pub(super) fn add_replay(&mut self, replay: Replayed) -> bool {
+        let Some(mut meta) = self.live.remove(&replay.sequence) else { return false };
+        self.settled.remove(&replay.sequence);
+        meta.changes += 1;
+        if meta.pins > 0 {
+            meta.pins -= 1;
+            let usage = self.usage.entry(meta.place.segment).or_default();
+            usage.pins = usage.pins.saturating_sub(1);
+        }
+        self.add_deliveries(&mut meta, replay.first_position, DeliveryKind::Replay, replay.created_at, replay.deliveries);
+        self.keep(meta);
+        true
+    }
+
+    /// A settlement became durable at `place`. `false`: the event is not in memory.
+    pub(super) fn settle(&mut self, settled: &Settled, place: Place) -> bool {
+        let Some(meta) = self.live.get_mut(&settled.sequence) else { return false };
+        meta.changes += 1;
+        if settled.attempt.is_some() {
+            meta.attempts.push(AttemptPlace { ordinal: settled.delivery.ordinal, place });
+        }
+        let Some(delivery) = meta.delivery_mut(settled.delivery.ordinal) else { return false };
+        let was_pending = !delivery.state.is_final();
+        delivery.version = settled.version;
+        delivery.attempts = settled.attempts;
+        delivery.state = settled.state.clone();
+        delivery.interrupted = if settled.is_interrupted() { delivery.interrupted.saturating_add(1) } else { 0 };
+        let (position, created_at, name) = (delivery.position, delivery.created_at, delivery.destination.clone());
+        if was_pending && settled.state.is_final() {
+            let (segment, is_pending) = (meta.place.segment, meta.is_pending());
+            self.pending.remove(&position);
+            let count = self.counts.entry(name).or_default();
+            count.pending.remove(&(created_at, position));
+            count.dead += u64::from(matches!(settled.state, DeliveryState::Dead(_)));
+            let usage = self.usage.entry(segment).or_default();
+            usage.pending = usage.pending.saturating_sub(1);
+            if !is_pending {
+                self.settled.insert(settled.sequence);
+            }
+        }
+        true
+    }
+
+    /// A name's new value became durable in `segment`.
+    pub(super) fn set_state(&mut self, name: String, value: Option<Bytes>, segment: u64) {
+        match value {
+            Some(value) => self.states.insert(name, Named { value, segment }),
+            None => self.states.remove(&name),
+        };
+    }
+
+    /// A key was seen again.
+    pub(super) fn repeat(&mut self, event: EventId, count: u64) {
+        self.repeats.insert(event, count);
+    }
+
+    /// A batch was committed into `segment`.
+    pub(super) fn touch(&mut self, segment: u64, at: Timestamp) {
+        let usage = self.usage.entry(segment).or_default();
+        usage.newest_at = usage.newest_at.max(at);
+    }
+
+    /// The event, if it is in memory.
+    pub(super) fn get(&self, id: EventId) -> Option<&Meta> {
+        self.live.get(self.ids.get(&id)?)
+    }
+
+    /// Holds an event in memory until a replay of it is applied or given up.
+    pub(super) fn pin(&mut self, id: EventId) -> Pin {
+        let Some(meta) = self.ids.get(&id).and_then(|sequence| self.live.get_mut(sequence)) else { return Pin::Elsewhere };
+        let usage = self.usage.entry(meta.place.segment).or_default();
+        if usage.leaving {
+            return Pin::Gone;
+        }
+        usage.pins += 1;
+        meta.pins += 1;
+        Pin::Held
+    }
+
+    /// Gives up a pin.
+    pub(super) fn unpin(&mut self, id: EventId) {
+        if let Some(meta) = self.ids.get(&id).and_then(|sequence| self.live.get_mut(sequence)) {
+            meta.pins = meta.pins.saturating_sub(1);
+            let usage = self.usage.entry(meta.place.segment).or_default();
+            usage.pins = usage.pins.saturating_sub(1);
+        }
+    }
+
+    /// Brings an event back from the index.
+    pub(super) fn bring_back(&mut self, meta: Meta) {
+        if !self.live.contains_key(&meta.sequence) {
+            self.ids.insert(meta.id, meta.sequence);
+            self.settled.insert(meta.sequence);
+            self.live.insert(meta.sequence, meta);
+        }
+    }
+
+    /// Whether this event is in memory.
+    pub(super) fn holds(&self, sequence: u64) -> bool {
+        self.live.contains_key(&sequence)
+    }
+
+    /// Marks a segment as about to go, if nothing keeps it.
+    pub(super) fn leave(&mut self, segment: u64, is_free: impl FnOnce(&Usage) -> bool) -> bool {
+        let usage = self.usage.entry(segment).or_default();
+        usage.leaving = usage.leaving || (usage.pending == 0 && usage.pins == 0 && is_free(usage));
+        usage.leaving
+    }
+
+    /// How many events wait for the index.
+    pub(super) fn unindexed(&self) -> usize {
+        self.settled.len().saturating_add(self.repeats.len())
+    }
+
+    /// Events to write into the index, at most `limit`.
+    pub(super) fn to_index(&self, limit: usize) -> Vec<Meta> {
+        self.settled.iter().filter_map(|sequence| self.live.get(sequence)).filter(|meta| meta.pins == 0).take(limit).cloned().collect()
+    }
+
+    /// Repeats to write into the index, at most `limit`.
+    pub(super) fn repeats_to_index(&self, limit: usize) -> BTreeMap<EventId, u64> {
+        self.repeats.iter().take(limit).map(|(id, count)| (*id, *count)).collect()
+    }
+
+    /// The index holds this; forget it unless it has changed meanwhile.
+    pub(super) fn indexed(&mut self, written: &Meta) {
+        let unchanged = |meta: &&Meta| meta.changes == written.changes && meta.pins == 0 && !meta.is_pending();
+        if self.live.get(&written.sequence).filter(unchanged).is_some() {
+            self.forget(written.sequence);
+        }
+    }
+
+    fn forget(&mut self, sequence: u64) -> Option<Meta> {
+        self.settled.remove(&sequence);
+        let meta = self.live.remove(&sequence)?;
+        self.ids.remove(&meta.id);
+        Some(meta)
+    }
+
+    /// The index holds these repeats.
+    pub(super) fn repeats_indexed(&mut self, written: &BTreeMap<EventId, u64>) {
+        for (id, count) in written {
+            if self.repeats.get(id) == Some(count) {
+                self.repeats.remove(id);
+            }
+        }
+    }
+
+    /// Repeats that the index has not heard of.
+    pub(super) fn repeats_of(&self, id: EventId) -> Option<u64> {
+        self.repeats.get(&id).copied()
+    }
+
+    /// Every settled event in memory with a sequence in this range leaves, with its segment.
+    pub(super) fn drop_live(&mut self, first: u64, last: u64) -> Vec<Meta> {
+        let gone: Vec<u64> = self.live.range(first..=last).filter(|(_, meta)| !meta.is_pending()).map(|(sequence, _)| *sequence).collect();
+        gone.into_iter().filter_map(|sequence| self.forget(sequence)).collect()
+    }
+
+    /// An event has left the store.
+    pub(super) fn dropped(&mut self, meta: &Meta) {
+        self.events = self.events.saturating_sub(1);
+        self.repeats.remove(&meta.id);
+        for delivery in &meta.deliveries {
+            if let (DeliveryState::Dead(_), Some(count)) = (&delivery.state, self.counts.get_mut(&delivery.destination)) {
+                count.dead = count.dead.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Events in memory below this sequence, newest first.
+    pub(super) fn below(&self, before: u64, limit: usize) -> Vec<Meta> {
+        self.live.range(..before).rev().take(limit).map(|(_, meta)| meta.clone()).collect()
+    }
+
+    /// Pending deliveries after this position.
+    pub(super) fn pending_after(&self, position: u64, limit: usize) -> Vec<PendingDelivery> {
+        let waiting = self.pending.range(position.saturating_add(1)..).take(limit);
+        waiting.filter_map(|(position, (sequence, ordinal))| self.live.get(sequence)?.pending(*position, *ordinal)).collect()
+    }
+
+    /// What is pending and dead, by destination.
+    pub(super) fn counts(&self) -> BTreeMap<Name, DestinationCounts> {
+        let counts = self.counts.iter().map(|(name, count)| {
+            let oldest_pending = count.pending.first().map(|(created_at, _)| *created_at);
+            (name.clone(), DestinationCounts { pending: count.pending.len() as u64, dead: count.dead, oldest_pending })
+        });
+        counts.collect()
+    }
+}

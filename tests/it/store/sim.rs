@@ -1,0 +1,296 @@
+//! The embedded engine on the simulated disk and on paused time: an engine for the contract, and lives that
+//! end with a kill or a power cut at any moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kurier::clock::TokioClock;
+use kurier::model::{Delivery, DeliveryId, DeliveryState, EventId, OutcomeKind};
+use kurier::store::local::{LocalOptions, LocalStore, MemoryIndexes, Run, Seams, StoreError};
+use kurier::store::{CommitError, EventFilter, Receipt, Store};
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::contract;
+use super::make::{self, event, keyed, new, settlement};
+use super::sim_disk::{Faults, SimDisk};
+
+/// Very small segments: a life of a few hundred commits sees several.
+pub(crate) const SEGMENT: usize = 64 * 1024;
+
+pub(crate) type SimStore = LocalStore<SimDisk>;
+
+/// Runs one life on paused time; whatever it leaves running dies with it.
+pub(crate) fn run<T>(life: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(life)
+}
+
+pub(crate) fn options() -> LocalOptions {
+    LocalOptions { segment_bytes: SEGMENT, ..LocalOptions::new("/store") }
+}
+
+/// Opens the store that lies on this disk.
+pub(crate) async fn open_with(disk: &SimDisk, options: LocalOptions) -> Result<Arc<SimStore>, StoreError> {
+    static NONCES: AtomicU64 = AtomicU64::new(1);
+    let random = Arc::new(|| u128::from(NONCES.fetch_add(1, Ordering::Relaxed)) << 64 | 0x9e37_79b9);
+    let seams = Seams { disk: disk.clone(), indexes: Arc::new(MemoryIndexes), run: Run::Tasks, random };
+    let clock = Arc::new(TokioClock::starting_at(make::NOW));
+    Ok(Arc::new(LocalStore::open_on(seams, options, clock, None).await?))
+}
+
+pub(crate) async fn open(disk: &SimDisk) -> Result<Arc<SimStore>, StoreError> {
+    open_with(disk, options()).await
+}
+
+/// The path of a segment.
+pub(crate) fn segment(number: u64) -> std::path::PathBuf {
+    Path::new("/store/journal").join(format!("{number:016x}.seg"))
+}
+
+/// An engine for the contract.
+pub(crate) struct Engine(SimDisk);
+
+impl Engine {
+    pub(crate) fn new() -> Self {
+        Self(SimDisk::new(1))
+    }
+}
+
+impl contract::Engine for Engine {
+    type Store = SimStore;
+
+    async fn open(&mut self) -> Arc<SimStore> {
+        open(&self.0).await.unwrap()
+    }
+}
+
+/// What the world outside knows of a store: what it was promised, and what it was told is void.
+#[derive(Debug, Default)]
+struct Known {
+    /// Acknowledged events, and the key of those that have one.
+    kept: BTreeMap<u64, Option<u8>>,
+    /// Refused or called off: never to be seen again.
+    void: BTreeSet<u64>,
+    /// What each acknowledged delivery is known to be: its version and state.
+    settled: BTreeMap<DeliveryId, (u32, DeliveryState)>,
+    /// The newest acknowledged value, and those that were asked for since.
+    states: BTreeMap<u8, (Option<u64>, Vec<u64>)>,
+}
+
+impl Known {
+    /// What a sender heard of its event.
+    fn heard(&mut self, n: u64, key: Option<u8>, outcome: Result<Receipt, CommitError>) {
+        match outcome {
+            Ok(receipt) if receipt.is_repeat() => {
+                self.void.insert(n);
+                if let Some((first, _)) = self.kept.iter().find(|(_, kept)| kept.is_some() && **kept == key) {
+                    assert_eq!(receipt.event(), event(*first).id, "a repeat gets the first one");
+                }
+            }
+            Ok(receipt) => {
+                assert_eq!(receipt.event(), event(n).id);
+                assert!(key.is_none() || !self.kept.values().any(|kept| *kept == key), "a key is stored once");
+                self.kept.insert(n, key);
+            }
+            Err(CommitError::Refused(_)) => {
+                self.void.insert(n);
+            }
+            Err(CommitError::Unknown) => {}
+            Err(error @ (CommitError::Stale | CommitError::NotFound)) => panic!("{error}"),
+        }
+    }
+
+    /// Holds what is stored against what is known; says what must be pending.
+    fn compare(&self, stored: &BTreeMap<EventId, Vec<Delivery>>) -> BTreeSet<DeliveryId> {
+        let known = self;
+        let mut pending = BTreeSet::new();
+        for n in &known.void {
+            assert!(!stored.contains_key(&event(*n).id), "event {n} was refused, and is stored");
+        }
+        for (n, _) in known.kept.iter() {
+            let Some(deliveries) = stored.get(&event(*n).id) else { panic!("event {n} was acknowledged, and is lost") };
+            assert_eq!(deliveries.len(), 1);
+        }
+        for deliveries in stored.values() {
+            for delivery in deliveries {
+                if let Some((version, state)) = known.settled.get(&delivery.id) {
+                    assert!(delivery.version >= *version, "{}: a settlement is lost", delivery.id);
+                    assert!(delivery.version > *version || delivery.state == *state);
+                }
+                if !delivery.state.is_final() {
+                    pending.insert(delivery.id);
+                }
+            }
+        }
+        pending
+    }
+}
+
+struct World {
+    known: Mutex<Known>,
+    next: AtomicU64,
+    rng: Mutex<StdRng>,
+}
+
+impl World {
+    fn roll(&self, below: u32) -> u32 {
+        self.rng.lock().random_range(0..below)
+    }
+}
+
+/// A sender: accepts events, half of them under one of a few keys, and calls some off.
+async fn sender(world: Arc<World>, store: Arc<SimStore>) {
+    loop {
+        let n = world.next.fetch_add(1, Ordering::Relaxed);
+        let key = (world.roll(2) == 0).then(|| u8::try_from(world.roll(40)).unwrap());
+        let ticket = store.accept(key.map_or_else(|| new(n), |key| keyed(n, key, 1_000_000)));
+        if world.roll(20) == 0 && ticket.cancel() {
+            world.known.lock().void.insert(n);
+            continue;
+        }
+        let outcome = ticket.await;
+        world.known.lock().heard(n, key, outcome);
+        if world.roll(4) == 0 {
+            tokio::time::sleep(Duration::from_millis(u64::from(world.roll(50)))).await;
+        }
+    }
+}
+
+/// A relay: settles what is pending, one thing after the other.
+async fn relay(world: Arc<World>, store: Arc<SimStore>) {
+    loop {
+        let pending = store.pending_after(0, 50).await.unwrap();
+        if let Some(pending) = pending.get(usize::try_from(world.roll(50)).unwrap()) {
+            let outcome = [OutcomeKind::Delivered, OutcomeKind::Retry, OutcomeKind::Rejected][usize::try_from(world.roll(3)).unwrap()];
+            let settlement = settlement(pending, outcome);
+            let state = settlement.state.clone();
+            if store.settle(settlement).await.is_ok() {
+                world.known.lock().settled.insert(pending.id, (pending.version + 1, state));
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(u64::from(world.roll(20)))).await;
+    }
+}
+
+/// An operator: sets states.
+async fn operator(world: Arc<World>, store: Arc<SimStore>) {
+    loop {
+        let name = u8::try_from(world.roll(3)).unwrap();
+        let value = world.next.fetch_add(1, Ordering::Relaxed);
+        world.known.lock().states.entry(name).or_default().1.push(value);
+        if store.set_state(format!("state-{name}"), Some(Bytes::from(value.to_string()))).await.is_ok() {
+            world.known.lock().states.insert(name, (Some(value), Vec::new()));
+        }
+        tokio::time::sleep(Duration::from_millis(u64::from(world.roll(200)))).await;
+    }
+}
+
+/// Everything that was promised is there, nothing that was voided is, and what is pending can be delivered.
+async fn check(world: &World, store: &SimStore) {
+    let mut stored = BTreeMap::new();
+    let mut before = None;
+    loop {
+        let (items, next) = store.list(&EventFilter::default(), before, 100).await.unwrap();
+        stored.extend(items.into_iter().map(|item| (item.event.id, item.deliveries)));
+        before = next;
+        if before.is_none() {
+            break;
+        }
+    }
+    let (pending, ids, states) = {
+        let known = world.known.lock();
+        let ids: Vec<(u64, EventId)> = known.kept.keys().map(|n| (*n, event(*n).id)).collect();
+        (known.compare(&stored), ids, known.states.clone())
+    };
+    for (n, id) in ids {
+        assert_eq!(store.event(id).await.unwrap(), Some(event(n)));
+    }
+    let waiting = store.pending_after(0, usize::MAX).await.unwrap();
+    assert_eq!(waiting.iter().map(|pending| pending.id).collect::<BTreeSet<_>>(), pending);
+    assert!(waiting.is_sorted_by(|a, b| a.position < b.position));
+    let found = store.states("").await.unwrap();
+    for (name, (acknowledged, asked)) in states {
+        let value = found.get(&format!("state-{name}")).map(|value| std::str::from_utf8(value).unwrap().parse().unwrap());
+        let allowed = acknowledged.into_iter().chain(asked).map(Some).chain(acknowledged.is_none().then_some(None));
+        assert!(allowed.clone().any(|allowed| allowed == value), "state {name}: {value:?}, not of {:?}", allowed.collect::<Vec<_>>());
+    }
+}
+
+/// One life: senders, a relay and an operator until the disk freezes or the time is up.
+async fn live(world: &Arc<World>, disk: &SimDisk, faults: Faults, seconds: u64) {
+    let store = match open(disk).await {
+        Ok(store) => store,
+        Err(error) => panic!("{error}"),
+    };
+    check(world, &store).await;
+    disk.set(faults);
+    for _ in 0..8 {
+        tokio::spawn(sender(world.clone(), store.clone()));
+    }
+    tokio::spawn(relay(world.clone(), store.clone()));
+    tokio::spawn(operator(world.clone(), store.clone()));
+    tokio::select! {
+        biased;
+        () = disk.frozen() => {}
+        () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
+    }
+}
+
+/// Several lives of one store, each with some of the faults, each ended by a kill or a power cut.
+fn lives(seed: u64, may_fail: bool) {
+    let disk = SimDisk::new(seed);
+    let rng = Mutex::new(StdRng::seed_from_u64(seed ^ 0x5eed));
+    let world = Arc::new(World { known: Mutex::default(), next: AtomicU64::new(0), rng });
+    for _ in 0..4 {
+        let some = |world: &World, fault: u32| (may_fail && world.roll(2) == 0).then_some(fault);
+        let faults = Faults {
+            freezes_after: Some(u64::from(world.roll(1200))),
+            sync_fails: some(&world, 25),
+            write_fails: some(&world, 25),
+            sync_takes: Duration::from_millis(u64::from(world.roll(3))),
+            ..Faults::default()
+        };
+        run(live(&world, &disk, faults, 30));
+        disk.set(Faults::default());
+        if world.roll(3) > 0 {
+            disk.cut_power();
+        }
+    }
+    run(async {
+        let store = open(&disk).await.unwrap();
+        check(&world, &store).await;
+        store.close().await;
+    });
+}
+
+/// `SIM_SEED=7` plays one seed, `SIM_SEEDS=10000` that many.
+fn each_seed(play: impl Fn(u64)) {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let seeds = match number("SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SIM_SEEDS").unwrap_or(200),
+    };
+    for seed in seeds {
+        let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| play(seed)));
+        if let Err(panic) = played {
+            eprintln!("SIM_SEED={seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn a_kill_or_a_power_cut_at_any_moment_loses_nothing_acknowledged() {
+    each_seed(|seed| lives(seed, false));
+}
+
+#[test]
+fn failing_writes_and_syncs_lose_nothing_acknowledged_and_bring_nothing_refused_back() {
+    each_seed(|seed| lives(seed, true));
+}
