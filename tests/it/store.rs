@@ -4,5 +4,7 @@
 
 mod contract;
 mod make;
+mod model;
+mod rules;
 mod sim;
 mod sim_disk;
