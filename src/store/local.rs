@@ -44,7 +44,7 @@ use super::{
     CommitError, DestinationCounts, EventFilter, EventRecord, EventSummary, NewDelivery, NewEvent, PendingDelivery, ReadError, Receipt,
     Settlement, Store, StoreStats, Ticket,
 };
-use crate::model::{DeliveryId, Event, EventId, Name};
+use crate::model::{AttemptResult, DeliveryId, DeliveryState, Event, EventId, Name};
 
 use queue::{Accept, Entry};
 use shared::Shared;
@@ -89,6 +89,19 @@ impl<D: Disk> LocalStore<D> {
     }
 }
 
+/// The texts of a settlement, which make its size.
+fn settlement_bytes(settlement: &Settlement) -> usize {
+    let reason = match &settlement.state {
+        DeliveryState::Dead(reason) => reason.detail.len(),
+        DeliveryState::Pending { .. } | DeliveryState::Delivered | DeliveryState::Skipped | DeliveryState::Cancelled => 0,
+    };
+    let attempt = settlement.attempt.as_ref().map_or(0, |attempt| match &attempt.result {
+        AttemptResult::Response { excerpt, .. } => excerpt.len(),
+        AttemptResult::Fault { detail, .. } => detail.len(),
+    });
+    reason.saturating_add(attempt)
+}
+
 impl<D: Disk> Drop for LocalStore<D> {
     fn drop(&mut self) {
         self.shared.queue.close();
@@ -118,6 +131,9 @@ impl<D: Disk> Store for LocalStore<D> {
         if let Err(error) = read::settleable(&self.shared, id) {
             return Ticket::refused(error);
         }
+        if settlement_bytes(&settlement) > self.shared.sizes.segment / 8 {
+            return Ticket::refused(CommitError::Refused("the settlement is larger than the store can hold"));
+        }
         let (promise, ticket) = Ticket::queued();
         match self.shared.queue.push(Entry::Settle(settlement, promise)) {
             Ok(()) => ticket,
@@ -129,6 +145,10 @@ impl<D: Disk> Store for LocalStore<D> {
         let (promise, ticket) = Ticket::queued();
         if self.shared.queue.is_closing() {
             return Ticket::refused(CommitError::Refused("stopping"));
+        }
+        let bytes: usize = deliveries.iter().map(|delivery| delivery.destination.len() + 32).sum();
+        if bytes > self.shared.sizes.segment / 8 {
+            return Ticket::refused(CommitError::Refused("the replay is larger than the store can hold"));
         }
         let pin = self.shared.table.lock().pin(event);
         match pin {

@@ -89,6 +89,11 @@ impl MemoryStore {
         self.announce(state.position);
     }
 
+    /// Takes commits again after it was closed, as a store that is opened again does.
+    pub fn reopen(&self) {
+        self.state.lock().closed = false;
+    }
+
     /// How many events are stored.
     pub fn len(&self) -> usize {
         self.state.lock().events.len()

@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "clippy knows test functions, and not the functions they share")]
 
 mod contract;
+mod fixture;
 mod make;
+mod model;
+mod rules;
 mod sim;
 mod sim_disk;

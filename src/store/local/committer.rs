@@ -22,6 +22,7 @@ use super::queue::Entry;
 use super::segment::{Active, FIRST, PAGE, Predecessor};
 use super::shared::{Ready, Shared, Shelved};
 use crate::model::Timestamp;
+use crate::store::{CommitError, Promise};
 
 use build::Building;
 
@@ -287,7 +288,7 @@ impl<D: Disk> Committer<D> {
             tracing::info!("the store has a segment to write to again");
             self.shared.queue.refuse_accepts(None);
         } else if ready.is_none() {
-            self.waiting.clear();
+            self.refuse_all();
         }
         ready
     }
@@ -302,13 +303,32 @@ impl<D: Disk> Committer<D> {
             match entry {
                 Entry::Accept(accept) => {
                     if accept.promise.take() {
-                        accept.promise.settle(Err(crate::store::CommitError::Refused("the store can't commit just now")));
+                        accept.promise.settle(Err(CommitError::Refused("the store can't commit just now")));
                     }
                 }
                 entry @ (Entry::Settle(..) | Entry::Replay(..) | Entry::State(..) | Entry::MoveState(..)) => kept.push_back(entry),
             }
         }
         self.waiting = kept;
+    }
+}
+
+impl<D: Disk> Committer<D> {
+    /// The store closes without being able to commit what waits.
+    fn refuse_all(&mut self) {
+        fn refuse<T>(promise: Promise<T>) {
+            if promise.take() {
+                promise.settle(Err(CommitError::Refused("stopping")));
+            }
+        }
+        for entry in self.waiting.drain(..) {
+            match entry {
+                Entry::Accept(accept) => refuse(accept.promise),
+                Entry::Settle(_, promise) | Entry::State(_, _, promise) => refuse(promise),
+                Entry::Replay(_, _, promise) => refuse(promise),
+                Entry::MoveState(..) => {}
+            }
+        }
     }
 }
 

@@ -6,6 +6,8 @@
 
 mod event;
 mod settlement;
+#[cfg(test)]
+mod tests;
 
 use bytes::{BufMut, Bytes};
 use xxhash_rust::xxh3::xxh3_64_with_seed;

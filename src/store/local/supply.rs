@@ -30,8 +30,10 @@ pub(super) const POOL_MAX: usize = 2;
 pub(super) async fn run<D: Disk>(shared: Arc<Shared<D>>) {
     while !shared.is_stopping() {
         let mut wait = LOOK_EVERY;
-        if let Err(error) = release(&shared).await {
-            tracing::warn!(%error, "an old segment can't be let go");
+        match release(&shared).await {
+            Ok(false) => {}
+            Ok(true) => wait = TRY_EVERY,
+            Err(error) => tracing::warn!(%error, "an old segment can't be let go"),
         }
         if let Err(error) = prepare(&shared).await {
             shared.supply.lock().trouble = Some(format!("the next segment can't be prepared: {error}"));
@@ -80,13 +82,15 @@ pub(super) async fn install<D: Disk>(shared: &Shared<D>, number: u64, opening: &
     Ok(file)
 }
 
-/// Lets segments go that are past retention, or over the disk's share, and free.
-async fn release<D: Disk>(shared: &Arc<Shared<D>>) -> io::Result<()> {
+/// Lets segments go that are past retention, or over the disk's share, and free. Whether to look again soon.
+async fn release<D: Disk>(shared: &Arc<Shared<D>>) -> io::Result<bool> {
     loop {
         let over = shared.journal_bytes() > shared.sizes.max_size.saturating_sub(shared.sizes.segment as u64);
         let Some(oldest) = oldest(shared, over) else {
-            shared.full.store(over, Ordering::Release);
-            return Ok(());
+            if over != shared.full.swap(over, Ordering::AcqRel) {
+                tracing::warn!(full = over, "whether the store has room within `max_size` has changed");
+            }
+            return Ok(over);
         };
         let names: Vec<String> = {
             let table = shared.table.lock();
@@ -99,11 +103,10 @@ async fn release<D: Disk>(shared: &Arc<Shared<D>>) -> io::Result<()> {
                     break;
                 }
             }
-            shared.full.store(false, Ordering::Release);
-            return Ok(());
+            return Ok(true);
         }
         if !librarian::forget_segment(shared, oldest).await {
-            return Ok(());
+            return Ok(true);
         }
         let shelved = shared.shelf.lock().remove(&oldest);
         shared.table.lock().usage.remove(&oldest);

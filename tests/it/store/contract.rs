@@ -9,6 +9,7 @@ use kurier::store::memory::MemoryStore;
 use kurier::store::{CommitError, EventFilter, NewEvent, Store};
 
 use super::make::{self, at, event, keyed, new, settlement, to};
+use super::model;
 
 /// A store that can be closed and opened again with what it holds.
 pub(crate) trait Engine {
@@ -22,6 +23,7 @@ impl Engine for Memory {
     type Store = MemoryStore;
 
     async fn open(&mut self) -> Arc<MemoryStore> {
+        self.0.reopen();
         self.0.clone()
     }
 }
@@ -78,6 +80,8 @@ contract! {
     lists_are_newest_first_filtered_and_paged,
     counts_are_kept_by_destination,
     a_closed_store_refuses,
+    a_store_opened_again_holds_what_it_held,
+    any_sequence_of_commits_agrees_with_a_plain_map,
 }
 
 async fn accept(store: &impl Store, new: NewEvent) -> EventId {
@@ -325,4 +329,38 @@ async fn a_closed_store_refuses(mut engine: impl Engine) {
     let store = engine.open().await;
     assert!(store.event(event(1).id).await.unwrap().is_some());
     store.close().await;
+}
+
+async fn a_store_opened_again_holds_what_it_held(mut engine: impl Engine) {
+    let store = engine.open().await;
+    for n in 0..20 {
+        accept(&*store, NewEvent { deliveries: vec![to("erp"), to("books")], ..keyed(n, u8::try_from(n).unwrap(), 1_000_000_000) }).await;
+    }
+    for (n, pending) in store.pending_after(0, 20).await.unwrap().iter().enumerate() {
+        let outcome = [OutcomeKind::Delivered, OutcomeKind::Retry, OutcomeKind::Rejected][n % 3];
+        store.settle(settlement(pending, outcome)).await.unwrap();
+    }
+    store.accept(keyed(30, 3, 100)).await.unwrap();
+    store.replay(event(0).id, vec![to("erp")]).await.unwrap();
+    store.set_state("cursor".to_owned(), Some(Bytes::from_static(b"7"))).await.unwrap();
+    let before = (store.pending_after(0, 100).await.unwrap(), store.counts(), store.stats().events);
+    let list = store.list(&EventFilter::default(), None, 100).await.unwrap();
+    let record = store.record(event(3).id).await.unwrap();
+    store.close().await;
+    drop(store);
+
+    let store = engine.open().await;
+    assert_eq!((store.pending_after(0, 100).await.unwrap(), store.counts(), store.stats().events), before);
+    assert_eq!(store.list(&EventFilter::default(), None, 100).await.unwrap(), list);
+    assert_eq!(store.record(event(3).id).await.unwrap(), record);
+    assert_eq!(store.states("").await.unwrap()["cursor"], "7");
+    let newest = *store.newest_position().borrow();
+    assert!(before.0.iter().all(|pending| pending.position <= newest));
+    store.close().await;
+}
+
+async fn any_sequence_of_commits_agrees_with_a_plain_map(mut engine: impl Engine) {
+    for seed in 0..8 {
+        model::play(&mut engine, seed, 300).await;
+    }
 }

@@ -200,6 +200,13 @@ impl SimDisk {
         inode.dirty.clear();
     }
 
+    /// Loses a file, if it is there.
+    pub(crate) fn forget(&self, path: &Path) {
+        let mut world = self.world.lock();
+        world.names.remove(path);
+        world.durable_names.remove(path);
+    }
+
     /// The names in a folder.
     pub(crate) fn names(&self, dir: &Path) -> Vec<String> {
         let world = self.world.lock();

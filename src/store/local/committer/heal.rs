@@ -77,7 +77,7 @@ impl<D: Disk> Committer<D> {
         };
         let Some(fresh) = fresh else {
             // The store closes without having healed: what was not told stays unknown.
-            self.waiting.clear();
+            self.refuse_all();
             self.last.flags |= batch::SEAL;
             return;
         };
