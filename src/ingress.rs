@@ -32,7 +32,8 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::accept::{Acceptor, IdSource};
 use crate::clock::Clock;
-use crate::config::Live;
+use crate::config::{self, Live};
+use crate::server::ServeOptions;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -40,6 +41,18 @@ use budget::Budget;
 use standing::Standing;
 
 pub use response::{RETRY_AFTER, Unanswered};
+
+/// What the server of the public port keeps to, by this configuration. A reload makes them anew.
+pub fn serve_options(server: &config::Server) -> ServeOptions {
+    ServeOptions {
+        connections_max: server.limits.connections,
+        head_bytes_max: server.limits.headers,
+        head_timeout: server.limits.read_timeout,
+        grace: server.grace,
+        tls: server.tls.as_ref().map(|tls| tls.config.clone()),
+        ..ServeOptions::default()
+    }
+}
 
 /// What ingress is made of.
 pub struct Parts {

@@ -45,8 +45,18 @@ pub(super) async fn serve_socket<S: HttpService>(
     if !begun.unwrap_or(false) {
         return;
     }
+    Box::pin(serve_begun(socket, peer, service, options, stop)).await;
+}
+
+async fn serve_begun<S: HttpService>(
+    socket: TcpStream,
+    peer: SocketAddr,
+    service: Arc<S>,
+    options: Arc<ServeOptions>,
+    stop: watch::Receiver<bool>,
+) {
     let Some(tls) = options.tls.clone() else {
-        return Box::pin(serve_stream(socket, Connection { peer, tls: false }, service, options, stop)).await;
+        return serve_stream(socket, Connection { peer, tls: false }, service, options, stop).await;
     };
     match timeout(options.head_timeout, TlsAcceptor::from(tls).accept(socket)).await {
         Ok(Ok(stream)) => Box::pin(serve_stream(stream, Connection { peer, tls: true }, service, options, stop)).await,
@@ -226,5 +236,29 @@ impl std::fmt::Display for Chain<'_> {
             error = source;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use http::Response;
+    use http_body_util::Empty;
+
+    use super::*;
+
+    /// Ten thousand silent connections must fit in tens of megabytes, sockets' and tasks' own share included.
+    #[tokio::test]
+    async fn a_silent_connection_costs_less_than_a_kilobyte() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (socket, peer) = accepted.unwrap();
+        let service = tower::service_fn(|_request: Request<Incoming>| async { Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())) });
+        let (_stop, stopping) = watch::channel(false);
+        let future = serve_socket(socket, peer, Arc::new(service), Arc::default(), stopping);
+        assert!(size_of_val(&future) < 1024, "{} bytes", size_of_val(&future));
+        drop(client);
     }
 }

@@ -1,8 +1,12 @@
 //! Abuse that crosses several limits at once.
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kurier::config::Route;
+use kurier::store::memory::Mood;
+use parking_lot::Mutex;
 
 use super::client::post;
 use super::world::{World, route};
@@ -50,4 +54,54 @@ async fn a_compression_bomb_is_just_its_own_bytes() {
         assert_eq!(world.client().await.ask(request).await.status, 202, "{encoding}");
         assert!(world.events().await.iter().all(|event| event.body == body));
     }
+}
+
+/// A log that can be read.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// On one thread, so that the log of every task is seen.
+#[tokio::test(flavor = "current_thread")]
+async fn nothing_that_a_sender_sends_stands_in_a_log() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let log = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(log);
+    let world = World::with(|setup| setup.options.head_bytes_max = 8 * 1024).await;
+    let request = |method: &str, path: &str, more: &str| {
+        format!("{method} {path}?q=CANARY HTTP/1.1\r\nHost: CANARY\r\nAuthorization: CANARY\r\nX-CANARY: CANARY\r\n{more}\r\n\r\nCANARY")
+    };
+    let mut requests = vec![
+        request("POST", "/in/CANARY", "Content-Length: 6"),
+        request("PUT", "/in", "Content-Length: 6"),
+        request("POST", "/in", "Content-Length: 6000"),
+        request("POST", "/in", "Host: CANARY"),
+        request("POST", "/in", "Transfer-Encoding: chunked"),
+        request("POST", "/in", &format!("X-Long: {}", "CANARY".repeat(2_000))),
+        request("POST", "/in CANARY", ""),
+    ];
+    requests.push(request("POST", "/in", "Content-Length: 6"));
+    for mood in [Mood::Willing, Mood::Refusing, Mood::Unknowing] {
+        world.store.set_mood(mood);
+        for request in &requests {
+            let mut client = world.client().await;
+            client.send(request).await;
+            drop(client.answer().await);
+        }
+    }
+    let text = String::from_utf8(lines.0.lock().clone()).unwrap();
+    assert!(text.contains("refused a request: too_large") && text.contains("can't be known"), "{text}");
+    let told = text.lines().find(|line| line.to_ascii_lowercase().contains("canary"));
+    assert_eq!(told, None);
 }

@@ -13,7 +13,7 @@ use http::Method;
 use kurier::accept::IdSource;
 use kurier::clock::{SystemClock, TokioClock};
 use kurier::config::{Admin, Config, DeliverTo, Live, PathPattern, Route, Segment, Server, ServerLimits, StoreSettings};
-use kurier::ingress::{Ingress, Parts};
+use kurier::ingress::{Ingress, Parts, serve_options};
 use kurier::model::{Answer, Event, Name, Timestamp};
 use kurier::server::{LiveOptions, ServeOptions, Stopped, serve};
 use kurier::signature::Verifier;
@@ -126,7 +126,7 @@ impl World {
 
     /// A port that a test has changed.
     pub(super) async fn with(change: impl FnOnce(&mut Setup)) -> Self {
-        let mut setup = Setup { options: ServeOptions::default(), server: server(), routes: vec![route()] };
+        let mut setup = Setup { options: serve_options(&server()), server: server(), routes: vec![route()] };
         change(&mut setup);
         let config: Live = Arc::new(ArcSwap::from_pointee(config(setup.server, setup.routes)));
         let options: LiveOptions = Arc::new(ArcSwap::from_pointee(setup.options));
