@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::config::Live;
 use crate::egress::Transport;
-use crate::model::{Name, Timestamp};
+use crate::model::{DeliveryId, Name, Timestamp};
 use crate::store::{CommitError, Store};
 use crate::telemetry::Metrics;
 use breaker::Breaker;
@@ -237,6 +237,12 @@ impl RelayHandle {
     /// When there is no such destination or the end is not durable.
     pub async fn resume(&self, destination: &str) -> Result<(), ControlError> {
         self.change(destination, None).await
+    }
+
+    /// Tells that a delivery's cancellation is durable: no further attempt is begun for it. One under way goes
+    /// on, and its settlement is refused.
+    pub fn cancelled(&self, delivery: DeliveryId) {
+        self.board.lock().scheduler.forget(delivery);
     }
 
     async fn change(&self, destination: &str, reason: Option<String>) -> Result<(), ControlError> {

@@ -19,7 +19,7 @@ use std::time::Duration;
 use super::breaker::{Breaker, Health};
 use super::moment::Moment;
 use crate::config;
-use crate::model::Name;
+use crate::model::{DeliveryId, Name};
 use crate::store::PendingDelivery;
 use queue::Queue;
 
@@ -128,6 +128,11 @@ impl Scheduler {
         if queue.condemned && queue.is_empty() {
             self.queues.remove(destination);
         }
+    }
+
+    /// Lets go of a waiting delivery that has ended by other hands.
+    pub(super) fn forget(&mut self, id: DeliveryId) {
+        self.queues.values_mut().any(|queue| queue.forget(id));
     }
 
     /// Up to `most` waiting deliveries whose destination is no longer configured, now being settled.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Next, Rules, Standing, UNSETTLED_MAX};
-use crate::model::Lane;
+use crate::model::{DeliveryId, Lane};
 use crate::relay::breaker::{Breaker, Health};
 use crate::relay::moment::Moment;
 use crate::store::PendingDelivery;
@@ -173,6 +173,15 @@ impl Queue {
         let waiting = self.held.iter().filter(|(_, held)| held.phase == Phase::Waiting);
         let positions: Vec<u64> = waiting.map(|(position, _)| *position).take(most).collect();
         positions.into_iter().filter_map(|position| self.occupy(position, Phase::Unsettled)).collect()
+    }
+
+    /// Lets go of a waiting delivery; one that is under way stays until its settlement says that it is stale.
+    pub(super) fn forget(&mut self, id: DeliveryId) -> bool {
+        let waiting = self.held.iter().find(|(_, held)| held.delivery.id == id && held.phase == Phase::Waiting);
+        let Some(position) = waiting.map(|(position, _)| *position) else { return false };
+        self.occupy(position, Phase::Unsettled);
+        self.settled(position, Next::Forget);
+        true
     }
 
     pub(super) fn answered(&mut self, position: u64, health: Health, now: Moment) {

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use kurier::clock::{Clock, TokioClock};
-use kurier::config::{self, Config, Destination, Format, Live};
+use kurier::config::{self, Config, Destination, Format, Live, RouteIndex};
 use kurier::egress::{Fault, Outbound, Reply, Transport};
 use kurier::model::{
     Answer, DeadCode, DeadReason, Delivery, DeliveryId, DeliveryState, Event, EventId, FaultKind, Lane, Name, Rate, Timestamp,
@@ -148,7 +148,7 @@ pub(super) fn configuration(destinations: Vec<Destination>) -> Config {
         admin: config::Admin { listen: anywhere, tokens: Vec::new() },
         store: config::StoreSettings { path: "unused".into(), retention: Duration::from_secs(3600), max_size: 1 << 30 },
         routes: Vec::new(),
-        index: kurier::config::RouteIndex::new(&[]),
+        index: RouteIndex::new(&[]),
         destinations: destinations.into_iter().map(|destination| (destination.name.clone(), Arc::new(destination))).collect(),
         files: Vec::new(),
     }
@@ -296,7 +296,9 @@ impl World {
     pub(super) async fn dead(&self, id: EventId) -> DeadReason {
         match self.state(id).await {
             DeliveryState::Dead(reason) => reason,
-            other => panic!("{other:?} is not dead"),
+            other @ (DeliveryState::Pending { .. } | DeliveryState::Delivered | DeliveryState::Skipped | DeliveryState::Cancelled) => {
+                panic!("{other:?} is not dead")
+            }
         }
     }
 
