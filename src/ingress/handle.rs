@@ -11,11 +11,11 @@ use http_body::Body;
 use http_body_util::Full;
 use tokio::time::Instant;
 
+use super::Inner;
 use super::body::{Bounds, collect};
 use super::origin::{Origin, origin};
 use super::refusal::Refused;
 use super::response::{self, Unanswered};
-use super::{Inner};
 use crate::accept::Unaccepted;
 use crate::config::{Config, Route};
 use crate::model::{Inbound, Name, Timestamp};
