@@ -1,5 +1,7 @@
 //! `kurier demo`.
 
+use tokio::sync::watch;
+
 use super::exit::{Exit, Failure};
 
 /// Everything in one process.
@@ -11,5 +13,13 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
-    Err(Failure::failed(format!("the demo is not merged (once: {})", args.once)))
+    let (stop, stopped) = watch::channel(false);
+    let interrupt = tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            stop.send_replace(true);
+        }
+    });
+    let outcome = crate::demo::run(args.once, stopped).await;
+    interrupt.abort();
+    outcome.map(|()| Exit::Done).map_err(|error| Failure::failed(format!("{error:#}")))
 }
