@@ -1,7 +1,5 @@
 //! routes.yaml: what is accepted, what is refused and how it is said. Everything here is asked of the public
 //! functions that `check`, start and reload use.
-#![expect(clippy::unwrap_used, reason = "a helper of tests that can't go on fails the test")]
-
 mod compiled;
 mod mistakes;
 mod reload;

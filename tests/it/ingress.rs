@@ -1,7 +1,5 @@
 //! What a sender gets, row by row of the contract, and what abusive ones get: all on real sockets.
 
-#![expect(clippy::unwrap_used, reason = "a test helper that fails is a test that fails")]
-
 mod abuse;
 mod answers;
 mod bytes;

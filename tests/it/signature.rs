@@ -1,7 +1,5 @@
 //! The scheme language against recorded requests, and what it must never let through.
 
-#![expect(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
-
 mod compile;
 mod limits;
 mod presets;

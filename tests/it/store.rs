@@ -1,7 +1,5 @@
 //! The store: one contract suite against every engine, and what only the embedded engine can get wrong.
 
-#![expect(clippy::unwrap_used, reason = "clippy knows test functions, and not the functions they share")]
-
 mod contract;
 mod fixture;
 mod make;

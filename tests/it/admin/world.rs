@@ -13,9 +13,9 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use kurier::admin::{Admin, DestinationView, Destinations, Parts, PauseError};
 use kurier::clock::TokioClock;
-use kurier::config::{RouteIndex, 
-    self, AdminToken, Breaker, Config, DeliverTo, Destination, Format, PathPattern, Retry, Route, Scope, Segment, Server, ServerLimits,
-    StoreSettings,
+use kurier::config::{
+    self, AdminToken, Breaker, Config, DeliverTo, Destination, Format, PathPattern, Retry, Route, RouteIndex, Scope, Segment, Server,
+    ServerLimits, StoreSettings,
 };
 use kurier::document::Node;
 use kurier::model::{

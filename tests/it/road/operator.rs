@@ -1,0 +1,121 @@
+//! The person on call: what they type and what they see.
+
+use super::{GITHUB, home};
+use crate::harness::{Home, Sink, github_signature, request, wait_until};
+
+#[test]
+fn a_dead_letter_is_listed_read_and_replayed_from_the_terminal() {
+    let sink = Sink::start();
+    sink.script(&["400 No thanks"]);
+    let home = home(&sink);
+    let kurier = home.serve();
+    let admin = kurier.admin_url();
+    let body = br#"{"ref":"refs/heads/main"}"#;
+    request(kurier.public, "POST", "/callbacks/github", &[("x-hub-signature-256", &github_signature(GITHUB, body))], body);
+    wait_until("the delivery is dead", || home.run(&["events", "list", "--state", "dead", "--admin-url", &admin]).stdout.contains("evt_"));
+
+    let listed = home.run(&["events", "list", "--state", "dead", "--admin-url", &admin, "--json"]);
+    assert_eq!(listed.code, Some(0), "{listed:?}");
+    let page: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
+    let id = page["items"][0]["id"].as_str().unwrap().to_owned();
+    let shown = home.run(&["events", "show", &id, "--admin-url", &admin]);
+    assert!(shown.stdout.contains("rejected") && shown.stdout.contains("400") && shown.stdout.contains("refs/heads/main"), "{shown:?}");
+
+    let replayed = home.run(&["replay", &id, "--admin-url", &admin]);
+    assert_eq!(replayed.code, Some(0), "{replayed:?}");
+    let deliveries = sink.wait_for(2);
+    assert_eq!(deliveries[1].body, body);
+    assert_eq!(deliveries[1].header("webhook-id"), Some(id.as_str()), "the id is stable over replays");
+    assert!(deliveries[1].header("kurier-replay").is_some());
+}
+
+#[test]
+fn health_tells_a_running_one_from_none() {
+    let sink = Sink::start();
+    let home = home(&sink);
+    let kurier = home.serve();
+    let admin = kurier.admin_url();
+    wait_until("kurier is ready", || home.run(&["health", "--admin-url", &admin]).code == Some(0));
+    assert!(kurier.terminate().success());
+    let ran = home.run(&["health", "--admin-url", &admin]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("kurier serve"), "{ran:?}");
+}
+
+#[test]
+fn send_makes_a_correctly_signed_sample() {
+    let sink = Sink::start();
+    let home = home(&sink);
+    let address = crate::harness::free_address();
+    home.write("routes.yaml", &super::routes(&sink).replacen("listen: 127.0.0.1:0", &format!("listen: {address}"), 1));
+    let _kurier = home.serve();
+    for route in ["invoices", "payments", "billing", "code"] {
+        let ran = home.run(&["send", "--route", route]);
+        assert_eq!(ran.code, Some(0), "{route}: {ran:?}");
+    }
+    sink.wait_for(4);
+}
+
+#[test]
+fn exit_codes_tell_usage_configuration_store_and_port_apart() {
+    let sink = Sink::start();
+    let first = home(&sink);
+    assert_eq!(first.run(&["serf"]).code, Some(2));
+    assert_eq!(Home::new("routes: [").run(&["serve"]).code, Some(3));
+    assert_eq!(Home::new("routes: [").run(&["check"]).code, Some(3));
+    assert_eq!(first.run(&["check"]).code, Some(0), "{:?}", first.run(&["check"]));
+
+    let kurier = first.serve();
+    let store = first.run(&["serve"]);
+    assert_eq!(store.code, Some(4), "{store:?}");
+    let second = home(&sink);
+    second.write("routes.yaml", &super::routes(&sink).replacen("127.0.0.1:0", &kurier.public.to_string(), 1));
+    let port = second.run(&["serve"]);
+    assert_eq!(port.code, Some(5), "{port:?}");
+    assert!(port.stderr.contains("another process has the port"), "{port:?}");
+}
+
+#[test]
+fn the_repositorys_routes_yaml_says_which_secrets_are_missing_and_runs_with_them() {
+    let home = Home::new(&std::fs::read_to_string(crate::harness::repository("routes.yaml")).unwrap());
+    let ran = home.run(&["check"]);
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(ran.stderr.contains("DVELOP_SECRET") && ran.stderr.contains("kurier secret new"), "{ran:?}");
+    let allowed = home.run(&["check", "--allow-missing-secrets"]);
+    assert_eq!(allowed.code, Some(0), "{allowed:?}");
+}
+
+#[test]
+fn init_writes_a_configuration_that_check_understands() {
+    let home = Home::new("");
+    std::fs::remove_file(home.path().join("routes.yaml")).unwrap();
+    assert_eq!(home.run(&["init"]).code, Some(0));
+    assert_eq!(home.run(&["check", "--allow-missing-secrets"]).code, Some(0), "{:?}", home.run(&["check", "--allow-missing-secrets"]));
+    let again = home.run(&["init"]);
+    assert_ne!(again.code, Some(0), "an existing file is not overwritten");
+}
+
+#[test]
+fn secrets_never_stand_in_logs_metrics_or_answers() {
+    let sink = Sink::start();
+    sink.script(&["400 No"]);
+    let home = home(&sink);
+    let kurier = home.serve();
+    let signature = github_signature(GITHUB, b"{}");
+    request(kurier.public, "POST", "/callbacks/github", &[("x-hub-signature-256", &signature)], b"{}");
+    request(kurier.public, "GET", "/callbacks/inpasy?lid=1", &[("authorization", "Basic aW5wYXN5OmdlaGVpbQ==")], b"");
+    request(kurier.public, "GET", "/callbacks/inpasy?lid=1", &[("authorization", "Basic aW5wYXN5OmZhbHNjaA==")], b"");
+    sink.wait_for(2);
+    let mut shown = kurier.log();
+    for target in ["/metrics", "/api/v1/events", "/api/v1/destinations", "/api/v1/routes"] {
+        shown += &request(kurier.admin, "GET", target, &[], b"").text();
+    }
+    let page = request(kurier.admin, "GET", "/api/v1/events", &[], b"").text();
+    let page: serde_json::Value = serde_json::from_str(&page).unwrap();
+    for item in page["items"].as_array().unwrap() {
+        shown += &request(kurier.admin, "GET", &format!("/api/v1/events/{}", item["id"].as_str().unwrap()), &[], b"").text();
+    }
+    for secret in [super::DVELOP, GITHUB, super::BILLING, super::SIGNING, "geheim", "aW5wYXN5OmdlaGVpbQ", "falsch"] {
+        assert!(!shown.contains(secret), "{secret} is shown in\n{shown}");
+    }
+}
