@@ -2,6 +2,7 @@
 
 mod delivery;
 mod event;
+mod figures;
 mod id;
 mod rate;
 mod secret;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 pub use delivery::{Attempt, AttemptResult, DeadCode, DeadReason, Delivery, DeliveryKind, DeliveryState, FaultKind, Lane, OutcomeKind};
 pub use event::{Answer, Event, Inbound};
+pub use figures::{DestinationCounts, StoreStats};
 pub use id::{DeliveryId, EventId, InvalidId};
 pub use rate::Rate;
 pub use secret::{ClientTls, Secret};

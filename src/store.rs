@@ -16,7 +16,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::model::{Answer, Attempt, Delivery, DeliveryId, DeliveryKind, DeliveryState, Event, EventId, Lane, Name, Timestamp};
+use crate::model::{
+    Answer, Attempt, Delivery, DeliveryId, DeliveryKind, DeliveryState, DestinationCounts, Event, EventId, Lane, Name, StoreStats,
+    Timestamp,
+};
 
 pub use ticket::{CommitError, Promise, Ticket};
 
@@ -186,28 +189,6 @@ impl EventFilter {
             && self.text.as_ref().is_none_or(text)
             && ((self.state.is_none() && self.destination.is_none()) || deliveries.iter().any(delivery))
     }
-}
-
-/// What is pending and dead at one destination.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DestinationCounts {
-    /// Deliveries that wait.
-    pub pending: u64,
-    /// Dead letters in the store.
-    pub dead: u64,
-    /// When the oldest pending one was created.
-    pub oldest_pending: Option<Timestamp>,
-}
-
-/// Figures of the store as a whole.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct StoreStats {
-    /// Bytes on disk.
-    pub bytes: u64,
-    /// Events stored.
-    pub events: u64,
-    /// Why nothing can be committed just now.
-    pub unwritable: Option<String>,
 }
 
 /// Why something could not be read.

@@ -11,8 +11,7 @@ use parking_lot::Mutex;
 
 use super::{Parts, answer};
 use crate::config::Config;
-use crate::model::Name;
-use crate::store::DestinationCounts;
+use crate::model::{DestinationCounts, Name};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -23,8 +23,8 @@ impl Budget {
     /// Whether so many more bytes would fit just now. Nothing is taken: an announced length costs its sender
     /// nothing, so reserving it would let mere announcements lock everybody out.
     pub(super) fn has_room(&self, bytes: u64, max: usize) -> bool {
-        let held = u64::try_from(self.0.load(Ordering::Relaxed)).unwrap_or(u64::MAX);
-        held.saturating_add(bytes) <= u64::try_from(max).unwrap_or(u64::MAX)
+        let held = self.0.load(Ordering::Relaxed);
+        usize::try_from(bytes).ok().and_then(|bytes| held.checked_add(bytes)).is_some_and(|sum| sum <= max)
     }
 }
 

@@ -41,10 +41,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{
-    CommitError, DestinationCounts, EventFilter, EventRecord, EventSummary, NewDelivery, NewEvent, PendingDelivery, ReadError, Receipt,
-    Settlement, Store, StoreStats, Ticket,
+    CommitError, EventFilter, EventRecord, EventSummary, NewDelivery, NewEvent, PendingDelivery, ReadError, Receipt, Settlement, Store,
+    Ticket,
 };
-use crate::model::{AttemptResult, DeliveryId, DeliveryState, Event, EventId, Name};
+use crate::model::{AttemptResult, DeliveryId, DeliveryState, DestinationCounts, Event, EventId, Name, StoreStats};
 
 use queue::{Accept, Entry};
 use shared::Shared;

@@ -11,10 +11,12 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
-    CommitError, DestinationCounts, EventFilter, EventRecord, EventSummary, NewDelivery, NewEvent, PendingDelivery, Promise, ReadError,
-    Receipt, Settlement, Store, StoreStats, Ticket,
+    CommitError, EventFilter, EventRecord, EventSummary, NewDelivery, NewEvent, PendingDelivery, Promise, ReadError, Receipt, Settlement,
+    Store, Ticket,
 };
-use crate::model::{Answer, Attempt, Delivery, DeliveryId, DeliveryKind, DeliveryState, Event, EventId, Name, Timestamp};
+use crate::model::{
+    Answer, Attempt, Delivery, DeliveryId, DeliveryKind, DeliveryState, DestinationCounts, Event, EventId, Name, StoreStats, Timestamp,
+};
 
 /// What the fake does with commits, for tests that need them to go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -12,8 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::model::{Name, OutcomeKind};
-use crate::store::{DestinationCounts, StoreStats};
+use crate::model::{DestinationCounts, Name, OutcomeKind, StoreStats};
 
 /// The route label of requests that matched no route.
 pub const UNKNOWN_ROUTE: &str = "unknown";

@@ -10,7 +10,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("document", &[]),
     ("clock", &["model"]),
-    ("telemetry", &["model", "store"]),
+    ("telemetry", &["model"]),
     ("server", &["telemetry"]),
     ("signature", &["model", "document"]),
     ("config", &["model", "document", "signature"]),
@@ -22,7 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("relay", &["model", "signature", "config", "limits", "egress", "store", "clock", "telemetry"]),
     ("admin", &["model", "document", "config", "store", "clock", "telemetry", "signature"]),
     ("app", &["*"]),
-    ("demo", &["app", "config", "model", "signature", "telemetry"]),
+    ("demo", &["app", "clock", "config", "document", "egress", "model", "server", "signature", "telemetry"]),
     ("cli", &["app", "demo", "document", "config", "model", "signature", "egress", "telemetry", "clock"]),
 ];
 
@@ -40,7 +40,7 @@ const KEPT_TO: &[(&str, &[&str])] = &[
     ("reqwest", &["egress/"]),
     ("tower_http", &["ingress", "admin"]),
     ("governor", &["limits.rs"]),
-    ("clap", &["cli"]),
+    ("clap", &["cli", "main.rs"]),
     ("saphyr_parser", &["document/parse.rs"]),
     ("subtle", &["signature", "config", "admin"]),
     ("hmac", &["signature"]),

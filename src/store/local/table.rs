@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bytes::Bytes;
 
 use super::record::{EventHead, Replayed, Settled};
-use crate::model::{DeliveryId, DeliveryKind, DeliveryState, EventId, Lane, Name, Timestamp};
-use crate::store::{DestinationCounts, NewDelivery, PendingDelivery};
+use crate::model::{DeliveryId, DeliveryKind, DeliveryState, DestinationCounts, EventId, Lane, Name, Timestamp};
+use crate::store::{NewDelivery, PendingDelivery};
 
 pub(super) use meta::{AttemptPlace, DeliveryMeta, Meta, Place};
 

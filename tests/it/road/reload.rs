@@ -1,7 +1,5 @@
 //! Reload, stop and start, on the built binary.
 
-use std::os::fd::AsRawFd;
-
 use super::{GITHUB, home, routes};
 use crate::harness::{Sink, github_signature, request, wait_until};
 
@@ -76,15 +74,14 @@ fn an_inherited_socket_refuses_nobody_during_a_restart() {
     let home = home(&sink);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    // sh puts the socket at descriptor 3 and becomes kurier, so that LISTEN_PID is kurier's own.
-    let descriptor = listener.as_raw_fd();
-    clear_close_on_exec(&listener);
-    let script = format!("exec 3<&{descriptor}; LISTEN_FDS=1 LISTEN_PID=$$ exec {} serve", env!("CARGO_BIN_EXE_kurier"));
+    // sh moves the socket from descriptor 0 to 3 and becomes kurier, so that LISTEN_PID is kurier's own.
+    let script = format!("exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec {} serve", env!("CARGO_BIN_EXE_kurier"));
     let start = || {
         let environment = home.command(&[]);
         let mut command = std::process::Command::new("sh");
         command.args(["-c", &script]).current_dir(home.path()).env_clear();
         command.envs(environment.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.stdin(std::os::fd::OwnedFd::from(listener.try_clone().unwrap()));
         command.stderr(std::process::Stdio::null()).spawn().unwrap()
     };
     let mut first = start();
@@ -97,8 +94,4 @@ fn an_inherited_socket_refuses_nobody_during_a_restart() {
     assert_eq!(waiting.join().unwrap(), 200);
     assert!(std::process::Command::new("kill").args(["-TERM", &second.id().to_string()]).status().unwrap().success());
     assert!(second.wait().unwrap().success());
-}
-
-fn clear_close_on_exec(listener: &std::net::TcpListener) {
-    rustix::io::fcntl_setfd(listener, rustix::io::FdFlags::empty()).unwrap();
 }
