@@ -19,6 +19,10 @@ pub(super) struct RelayDestinations(pub(super) RelayHandle);
 
 #[async_trait]
 impl Destinations for RelayDestinations {
+    fn is_running(&self) -> bool {
+        self.0.is_running()
+    }
+
     fn list(&self) -> Vec<DestinationView> {
         let view = |status: crate::relay::DestinationStatus| DestinationView {
             name: status.name,

@@ -356,3 +356,16 @@ async fn head_is_answered_like_get() {
     let reply = world.call(Method::HEAD, "/api/v1/events", &[("host", "localhost")], "").await;
     assert_eq!(reply.status, 200);
 }
+
+#[tokio::test]
+async fn a_process_that_can_no_longer_deliver_says_so_to_whoever_restarts_it() {
+    let world = World::open();
+    world.relay.ended.store(true, Ordering::Release);
+    for path in ["/livez", "/readyz"] {
+        let reply = world.get(path).await;
+        assert_eq!(reply.status, 503, "{path}");
+        assert!(reply.text().contains("restart kurier"), "{}", reply.text());
+    }
+    world.stopping.store(true, Ordering::Release);
+    assert_eq!(world.get("/livez").await.status, 200, "a relay that was asked to end is no fault");
+}

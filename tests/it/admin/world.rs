@@ -45,10 +45,15 @@ pub(super) struct FakeRelay {
     pub(super) paused: Mutex<BTreeMap<Name, Box<str>>>,
     pub(super) cancelled: Mutex<Vec<DeliveryId>>,
     pub(super) refuses: AtomicBool,
+    pub(super) ended: AtomicBool,
 }
 
 #[async_trait]
 impl Destinations for FakeRelay {
+    fn is_running(&self) -> bool {
+        !self.ended.load(std::sync::atomic::Ordering::Acquire)
+    }
+
     fn list(&self) -> Vec<DestinationView> {
         let paused = self.paused.lock();
         let view =
