@@ -1,6 +1,7 @@
 //! The composition root: the only file that knows every room, and the order in which they start, reload and
 //! stop.
 
+mod descriptors;
 mod listen;
 mod reload;
 mod wire;
@@ -159,8 +160,8 @@ impl Running {
         let deadline = Instant::now() + grace.saturating_sub(CLOSING_RESERVE).max(grace / 2);
         self.stopping.store(true, Ordering::Release);
         self.reloader.stop();
-        self.public.close(deadline).await;
-        self.relay.stop(deadline.saturating_duration_since(Instant::now())).await;
+        // Side by side: one sender that trickles must not take the time in which attempts could finish.
+        tokio::join!(self.public.close(deadline), self.relay.stop(deadline.saturating_duration_since(Instant::now())));
         self.admin.close(Instant::now() + CLOSING_RESERVE / 2).await;
         self.store.close().await;
         tracing::info!("kurier has stopped");
