@@ -87,7 +87,7 @@ impl Running {
     pub async fn start(file: &Path) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let options = LoadOptions { now: Some(clock.now()), ..LoadOptions::default() };
-        let Loaded { config, warnings, read } = config::load(file, &ProcessEnvironment, &options)?;
+        let Loaded { config, warnings, read, .. } = config::load(file, &ProcessEnvironment, &options)?;
         warn(file, &warnings);
         let listeners = Listeners::open(config.server.listen, config.admin.listen)?;
         let metrics = Arc::new(Metrics::new());
@@ -123,8 +123,15 @@ impl Running {
             metrics: metrics.clone(),
             stopping: stopping.clone(),
         });
-        let target =
-            reload::Target { file: file.to_owned(), config: config.clone(), changed, public: public_options.clone(), metrics, clock };
+        let target = reload::Target {
+            file: file.to_owned(),
+            config: config.clone(),
+            changed,
+            public: public_options.clone(),
+            store: store.clone(),
+            metrics,
+            clock,
+        };
         let reloader = Reloader::start(target, &read);
         let Listeners { public, admin: admin_listener, public_address, admin_address } = listeners;
         let public = Port::serve("public port", public, ingress.service(), public_options);
