@@ -9,11 +9,13 @@
 //! trust the index with anything that the journal does not say, and never grow without a named limit (I10).
 
 mod batch;
+mod calendar;
 mod chain;
 mod codec;
 mod committer;
 mod disk;
 mod error;
+mod file_system;
 mod format;
 mod fuzz;
 mod index;
@@ -74,6 +76,11 @@ impl<D: Disk> LocalStore<D> {
     /// How many events wait for the index.
     pub fn unindexed(&self) -> usize {
         self.shared.unindexed.load(Ordering::Relaxed)
+    }
+
+    /// The operator says that the wall clock is right, however far it jumped.
+    pub fn believe_clock(&self) {
+        self.shared.calendar.believe(&*self.shared.clock);
     }
 
     fn refused_accept(&self, bytes: usize) -> Option<CommitError> {

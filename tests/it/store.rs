@@ -5,5 +5,6 @@ mod fixture;
 mod make;
 mod model;
 mod rules;
+mod safety;
 mod sim;
 mod sim_disk;

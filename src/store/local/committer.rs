@@ -19,7 +19,7 @@ use super::batch;
 use super::disk::{Disk, DiskFile};
 use super::keys::Keys;
 use super::queue::Entry;
-use super::segment::{Active, FIRST, PAGE, Predecessor};
+use super::segment::{Active, FIRST, Given, PAGE, Predecessor};
 use super::shared::{Ready, Shared, Shelved};
 use crate::model::Timestamp;
 use crate::store::{CommitError, Promise};
@@ -82,6 +82,13 @@ pub(super) struct Ledger {
     pub(super) event: u64,
     /// The next delivery.
     pub(super) position: u64,
+}
+
+impl Ledger {
+    /// The numbers that were given out.
+    pub(super) fn given(&self) -> Given {
+        Given { event: self.event.saturating_sub(1), position: self.position.saturating_sub(1) }
+    }
 }
 
 /// See the module.
@@ -150,7 +157,7 @@ impl<D: Disk> Committer<D> {
     /// One batch out of what waits.
     async fn commit(&mut self) {
         let now = self.shared.clock.now();
-        self.ledger.keys.expire(now);
+        self.ledger.keys.expire(self.shared.date());
         let (base, image) = self.image();
         let limit = batch_bytes_max(self.shared.sizes.segment);
         let mut building = Building::new(base, image, self.room(self.current.end), limit, now);
@@ -194,7 +201,7 @@ impl<D: Disk> Committer<D> {
     fn header(&self, ready: &Ready<D::File>, first_sequence: u64, end: usize) -> super::segment::SegmentHeader {
         let last_start = if self.last.length == 0 { end } else { self.last.base + self.last.start };
         let predecessor = Some(Predecessor { nonce: self.current.nonce, end, last_start });
-        let active = Some(Active { first_sequence, predecessor });
+        let active = Some(Active { first_sequence, predecessor, given: self.ledger.given() });
         super::segment::SegmentHeader { active, ..self.shared.header(ready.number, ready.nonce) }
     }
 
@@ -261,12 +268,15 @@ impl<D: Disk> Committer<D> {
     async fn next_segment(&mut self) -> Option<Ready<D::File>> {
         let mut refusing = false;
         let ready = loop {
+            let lost = self.shared.check_folder().await.err().map(|error| error.to_string());
             let trouble = {
                 let mut supply = self.shared.supply.lock();
-                if let Some(ready) = supply.ready.take() {
+                if lost.is_none()
+                    && let Some(ready) = supply.ready.take()
+                {
                     break Some(ready);
                 }
-                supply.trouble.clone()
+                lost.or_else(|| supply.trouble.clone())
             };
             if let Some(trouble) = trouble {
                 if !refusing {

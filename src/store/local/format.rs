@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::codec::{Cursor, Malformed};
 use super::disk::{Disk, DiskFile};
 use super::error::StoreError;
+use super::file_system;
 use crate::model::Timestamp;
 
 /// The format that this program reads and writes.
@@ -62,7 +63,15 @@ fn decode(bytes: &[u8]) -> Result<Result<u128, u32>, Malformed> {
 }
 
 /// Opens the folder, or begins to create a store in it.
-pub(super) async fn open<D: Disk>(disk: &D, path: &Path, fresh: u128, now: Timestamp) -> Result<Folder<D::File>, StoreError> {
+///
+/// `allowed` names file systems that would be refused otherwise.
+pub(super) async fn open<D: Disk>(
+    disk: &D,
+    path: &Path,
+    fresh: u128,
+    now: Timestamp,
+    allowed: &[Box<str>],
+) -> Result<Folder<D::File>, StoreError> {
     let io = |error: io::Error| StoreError::io(path, error);
     let names = match disk.list(path).await {
         Ok(names) => names,
@@ -72,6 +81,7 @@ pub(super) async fn open<D: Disk>(disk: &D, path: &Path, fresh: u128, now: Times
         }
         Err(error) => return Err(io(error)),
     };
+    check_file_system(disk, path, allowed).await?;
     if names.iter().any(|name| name == FILE) {
         let lock = disk.open(&path.join(FILE)).await.map_err(io)?;
         return Ok(Folder { store: claim(&lock, path).await?, lock, is_new: false });
@@ -93,6 +103,32 @@ pub(super) async fn open<D: Disk>(disk: &D, path: &Path, fresh: u128, now: Times
         disk.remove(&path.join("journal").join(name)).await.map_err(io)?;
     }
     Ok(Folder { lock, store: fresh, is_new: true })
+}
+
+async fn check_file_system<D: Disk>(disk: &D, path: &Path, allowed: &[Box<str>]) -> Result<(), StoreError> {
+    let kind = disk.file_system(path).await.map_err(|error| StoreError::io(path, error))?;
+    match file_system::refused(kind) {
+        Some(kind) if allowed.iter().any(|name| **name == *kind) => {
+            tracing::warn!(path = %path.display(), "the store lies on `{kind}`, as allowed: its promise is only as good as that file system");
+        }
+        Some(kind) => return Err(StoreError::FileSystem { path: path.to_owned(), kind }),
+        None if file_system::is_in_memory(kind) => {
+            tracing::warn!(path = %path.display(), "the store lies in memory: a restart of the machine loses everything");
+        }
+        None => {}
+    }
+    Ok(())
+}
+
+/// Whether the format file that was locked is still the one in the folder.
+///
+/// # Errors
+/// It is not, or the disk said no: whatever is written now may be lost, or lie beside another process's.
+pub(super) async fn is_still_ours<D: Disk>(disk: &D, path: &Path, lock: &D::File) -> io::Result<()> {
+    if disk.is_same(&path.join(FILE), lock).await? {
+        return Ok(());
+    }
+    Err(io::Error::other("the store's folder was moved or replaced while it was in use: stop this process and start it on the right one"))
 }
 
 async fn claim<F: DiskFile>(lock: &F, path: &Path) -> Result<u128, StoreError> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
+use super::calendar::Calendar;
 use super::committer::Committer;
 use super::disk::{Disk, FileDisk};
 use super::error::StoreError;
@@ -39,13 +40,15 @@ pub struct LocalOptions {
     pub retention: Duration,
     /// Most bytes on disk.
     pub max_size: u64,
+    /// File systems by name (`nfs`, `overlay`) that are not refused, although their syncs or locks are in doubt.
+    pub allow_file_systems: Vec<Box<str>>,
 }
 
 impl LocalOptions {
     /// The defaults of routes.yaml, in this folder.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let week = Duration::from_secs(7 * 24 * 60 * 60);
-        Self { path: path.into(), segment_bytes: SEGMENT_BYTES, retention: week, max_size: 20 << 30 }
+        Self { path: path.into(), segment_bytes: SEGMENT_BYTES, retention: week, max_size: 20 << 30, allow_file_systems: Vec::new() }
     }
 
     fn check(&self) -> Result<Sizes, StoreError> {
@@ -130,7 +133,7 @@ impl<D: Disk> LocalStore<D> {
         let sizes = options.check()?;
         let Seams { disk, indexes, run, random } = seams;
         let path = options.path;
-        let folder = format::open(&disk, &path, random(), clock.now()).await?;
+        let folder = format::open(&disk, &path, random(), clock.now(), &options.allow_file_systems).await?;
         if folder.is_new {
             tracing::info!(path = %path.display(), "a new store is created");
         }
@@ -143,6 +146,7 @@ impl<D: Disk> LocalStore<D> {
             store: folder.store,
             sizes,
             clock,
+            calendar: Calendar::default(),
             metrics,
             random,
             queue: Queue::default(),
@@ -151,7 +155,7 @@ impl<D: Disk> LocalStore<D> {
             shelf: Mutex::new(BTreeMap::new()),
             newest: watch::Sender::new(0),
             in_flight: InFlight::new(in_flight),
-            lock: Mutex::new(Some(folder.lock)),
+            lock: Mutex::new(Some(Arc::new(folder.lock))),
             supply: Mutex::new(Supply { wanted: None, ready: None, trouble: None, pool: Vec::new(), pooled: 0 }),
             preparing: tokio::sync::Mutex::new(()),
             supply_wanted: Notify::new(),

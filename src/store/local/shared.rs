@@ -9,7 +9,9 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
+use super::calendar::Calendar;
 use super::disk::{Disk, DiskFile};
+use super::format;
 use super::index::{Index, Indexes};
 use super::interrupted::InFlight;
 use super::names::Names;
@@ -17,7 +19,7 @@ use super::queue::{Entry, Queue};
 use super::segment::{self, SegmentHeader};
 use super::table::Table;
 use crate::clock::Clock;
-use crate::model::{DeliveryId, EventId};
+use crate::model::{DeliveryId, EventId, Timestamp};
 use crate::store::{NewDelivery, Promise};
 use crate::telemetry::Metrics;
 
@@ -65,6 +67,7 @@ pub(super) struct Shared<D: Disk> {
     pub(super) store: u128,
     pub(super) sizes: Sizes,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) calendar: Calendar,
     pub(super) metrics: Option<Arc<Metrics>>,
     pub(super) random: Arc<dyn Fn() -> u128 + Send + Sync>,
     pub(super) queue: Queue,
@@ -74,7 +77,7 @@ pub(super) struct Shared<D: Disk> {
     pub(super) newest: watch::Sender<u64>,
     pub(super) in_flight: InFlight<D::File>,
     /// The locked format file.
-    pub(super) lock: Mutex<Option<D::File>>,
+    pub(super) lock: Mutex<Option<Arc<D::File>>>,
     pub(super) supply: Mutex<Supply<D::File>>,
     /// Held while a segment is being prepared or replaced.
     pub(super) preparing: tokio::sync::Mutex<()>,
@@ -117,6 +120,20 @@ impl<D: Disk> Shared<D> {
     /// A segment's header as it is while the segment is only prepared.
     pub(super) fn header(&self, number: u64, nonce: u128) -> SegmentHeader {
         SegmentHeader { number, nonce, store: self.store, created_at: self.clock.now(), active: None }
+    }
+
+    /// The folder is still the one that was locked (rule 18).
+    pub(super) async fn check_folder(&self) -> std::io::Result<()> {
+        let lock = self.lock.lock().clone();
+        match lock {
+            Some(lock) => format::is_still_ours(&self.disk, &self.path, &lock).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The time, where dates can be believed just now.
+    pub(super) fn date(&self) -> Option<Timestamp> {
+        self.calendar.is_believed(&*self.clock).then(|| self.clock.now())
     }
 
     /// Takes a file that may be overwritten.

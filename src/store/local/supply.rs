@@ -53,6 +53,7 @@ pub(super) async fn run<D: Disk>(shared: Arc<Shared<D>>) {
 async fn prepare<D: Disk>(shared: &Shared<D>) -> io::Result<()> {
     let _preparing = shared.preparing.lock().await;
     let Some(number) = shared.supply.lock().wanted else { return Ok(()) };
+    shared.check_folder().await?;
     let nonce = shared.nonce();
     let header = shared.header(number, nonce).encode();
     let file = Arc::new(install(shared, number, &header).await?);
@@ -122,10 +123,12 @@ fn oldest<D: Disk>(shared: &Shared<D>, over: bool) -> Option<u64> {
         // The newest one is being written, and the one before it may still have to be copied from.
         (shelf.len() > 2).then(|| shelf.keys().next().copied()).flatten()?
     };
-    let now = shared.clock.now();
+    // Where dates can't be believed nothing is old, and no key has ended.
+    let now = shared.date();
     let is_free = |usage: &Usage| {
-        let is_old = usage.newest_at.saturating_add(shared.sizes.retention) <= now;
-        (is_old || over) && (usage.keys_until == Timestamp::default() || usage.keys_until.saturating_add(SLACK) <= now)
+        let is_past = |time: Timestamp, by: Duration| now.is_some_and(|now| time.saturating_add(by) <= now);
+        let is_old = is_past(usage.newest_at, shared.sizes.retention);
+        (is_old || over) && (usage.keys_until == Timestamp::default() || is_past(usage.keys_until, SLACK))
     };
     shared.table.lock().leave(number, is_free).then_some(number)
 }
