@@ -194,7 +194,13 @@ impl<D: Disk> Store for LocalStore<D> {
     }
 
     fn attempt_begins(&self, delivery: DeliveryId) {
-        self.shared.in_flight.begins(delivery);
+        let version = {
+            let table = self.shared.table.lock();
+            table.get(delivery.event).and_then(|meta| Some(meta.delivery(delivery.ordinal)?.version))
+        };
+        if let Some(version) = version {
+            self.shared.in_flight.begins(delivery, version);
+        }
     }
 
     fn attempt_ends(&self, delivery: DeliveryId) {
@@ -235,7 +241,8 @@ impl<D: Disk> Store for LocalStore<D> {
         let shared = &self.shared;
         let index_bytes = shared.index().map_or(0, |index| index.bytes());
         let full = || shared.full.load(Ordering::Acquire).then(|| "the store is full".to_owned());
-        let unwritable = shared.queue.refusing().map(|reason| reason.to_string()).or_else(full);
+        let behind = || (shared.unindexed.load(Ordering::Relaxed) >= librarian::UNINDEXED_MAX).then(|| "the index is behind".to_owned());
+        let unwritable = shared.queue.refusing().map(|reason| reason.to_string()).or_else(full).or_else(behind);
         let events = shared.table.lock().events;
         StoreStats { bytes: shared.journal_bytes().saturating_add(index_bytes), events, unwritable }
     }

@@ -8,3 +8,4 @@ mod rules;
 mod safety;
 mod sim;
 mod sim_disk;
+mod tails;

@@ -81,9 +81,10 @@ impl Chain {
     fn is_new_copy(&mut self, copy: &BatchHeader, is_first: bool) -> Result<bool, &'static str> {
         let missing = std::mem::take(&mut self.missing);
         match self.sequence {
-            // The segment that held the batch was let go, because nothing of it is needed any more.
-            None => Ok(false),
-            Some(_) if is_first => Ok(false),
+            // The segment before was let go. The batch may have counted only here: what it says is read again,
+            // and whatever followed from it comes later.
+            None => Ok(is_first),
+            Some(_) if is_first => Ok(true),
             Some(sequence) if copy.sequence == sequence => Ok(false),
             Some(sequence) if copy.sequence > sequence && missing => Ok(true),
             Some(_) => Err("a copy of a batch that was never there"),

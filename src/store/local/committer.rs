@@ -135,7 +135,6 @@ impl<D: Disk> Committer<D> {
             }
         }
         self.shared.stop();
-        self.shared.ended.send_modify(|ended| *ended += 1);
     }
 
     /// Where the partial last page begins, and the image to write from there on.
@@ -305,21 +304,20 @@ impl<D: Disk> Committer<D> {
 
     /// Accepts that wait are refused: nothing of them was taken. Everything else goes on waiting.
     fn refuse_waiting(&mut self) {
-        let mut drained = VecDeque::new();
-        self.shared.queue.drain(&mut drained);
-        self.waiting.append(&mut drained);
         let mut kept = VecDeque::with_capacity(self.waiting.len());
+        let mut accepts = self.shared.queue.take_accepts();
         for entry in self.waiting.drain(..) {
             match entry {
-                Entry::Accept(accept) => {
-                    if accept.promise.take() {
-                        accept.promise.settle(Err(CommitError::Refused("the store can't commit just now")));
-                    }
-                }
+                Entry::Accept(accept) => accepts.push(accept),
                 entry @ (Entry::Settle(..) | Entry::Replay(..) | Entry::State(..) | Entry::MoveState(..)) => kept.push_back(entry),
             }
         }
         self.waiting = kept;
+        for accept in accepts {
+            if accept.promise.take() {
+                accept.promise.settle(Err(CommitError::Refused("the store can't commit just now")));
+            }
+        }
     }
 }
 

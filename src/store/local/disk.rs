@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// A file system, as far as the store needs one.
@@ -79,7 +79,8 @@ impl Disk for FileDisk {
 
     async fn create_dir(&self, path: &Path) -> io::Result<()> {
         let missing: Vec<PathBuf> = path.ancestors().take_while(|path| !path.exists()).map(Path::to_path_buf).collect();
-        std::fs::create_dir_all(path)?;
+        // What senders sent is nobody else's business on this machine.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         for created in missing {
             if let Some(parent) = created.parent() {
                 self.sync_dir(parent).await?;
@@ -98,7 +99,7 @@ impl Disk for FileDisk {
     }
 
     async fn create(&self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
     }
 
     async fn open(&self, path: &Path) -> io::Result<File> {

@@ -86,15 +86,17 @@ pub(super) async fn open<D: Disk>(
         let lock = disk.open(&path.join(FILE)).await.map_err(io)?;
         return Ok(Folder { store: claim(&lock, path).await?, lock, is_new: false });
     }
-    let is_interrupted = names.iter().any(|name| name == NEW) && names.iter().all(|name| PARTS.contains(&name.as_str()));
-    let is_empty = names.iter().all(|name| name == "lost+found");
-    if !is_interrupted && !is_empty {
-        return Err(StoreError::NotAStore { path: path.to_owned() });
-    }
+    check_empty(path, &names)?;
     let lock = disk.create(&path.join(NEW)).await.map_err(io)?;
     if !lock.try_lock().map_err(io)? {
         return Err(StoreError::InUse { path: path.to_owned() });
     }
+    // Another process may have created a store between the first look and the lock.
+    let names = disk.list(path).await.map_err(io)?;
+    if names.iter().any(|name| name == FILE) || !disk.is_same(&path.join(NEW), &lock).await.unwrap_or(false) {
+        return Err(StoreError::InUse { path: path.to_owned() });
+    }
+    check_empty(path, &names)?;
     lock.write_at(0, &encode(fresh, now)).await.map_err(io)?;
     lock.sync_data().await.map_err(io)?;
     disk.sync_dir(path).await.map_err(io)?;
@@ -103,6 +105,17 @@ pub(super) async fn open<D: Disk>(
         disk.remove(&path.join("journal").join(name)).await.map_err(io)?;
     }
     Ok(Folder { lock, store: fresh, is_new: true })
+}
+
+/// A new store takes an empty folder, or goes on with the creation of one.
+fn check_empty(path: &Path, names: &[String]) -> Result<(), StoreError> {
+    let mut names = names.iter().filter(|name| *name != "lost+found").peekable();
+    if names.peek().is_none() {
+        return Ok(());
+    }
+    let names: Vec<&String> = names.collect();
+    let is_interrupted = names.iter().any(|name| *name == NEW) && names.iter().all(|name| PARTS.contains(&name.as_str()));
+    if is_interrupted { Ok(()) } else { Err(StoreError::NotAStore { path: path.to_owned() }) }
 }
 
 async fn check_file_system<D: Disk>(disk: &D, path: &Path, allowed: &[Box<str>]) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::index::{Indexes, SledIndexes};
 use super::interrupted::{INTERRUPTED_MAX, InFlight, backoff};
 use super::queue::Queue;
 use super::segment::{BYTES_MAX, BYTES_MIN, PAGE};
-use super::shared::{Shared, Sizes, Supply};
+use super::shared::{Running, Shared, Sizes, Supply};
 use super::table::Table;
 use super::{LocalStore, format, librarian, recovery, supply};
 use crate::clock::Clock;
@@ -184,20 +185,23 @@ impl<D: Disk> LocalStore<D> {
     async fn note_interrupted(&self, path: &Path) -> Result<(), StoreError> {
         let io = |error: std::io::Error| StoreError::io(path, error);
         let left = self.shared.in_flight.left().await.map_err(io)?;
-        let settlements: Vec<Settlement> = left.into_iter().filter_map(|id| self.interrupted(id)).collect();
+        let settlements: Vec<Settlement> = left.into_iter().filter_map(|(id, version)| self.interrupted(id, version)).collect();
+        let mut tickets = Vec::with_capacity(settlements.len());
         for settlement in settlements {
             let delivery = settlement.delivery;
             tracing::warn!(delivery.id = %delivery, attempt.number = settlement.attempts, "the process ended during an attempt");
-            if let Err(error) = self.settle(settlement).await {
-                return Err(io(std::io::Error::other(error)));
-            }
+            tickets.push(self.settle(settlement));
+        }
+        for ticket in tickets {
+            ticket.await.map_err(|error| io(std::io::Error::other(error)))?;
         }
         self.shared.in_flight.clear().await.map_err(io)
     }
 
-    fn interrupted(&self, id: DeliveryId) -> Option<Settlement> {
+    fn interrupted(&self, id: DeliveryId, version: u32) -> Option<Settlement> {
         let delivery = self.shared.table.lock().get(id.event)?.delivery(id.ordinal)?.clone();
-        if delivery.state.is_final() {
+        // Another version: the attempt was settled, and only the note of it was left.
+        if delivery.state.is_final() || delivery.version != version {
             return None;
         }
         let now = self.shared.clock.now();
@@ -219,7 +223,14 @@ impl<D: Disk> LocalStore<D> {
 
 fn start<D: Disk>(shared: &Arc<Shared<D>>, recovered: recovery::Recovered<D::File>, run: Run) -> std::io::Result<()> {
     let recovery::Recovered { current, last, ledger } = recovered;
-    run.spawn("segments", supply::run(shared.clone()))?;
-    run.spawn("index", librarian::run(shared.clone()))?;
-    run.spawn("commits", Committer::new(shared.clone(), current, last, ledger).run())
+    let helper = |name: &'static str, work: Pin<Box<dyn Future<Output = ()> + Send>>| {
+        let running = Running { shared: shared.clone(), name };
+        run.spawn(name, async move {
+            let _running = running;
+            work.await;
+        })
+    };
+    helper("segments", Box::pin(supply::run(shared.clone())))?;
+    helper("index", Box::pin(librarian::run(shared.clone())))?;
+    helper("commits", Box::pin(Committer::new(shared.clone(), current, last, ledger).run()))
 }

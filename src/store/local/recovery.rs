@@ -58,7 +58,8 @@ async fn find<D: Disk>(shared: &Shared<D>, is_new: bool) -> Result<Vec<Found<D::
                     supply.pooled = supply.pooled.max(pooled);
                     supply.pool.push(path);
                 }
-                None => shared.disk.remove(&path).await.map_err(io)?,
+                None if supply::LEFTOVERS.contains(&name.as_str()) => shared.disk.remove(&path).await.map_err(io)?,
+                None => tracing::warn!(file = %path.display(), "a file in the journal's folder is none of the store's; it is left alone"),
             }
             continue;
         };

@@ -170,12 +170,40 @@ impl<D: Disk> Shared<D> {
         self.supply_changed.notify_one();
     }
 
+    /// A helper panicked: what nobody works on any more must not be waited for.
+    fn died(&self, name: &str) {
+        tracing::error!("the store's `{name}` ended by a panic, which is a bug: nothing is committed any more; restart the process");
+        self.queue.refuse_accepts(Some("a part of the store ended by a panic: restart the process"));
+        self.queue.close();
+        self.stop();
+        let mut waiting = VecDeque::new();
+        self.queue.drain(&mut waiting);
+        // Dropping a promise says that the outcome can't be known.
+        drop(waiting);
+        self.recalls.lock().clear();
+    }
+
     /// Bytes of all segments, the prepared ones and the pool included.
     pub(super) fn journal_bytes(&self) -> u64 {
         let supply = self.supply.lock();
         let spare = supply.pool.len() + usize::from(supply.ready.is_some());
         drop(supply);
         (self.shelf.lock().len() + spare) as u64 * self.sizes.segment as u64
+    }
+}
+
+/// Stands for a helper that runs.
+pub(super) struct Running<D: Disk> {
+    pub(super) shared: Arc<Shared<D>>,
+    pub(super) name: &'static str,
+}
+
+impl<D: Disk> Drop for Running<D> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.died(self.name);
+        }
+        self.shared.ended.send_modify(|ended| *ended += 1);
     }
 }
 

@@ -26,27 +26,36 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 /// Most pool files; further segments are deleted.
 pub(super) const POOL_MAX: usize = 2;
 
+/// A segment on its way to its name.
+const PREPARING: &str = "preparing.tmp";
+
+/// The same, after a failed commit.
+pub(super) const HEALING: &str = "healing.tmp";
+
+/// What an interrupted preparation leaves behind.
+pub(super) const LEFTOVERS: [&str; 2] = [PREPARING, HEALING];
+
 /// Prepares and lets go until the store is closed.
 pub(super) async fn run<D: Disk>(shared: Arc<Shared<D>>) {
     while !shared.is_stopping() {
         let mut wait = LOOK_EVERY;
-        match release(&shared).await {
-            Ok(false) => {}
-            Ok(true) => wait = TRY_EVERY,
-            Err(error) => tracing::warn!(%error, "an old segment can't be let go"),
-        }
         if let Err(error) = prepare(&shared).await {
             shared.supply.lock().trouble = Some(format!("the next segment can't be prepared: {error}"));
             wait = TRY_EVERY;
         }
         shared.supply_changed.notify_one();
+        match release(&shared).await {
+            Ok(Look::Later) => {}
+            Ok(Look::Soon) => wait = TRY_EVERY,
+            Ok(Look::Now) => continue,
+            Err(error) => tracing::warn!(%error, "an old segment can't be let go"),
+        }
         tokio::select! {
             biased;
             () = shared.supply_wanted.notified() => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
-    shared.ended.send_modify(|ended| *ended += 1);
 }
 
 /// Prepares the segment that is wanted.
@@ -69,7 +78,7 @@ pub(super) async fn install<D: Disk>(shared: &Shared<D>, number: u64, opening: &
     let (path, file) = match shared.take_pooled() {
         Some(path) => (path.clone(), shared.disk.open(&path).await?),
         None => {
-            let path = shared.journal().join("preparing.tmp");
+            let path = shared.journal().join(PREPARING);
             (path.clone(), shared.disk.create(&path).await?)
         }
     };
@@ -83,37 +92,43 @@ pub(super) async fn install<D: Disk>(shared: &Shared<D>, number: u64, opening: &
     Ok(file)
 }
 
-/// Lets segments go that are past retention, or over the disk's share, and free. Whether to look again soon.
-async fn release<D: Disk>(shared: &Arc<Shared<D>>) -> io::Result<bool> {
-    loop {
-        let over = shared.journal_bytes() > shared.sizes.max_size.saturating_sub(shared.sizes.segment as u64);
-        let Some(oldest) = oldest(shared, over) else {
-            if over != shared.full.swap(over, Ordering::AcqRel) {
-                tracing::warn!(full = over, "whether the store has room within `max_size` has changed");
-            }
-            return Ok(over);
-        };
-        let names: Vec<String> = {
-            let table = shared.table.lock();
-            table.states.iter().filter(|(_, named)| named.segment == oldest).map(|(name, _)| name.clone()).collect()
-        };
-        if !names.is_empty() {
-            // The newest state of a name moves on; the next look finds it moved.
-            for name in names {
-                if shared.queue.push(Entry::MoveState(name, oldest)).is_err() {
-                    break;
-                }
-            }
-            return Ok(true);
+/// When to look for segments to let go again.
+enum Look {
+    Now,
+    Soon,
+    Later,
+}
+
+/// Lets one segment go that is past retention, or over the disk's share, and free.
+async fn release<D: Disk>(shared: &Arc<Shared<D>>) -> io::Result<Look> {
+    let over = shared.journal_bytes() > shared.sizes.max_size.saturating_sub(shared.sizes.segment as u64);
+    let Some(oldest) = oldest(shared, over) else {
+        if over != shared.full.swap(over, Ordering::AcqRel) {
+            tracing::warn!(full = over, "whether the store has room within `max_size` has changed");
         }
-        if !librarian::forget_segment(shared, oldest).await {
-            return Ok(true);
+        return Ok(if over { Look::Soon } else { Look::Later });
+    };
+    let names: Vec<String> = {
+        let table = shared.table.lock();
+        table.states.iter().filter(|(_, named)| named.segment == oldest).map(|(name, _)| name.clone()).collect()
+    };
+    if !names.is_empty() {
+        // The newest state of a name moves on; the next look finds it moved.
+        for name in names {
+            if shared.queue.push(Entry::MoveState(name, oldest)).is_err() {
+                break;
+            }
         }
-        let shelved = shared.shelf.lock().remove(&oldest);
-        shared.table.lock().usage.remove(&oldest);
-        let is_pinned = shelved.is_some_and(|shelved| Arc::strong_count(&shelved.file) > 1);
-        retire(shared, &shared.segment_path(oldest), is_pinned).await?;
+        return Ok(Look::Soon);
     }
+    if !librarian::forget_segment(shared, oldest).await {
+        return Ok(Look::Soon);
+    }
+    let shelved = shared.shelf.lock().remove(&oldest);
+    shared.table.lock().usage.remove(&oldest);
+    let is_pinned = shelved.is_some_and(|shelved| Arc::strong_count(&shelved.file) > 1);
+    retire(shared, &shared.segment_path(oldest), is_pinned).await?;
+    Ok(Look::Now)
 }
 
 /// The oldest segment, if nothing keeps it.

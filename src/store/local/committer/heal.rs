@@ -20,6 +20,7 @@ use crate::store::local::batch;
 use crate::store::local::disk::Disk;
 use crate::store::local::segment::{FIRST, PAGE};
 use crate::store::local::shared::Ready;
+use crate::store::local::supply::HEALING;
 use crate::store::{Promise, Receipt};
 
 /// How long accepts of a failed batch wait to hear that they are void.
@@ -130,7 +131,7 @@ impl<D: Disk> Committer<D> {
         let (path, file) = match shared.take_pooled() {
             Some(path) => (path.clone(), shared.disk.open(&path).await?),
             None => {
-                let path = shared.journal().join("healing.tmp");
+                let path = shared.journal().join(HEALING);
                 (path.clone(), shared.disk.create(&path).await?)
             }
         };
