@@ -32,6 +32,7 @@ mod segment;
 mod shared;
 mod supply;
 mod table;
+pub mod tools;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

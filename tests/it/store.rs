@@ -1,5 +1,6 @@
 //! The store: one contract suite against every engine, and what only the embedded engine can get wrong.
 
+mod cli;
 mod contract;
 mod fixture;
 mod make;
@@ -9,3 +10,4 @@ mod safety;
 mod sim;
 mod sim_disk;
 mod tails;
+mod tools;

@@ -19,7 +19,7 @@ pub(super) struct Chain {
     /// The last batch, header and payload, whichever segment it is in.
     pub(super) last: Option<(BatchHeader, Vec<u8>)>,
     /// The last segment lacks its last batch: the next one must open with its copy.
-    missing: bool,
+    pub(super) missing: bool,
 }
 
 /// Damage in a segment.
@@ -55,7 +55,8 @@ impl Chain {
                 }
             } else {
                 let expected = if own == 0 { first_sequence } else { self.sequence.map_or(first_sequence, |sequence| sequence + 1) };
-                if found.sequence != expected || self.missing {
+                let is_next = found.sequence == expected || (found.is_repaired() && found.sequence >= expected);
+                if !is_next || self.missing {
                     return Err(Damage { offset, what: "a batch out of sequence" }.into());
                 }
                 visit(&found, offset, payload)?;

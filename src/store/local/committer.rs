@@ -305,19 +305,18 @@ impl<D: Disk> Committer<D> {
     /// Accepts that wait are refused: nothing of them was taken. Everything else goes on waiting.
     fn refuse_waiting(&mut self) {
         let mut kept = VecDeque::with_capacity(self.waiting.len());
-        let mut accepts = self.shared.queue.take_accepts();
-        for entry in self.waiting.drain(..) {
+        let queued = self.shared.queue.take_accepts();
+        for entry in self.waiting.drain(..).chain(queued) {
             match entry {
-                Entry::Accept(accept) => accepts.push(accept),
+                Entry::Accept(accept) => {
+                    if accept.promise.take() {
+                        accept.promise.settle(Err(CommitError::Refused("the store can't commit just now")));
+                    }
+                }
                 entry @ (Entry::Settle(..) | Entry::Replay(..) | Entry::State(..) | Entry::MoveState(..)) => kept.push_back(entry),
             }
         }
         self.waiting = kept;
-        for accept in accepts {
-            if accept.promise.take() {
-                accept.promise.settle(Err(CommitError::Refused("the store can't commit just now")));
-            }
-        }
     }
 }
 

@@ -24,6 +24,9 @@ const FILE: &str = "format";
 /// The format file until the first segment is durable.
 const NEW: &str = "format.new";
 
+/// What a start can make anew.
+const CACHES: [&str; 2] = ["checkpoint", "clean"];
+
 /// What an interrupted creation may leave beside its format file.
 const PARTS: [&str; 4] = [NEW, "journal", "index", "inflight"];
 
@@ -35,7 +38,7 @@ pub(super) struct Folder<F> {
     pub(super) is_new: bool,
 }
 
-fn encode(store: u128, created_at: Timestamp) -> Vec<u8> {
+pub(super) fn encode(store: u128, created_at: Timestamp) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(LENGTH);
     bytes.extend_from_slice(MAGIC);
     bytes.put_u32_le(VERSION);
@@ -149,6 +152,11 @@ async fn claim<F: DiskFile>(lock: &F, path: &Path) -> Result<u128, StoreError> {
     if !lock.try_lock().map_err(io)? {
         return Err(StoreError::InUse { path: path.to_owned() });
     }
+    id(lock, path).await
+}
+
+async fn id<F: DiskFile>(lock: &F, path: &Path) -> Result<u128, StoreError> {
+    let io = |error: io::Error| StoreError::io(path, error);
     let length = usize::try_from(lock.length().await.map_err(io)?).unwrap_or(usize::MAX).min(LENGTH);
     let mut bytes = vec![0; length];
     lock.read_at(0, &mut bytes).await.map_err(io)?;
@@ -157,6 +165,52 @@ async fn claim<F: DiskFile>(lock: &F, path: &Path) -> Result<u128, StoreError> {
         Ok(Err(version)) => Err(StoreError::Version { path: path.to_owned(), version }),
         Err(error) => Err(StoreError::damaged(path, format!("{error}"))),
     }
+}
+
+/// Locks a store that exists, without changing anything. None: its format file can't be read.
+pub(super) async fn lock<D: Disk>(disk: &D, path: &Path) -> Result<(D::File, Option<u128>), StoreError> {
+    let lock = match disk.open(&path.join(FILE)).await {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StoreError::NotAStore { path: path.to_owned() }),
+        Err(error) => return Err(StoreError::io(path, error)),
+    };
+    match claim(&lock, path).await {
+        Ok(store) => Ok((lock, Some(store))),
+        Err(StoreError::Damaged { .. }) => Ok((lock, None)),
+        Err(error) => Err(error),
+    }
+}
+
+/// The id of a store that may be in use.
+pub(super) async fn peek<D: Disk>(disk: &D, path: &Path) -> Result<u128, StoreError> {
+    let io = |error: io::Error| StoreError::io(path, error);
+    let file = match disk.open(&path.join(FILE)).await {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StoreError::NotAStore { path: path.to_owned() }),
+        Err(error) => return Err(io(error)),
+    };
+    id(&file, path).await
+}
+
+/// Writes the format file of a store whose journal is durable.
+pub(super) async fn write<D: Disk>(disk: &D, path: &Path, store: u128, now: Timestamp) -> Result<(), StoreError> {
+    let io = |error: io::Error| StoreError::io(path, error);
+    let file = disk.create(&path.join(FILE)).await.map_err(io)?;
+    file.write_at(0, &encode(store, now)).await.map_err(io)?;
+    file.sync_data().await.map_err(io)?;
+    disk.sync_dir(path).await.map_err(io)
+}
+
+/// Removes what a start can make anew, because places in the journal have changed.
+pub(super) async fn clear_caches<D: Disk>(disk: &D, path: &Path) -> io::Result<()> {
+    for name in CACHES {
+        match disk.remove(&path.join(name)).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    disk.sync_dir(path).await
 }
 
 /// The first segment is durable: from now on there is a store.

@@ -112,13 +112,13 @@ impl Queue {
     }
 
     /// Takes the accepts that wait, and leaves the rest.
-    pub(super) fn take_accepts(&self) -> Vec<Box<Accept>> {
+    pub(super) fn take_accepts(&self) -> VecDeque<Entry> {
         let mut waiting = self.waiting.lock();
-        let mut accepts = Vec::with_capacity(waiting.accepts);
+        let mut accepts = VecDeque::with_capacity(waiting.accepts);
         let mut others = VecDeque::with_capacity(waiting.entries.len());
         for entry in std::mem::take(&mut waiting.entries) {
             match entry {
-                Entry::Accept(accept) => accepts.push(accept),
+                accept @ Entry::Accept(_) => accepts.push_back(accept),
                 other @ (Entry::Settle(..) | Entry::Replay(..) | Entry::State(..) | Entry::MoveState(..)) => others.push_back(other),
             }
         }

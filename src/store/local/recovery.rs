@@ -168,7 +168,8 @@ async fn open_fresh<D: Disk>(
     let active = Some(Active { first_sequence: ledger.batch, predecessor, given: ledger.given() });
     let mut image = SegmentHeader { active, ..shared.header(number, nonce) }.encode();
     let mut last = Last::default();
-    if let (Some((header, bytes)), true) = (&chain.last, predecessor.is_some()) {
+    // What a repair wrote was synced by it, and its damaged records must not be sealed anew.
+    if let (Some((header, bytes)), true) = (chain.last.as_ref().filter(|(header, _)| !header.is_repaired()), predecessor.is_some()) {
         image.extend_from_slice(bytes);
         let flags = header.flags | batch::COPY;
         batch::finish(&mut image[FIRST..], nonce, header.sequence, flags, header.committed_at);

@@ -154,6 +154,19 @@ impl SimDisk {
         Self { world: Arc::new(Mutex::new(world)), frozen: Arc::new(Notify::new()) }
     }
 
+    /// Another disk with the same bytes on it; nothing of it is locked.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = Self::new(9);
+        {
+            let (from, mut to) = (self.world.lock(), copy.world.lock());
+            to.inodes.clone_from(&from.inodes);
+            to.inodes.values_mut().for_each(|inode| inode.is_locked = false);
+            (to.names, to.durable_names) = (from.names.clone(), from.durable_names.clone());
+            (to.changes, to.dirs, to.next) = (from.changes.clone(), from.dirs.clone(), from.next);
+        }
+        copy
+    }
+
     pub(crate) fn set(&self, faults: Faults) {
         let mut world = self.world.lock();
         world.calls = 0;
@@ -304,7 +317,7 @@ impl Disk for SimDisk {
 
     async fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.call(|world| {
-            world.dirs.insert(path.to_owned());
+            world.dirs.extend(path.ancestors().map(Path::to_path_buf));
             Ok(())
         })
         .await
