@@ -192,7 +192,12 @@ impl Port {
 
 async fn open_store(config: &Config, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Arc<dyn Store>, StoreError> {
     let settings = &config.store;
-    let options = LocalOptions { retention: settings.retention, max_size: settings.max_size, ..LocalOptions::new(&settings.path) };
+    let options = LocalOptions {
+        retention: settings.retention,
+        max_size: settings.max_size,
+        allow_file_systems: settings.allow_file_systems.clone(),
+        ..LocalOptions::new(&settings.path)
+    };
     Ok(Arc::new(LocalStore::open(options, clock, Some(metrics)).await?))
 }
 

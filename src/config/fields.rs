@@ -117,6 +117,12 @@ static TOKEN: Table = Table {
     ],
 };
 
+/// The file systems that the store refuses unless they are allowed.
+const FILE_SYSTEMS: &[&str] = &[
+    "nfs", "smb", "cifs", "ncp", "afs", "coda", "9p", "virtiofs", "vboxsf", "vmhgfs", "ceph", "lustre", "beegfs", "gfs2", "ocfs2", "gpfs",
+    "fuse", "overlay", "aufs", "ecryptfs",
+];
+
 static STORE: Table = Table {
     name: "store",
     doc: "The embedded store. A change needs a restart.",
@@ -131,6 +137,11 @@ static STORE: Table = Table {
             "Most bytes on disk; pending events are never dropped for it.",
         )
         .default("20GiB"),
+        Field::new(
+            "allow_file_systems",
+            Shape::List { of: &Shape::Word(FILE_SYSTEMS), min: 1 },
+            "Network and union file systems that the store may lie on all the same; the promise is then only as good as theirs.",
+        ),
         Field::new("postgres", Shape::Later("comes in a later version"), "A shared store for several machines."),
     ],
 };

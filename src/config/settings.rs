@@ -126,6 +126,8 @@ pub struct StoreSettings {
     pub retention: Duration,
     /// Most bytes on disk.
     pub max_size: u64,
+    /// File systems by name that the store may lie on, although their syncs or locks are in doubt.
+    pub allow_file_systems: Vec<Box<str>>,
 }
 
 /// One of `routes`.

@@ -268,7 +268,12 @@ pub(super) fn config() -> Config {
             grace: Duration::from_secs(25),
         },
         admin: config::Admin { listen: "127.0.0.1:9090".parse().unwrap(), tokens: Vec::new() },
-        store: StoreSettings { path: "data".into(), retention: Duration::from_secs(3600), max_size: 1 << 30 },
+        store: StoreSettings {
+            path: "data".into(),
+            retention: Duration::from_secs(3600),
+            max_size: 1 << 30,
+            allow_file_systems: Vec::new(),
+        },
         index: RouteIndex::new(&routes),
         routes,
         destinations: [destination("erp"), destination("bookkeeping")].into(),

@@ -146,7 +146,12 @@ pub(super) fn configuration(destinations: Vec<Destination>) -> Config {
             grace: Duration::from_secs(25),
         },
         admin: config::Admin { listen: anywhere, tokens: Vec::new() },
-        store: config::StoreSettings { path: "unused".into(), retention: Duration::from_secs(3600), max_size: 1 << 30 },
+        store: config::StoreSettings {
+            path: "unused".into(),
+            retention: Duration::from_secs(3600),
+            max_size: 1 << 30,
+            allow_file_systems: Vec::new(),
+        },
         routes: Vec::new(),
         index: RouteIndex::new(&[]),
         destinations: destinations.into_iter().map(|destination| (destination.name.clone(), Arc::new(destination))).collect(),
