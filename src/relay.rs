@@ -20,6 +20,7 @@ mod pause;
 mod pausing;
 mod scheduler;
 mod settle;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

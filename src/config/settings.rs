@@ -142,8 +142,8 @@ pub struct Route {
     pub dedupe_key: Option<Template>,
     /// For how long a key is remembered; zero: no deduplication.
     pub dedupe_window: Duration,
-    /// The lane, as a template.
-    pub order_by: Option<Template>,
+    /// Its lanes, if it has any.
+    pub order_by: Option<OrderBy>,
     /// Longest body in bytes.
     pub body_limit: usize,
     /// Requests per time, counted after verification.
@@ -152,6 +152,40 @@ pub struct Route {
     pub respond: Option<Answer>,
     /// Where its events go.
     pub deliver: Vec<DeliverTo>,
+}
+
+/// `order_by` of a route.
+pub struct OrderBy {
+    /// The lane: deliveries of the same text go one after the other.
+    pub key: Template,
+    /// What a failing delivery does to those behind it.
+    pub failing: Failing,
+}
+
+/// What a failing delivery does to those behind it in its lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Failing {
+    /// They wait until it is delivered or dead.
+    #[default]
+    Block,
+    /// They go on while it waits for its next attempt.
+    Skip,
+    /// They go on once it has failed so often.
+    Park {
+        /// After so many failed attempts.
+        after: u32,
+    },
+}
+
+impl Failing {
+    /// After how many failed attempts a delivery steps out of its lane; none: never.
+    pub fn steps_out_after(self) -> Option<u32> {
+        match self {
+            Self::Block => None,
+            Self::Skip => Some(1),
+            Self::Park { after } => Some(after),
+        }
+    }
 }
 
 /// One of a route's `deliver`.

@@ -44,10 +44,22 @@ pub(super) struct Tools {
     pub(super) clock: Arc<dyn Clock>,
 }
 
-/// Makes an attempt of this delivery.
-pub(super) async fn make(tools: Tools, config: Arc<Config>, destination: Arc<Destination>, pending: PendingDelivery) -> Ended {
+/// What is to be attempted.
+#[derive(Clone)]
+pub(super) struct Job {
+    /// The configuration when it began.
+    pub(super) config: Arc<Config>,
+    pub(super) destination: Arc<Destination>,
+    pub(super) pending: PendingDelivery,
+    /// How many that came before it in its lane still wait, because they stepped out of it.
+    pub(super) overtaken: usize,
+}
+
+/// Makes an attempt.
+pub(super) async fn make(tools: Tools, job: Job) -> Ended {
     let (started_at, begun) = (tools.clock.now(), Moment::now(&*tools.clock));
-    let result = match AssertUnwindSafe(exchange(&tools, config, &destination, &pending, started_at)).catch_unwind().await {
+    let (destination, pending) = (job.destination.clone(), job.pending.clone());
+    let result = match AssertUnwindSafe(exchange(&tools, job, started_at)).catch_unwind().await {
         Ok(Ok(result)) => result,
         Ok(Err(unread)) => return unread,
         Err(_panic) => {
@@ -60,25 +72,19 @@ pub(super) async fn make(tools: Tools, config: Arc<Config>, destination: Arc<Des
     Ended::Made(Made { started_at, took: Moment::now(&*tools.clock).since(begun), result, verdict })
 }
 
-async fn exchange(
-    tools: &Tools,
-    config: Arc<Config>,
-    destination: &Destination,
-    pending: &PendingDelivery,
-    now: Timestamp,
-) -> Result<Result<Reply, Fault>, Ended> {
-    let event = match tools.store.event(pending.id.event).await {
+async fn exchange(tools: &Tools, job: Job, now: Timestamp) -> Result<Result<Reply, Fault>, Ended> {
+    let event = match tools.store.event(job.pending.id.event).await {
         Ok(Some(event)) => event,
         Ok(None) => return Err(Ended::Damaged("the event is not in the store")),
         Err(ReadError::Damaged) => return Err(Ended::Damaged("its bytes no longer match their checksum")),
         Err(ReadError::Io(error)) => return Err(Ended::Unreadable(error)),
     };
-    let request = match outbound(&event, pending, &config, destination, now) {
+    let request = match outbound(&event, &job, now) {
         Ok(request) => request,
         Err(fault) => return Ok(Err(fault)),
     };
     // While the destination takes its time, nothing else of the event is kept in memory.
-    drop((event, config));
+    drop((event, job));
     Ok(tools.transport.send(request).await)
 }
 
@@ -87,13 +93,8 @@ fn unsendable(detail: impl Into<String>) -> Fault {
 }
 
 /// The request for this delivery, as of `now`.
-fn outbound(
-    event: &Event,
-    pending: &PendingDelivery,
-    config: &Config,
-    destination: &Destination,
-    now: Timestamp,
-) -> Result<Outbound, Fault> {
+fn outbound(event: &Event, job: &Job, now: Timestamp) -> Result<Outbound, Fault> {
+    let Job { config, destination, .. } = job;
     // The route may have left the configuration since; then only what the event itself says is known.
     let route = config.routes.iter().find(|route| route.name == event.route);
     let event_type = event.event_type.clone().or_else(|| route.and_then(|route| route.verifier.event_type(event)));
@@ -116,7 +117,7 @@ fn outbound(
     }
     headers.insert("webhook-id", headers::text(id.as_bytes()));
     headers.insert("webhook-timestamp", timestamp.into());
-    describe(&mut headers, event, event_type, pending);
+    describe(&mut headers, event, event_type, job);
     if let Some(auth) = &destination.auth {
         authorize(&mut headers, auth)?;
     }
@@ -134,16 +135,19 @@ fn content_type(value: &'static str) -> HeaderMap {
 }
 
 /// `kurier-*`: what is known of the event beside its bytes.
-fn describe(headers: &mut HeaderMap, event: &Event, event_type: Option<&str>, pending: &PendingDelivery) {
+fn describe(headers: &mut HeaderMap, event: &Event, event_type: Option<&str>, job: &Job) {
     headers.insert("kurier-route", headers::text(event.route.as_bytes()));
-    headers.insert("kurier-attempt", pending.attempts.saturating_add(1).into());
+    headers.insert("kurier-attempt", job.pending.attempts.saturating_add(1).into());
     if let Some(word) = event_type {
         headers.insert("kurier-event-type", headers::text(word.as_bytes()));
     }
     if let Some(source_id) = &event.source_id {
         headers.insert("kurier-source-id", headers::text(source_id.as_bytes()));
     }
-    match pending.kind {
+    if job.overtaken > 0 {
+        headers.insert("kurier-lane-gap", job.overtaken.into());
+    }
+    match job.pending.kind {
         DeliveryKind::Replay => drop(headers.insert("kurier-replay", HeaderValue::from_static("true"))),
         DeliveryKind::Original => {}
     }

@@ -2,6 +2,7 @@
 
 mod deliveries;
 mod faults;
+mod order;
 mod requests;
 mod transport;
 mod world;

@@ -11,7 +11,7 @@ use crate::config::limits::{BODY_BYTES_MAX, DEDUPE_WINDOW_DEFAULT};
 use crate::config::path::{SECRET_SEGMENT, is_plain_segment, parse};
 use crate::config::section::{Section, in_memory};
 use crate::config::wrong::Wrong;
-use crate::config::{DeliverTo, PathPattern, Route, Server};
+use crate::config::{DeliverTo, Failing, OrderBy, PathPattern, Route, Server};
 use crate::document::{Node, Span};
 use crate::model::{Answer, Name, Rate};
 use crate::signature::{Template, Verifier};
@@ -27,7 +27,7 @@ pub(super) struct Draft {
     pub(super) dedupe_key: Option<Template>,
     pub(super) dedupe_window: Duration,
     pub(super) window: Place,
-    pub(super) order_by: Option<Template>,
+    pub(super) order_by: Option<OrderBy>,
     pub(super) body_limit: usize,
     pub(super) body: Place,
     pub(super) rate: Option<Rate>,
@@ -93,7 +93,7 @@ impl Compiler<'_> {
             dedupe_key: self.template(&dedupe, "key"),
             dedupe_window: dedupe.duration("window").unwrap_or(DEDUPE_WINDOW_DEFAULT),
             window: Place::of(&dedupe, "window"),
-            order_by: self.template(section, "order_by"),
+            order_by: self.order_by(section),
             body_limit: body_limit.min(in_memory(BODY_BYTES_MAX)),
             body: if limits.get("body").is_some() { Place::of(&limits, "body") } else { Place::of(section, "path") },
             rate: limits.rate("rate"),
@@ -165,6 +165,20 @@ impl Compiler<'_> {
                 None
             }
         }
+    }
+
+    fn order_by(&mut self, section: &Section<'_>) -> Option<OrderBy> {
+        let long = section.section("order_by");
+        if long.get("key").is_none() {
+            return Some(OrderBy { key: self.template(section, "order_by")?, failing: Failing::default() });
+        }
+        let after = long.section("failing").section("park").integer("after").and_then(|after| u32::try_from(after).ok());
+        let failing = match (long.text("failing"), after) {
+            (Some("skip"), _) => Failing::Skip,
+            (_, Some(after)) => Failing::Park { after },
+            (_, None) => Failing::Block,
+        };
+        Some(OrderBy { key: self.template(&long, "key")?, failing })
     }
 
     fn respond(&mut self, section: &Section<'_>) -> Option<Answer> {

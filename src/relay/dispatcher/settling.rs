@@ -1,5 +1,7 @@
 //! What the loop does with ends: of attempts, of settlements, of pauses being written.
 
+use std::time::Duration;
+
 use tokio::task::JoinError;
 
 use super::{Dispatcher, Flight, READ_RETRY, gap_max};
@@ -67,6 +69,7 @@ impl Dispatcher {
         let retry = self.config.destinations.get(&pending.destination).map_or(begun_with, |destination| &destination.retry);
         let plain_age = now.since(pending.created_at);
         let age = self.board.lock().pauses.get(&pending.destination).map_or(plain_age, |pauses| pauses.age(pending.created_at, now));
+        let age = if self.trust.look(now, Moment::now(&*self.tools.clock)) { age } else { Duration::ZERO };
         after_attempt(pending, made, retry, age, now, &mut self.rng)
     }
 
