@@ -7,6 +7,7 @@ mod config;
 mod fuzz;
 mod harness;
 mod ingress;
+mod jq;
 mod relay;
 mod road;
 mod signature;

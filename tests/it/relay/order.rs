@@ -86,7 +86,7 @@ async fn a_mass_replay_leaves_live_events_their_place() {
             world.replay(id, "erp").await;
         }
     }
-    world.until(|| world.got("erp", |got| got.header("kurier-replay") == "").iter().filter(|live| **live).count() == 100).await;
+    world.until(|| world.got("erp", |got| got.header("kurier-replay").is_empty()).iter().filter(|live| **live).count() == 100).await;
     tokio::time::sleep(Duration::from_secs(30)).await;
     let replayed = world.got("erp", |got| (got.header("kurier-replay") == "true").then_some(got.at)).into_iter().flatten();
     let mut at_a_time = std::collections::BTreeMap::<_, usize>::new();
