@@ -243,8 +243,8 @@ static DELIVER: Table = Table {
     one: false,
     fields: &[
         Field::new("to", Shape::Destination, "The destination's name.").required(),
-        later("when", "A jq condition."),
-        later("transform", "A jq program that makes the body."),
+        Field::new("when", Shape::Text, "A jq condition over the event; when it is false or null, the delivery ends skipped."),
+        Field::new("transform", Shape::Text, "A jq program over the event; the one value that it makes is the JSON body."),
     ],
 };
 

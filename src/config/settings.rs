@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::path::RouteIndex;
+use crate::jq::{ProgramId, Programs};
 use crate::model::{Answer, ClientTls, Name, Rate, Secret};
 use crate::signature::{Signer, Template, Verifier};
 
@@ -30,6 +31,8 @@ pub struct Config {
     pub routes: Vec<Arc<Route>>,
     /// Destinations by name.
     pub destinations: BTreeMap<Name, Arc<Destination>>,
+    /// The programs of every `when` and `transform`.
+    pub programs: Arc<Programs>,
     /// Every file that was read: the configuration itself, secrets, TLS. A change of one asks for a reload.
     pub files: Vec<PathBuf>,
     /// Finds the route of a path; made of `routes`.
@@ -192,6 +195,26 @@ impl Failing {
 pub struct DeliverTo {
     /// The destination's name; it exists.
     pub to: Name,
+    /// Decides whether an event is delivered there.
+    pub when: Option<Jq>,
+    /// Makes the body that is delivered.
+    pub transform: Option<Jq>,
+}
+
+impl DeliverTo {
+    /// Every event, as it is.
+    pub fn everything(to: Name) -> Self {
+        Self { to, when: None, transform: None }
+    }
+}
+
+/// A jq program of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Jq {
+    /// Which of [`Config::programs`] it is.
+    pub id: ProgramId,
+    /// The line of the file where it stands.
+    pub line: u32,
 }
 
 /// A route's path: segments that match exactly or stand for any one segment.

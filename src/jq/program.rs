@@ -65,6 +65,9 @@ pub fn check(source: &str) -> Result<(), Vec<Mistake>> {
         Err(error) => Err(whole(format!("the program can't be checked: {error}"))),
     });
     checked.map_err(|mut mistakes| {
+        // Where something is missing at the end, that is behind the last word, not lines below it.
+        let end = source.trim_end().len();
+        mistakes.iter_mut().for_each(|mistake| mistake.offset = mistake.offset.min(end));
         mistakes.sort_by_key(|mistake| mistake.offset);
         mistakes
     })
@@ -100,11 +103,9 @@ fn load_mistakes(source: &str, errors: load::Errors<&str, ()>) -> Vec<Mistake> {
                 tell(part, format!("expected {}", expected.as_str()));
             }),
             load::Error::Parse(errors) => errors.into_iter().for_each(|(expected, part)| {
+                let expected = if expected.as_str() == "nothing" { "the end" } else { expected.as_str() };
                 let found = if part.is_empty() { "the end".to_owned() } else { format!("`{}`", first_chars(part, 20)) };
-                tell(
-                    if part.is_empty() { &source[source.len()..] } else { part },
-                    format!("expected {}, found {found}", expected.as_str()),
-                );
+                tell(if part.is_empty() { &source[source.len()..] } else { part }, format!("expected {expected}, found {found}"));
             }),
         }
     }

@@ -109,7 +109,7 @@ impl Dispatcher {
         commands: mpsc::Receiver<Change>,
         stopped: oneshot::Receiver<Duration>,
     ) -> Self {
-        let Parts { config: live, mut changes, store, transport, clock, metrics, seed } = parts;
+        let Parts { config: live, mut changes, store, transport, jq, clock, metrics, seed } = parts;
         changes.mark_unchanged();
         let (started_at, boot) = (clock.now(), Moment::now(&*clock));
         Self {
@@ -119,7 +119,7 @@ impl Dispatcher {
             changes_open: true,
             newest: store.newest_position(),
             newest_open: true,
-            tools: Tools { store, transport, clock },
+            tools: Tools { store, transport, jq, clock },
             metrics,
             rng: StdRng::seed_from_u64(seed),
             started_at,

@@ -3,6 +3,7 @@
 mod deliveries;
 mod faults;
 mod order;
+mod programs;
 mod requests;
 mod transport;
 mod world;

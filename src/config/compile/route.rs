@@ -10,9 +10,11 @@ use super::{Compiler, shared};
 use crate::config::limits::{BODY_BYTES_MAX, DEDUPE_WINDOW_DEFAULT};
 use crate::config::path::{SECRET_SEGMENT, is_plain_segment, parse};
 use crate::config::section::{Section, in_memory};
+use crate::config::within::within;
 use crate::config::wrong::Wrong;
-use crate::config::{DeliverTo, Failing, OrderBy, PathPattern, Route, Server};
+use crate::config::{DeliverTo, Failing, Jq, OrderBy, PathPattern, Route, Server};
 use crate::document::{Node, Span};
+use crate::jq;
 use crate::model::{Answer, Name, Rate};
 use crate::signature::{Template, Verifier};
 
@@ -32,7 +34,7 @@ pub(super) struct Draft {
     pub(super) body: Place,
     pub(super) rate: Option<Rate>,
     pub(super) respond: Option<Answer>,
-    pub(super) deliver: Vec<(Name, Place)>,
+    pub(super) deliver: Vec<(DeliverTo, Place)>,
 }
 
 /// Where something stands.
@@ -62,7 +64,7 @@ impl Draft {
             body_limit: self.body_limit,
             rate: self.rate,
             respond: self.respond,
-            deliver: self.deliver.into_iter().map(|(to, _)| DeliverTo { to }).collect(),
+            deliver: self.deliver.into_iter().map(|(deliver, _)| deliver).collect(),
         })
     }
 }
@@ -206,8 +208,21 @@ impl Compiler<'_> {
         Some(Answer { status, content_type: section.text("content_type").map(Box::from), body: Bytes::copy_from_slice(body.as_bytes()) })
     }
 
-    fn deliver(&mut self, section: &Section<'_>) -> Vec<(Name, Place)> {
-        let mut deliver: Vec<(Name, Place)> = Vec::new();
+    /// A program, compiled once here so that its mistakes are told at their own places.
+    fn program(&mut self, section: &Section<'_>, key: &str) -> Option<Jq> {
+        let source = section.text(key)?;
+        let start = section.span(key);
+        let Err(mistakes) = jq::check(source) else { return Some(Jq { id: self.programs.add(source), line: start.line }) };
+        for mistake in mistakes {
+            let wrong = Wrong::new(mistake.text);
+            let wrong = if let Some(hint) = mistake.hint { wrong.hint(hint) } else { wrong };
+            self.report.error(wrong, within(self.text, start, source, mistake.offset), section.path(key));
+        }
+        None
+    }
+
+    fn deliver(&mut self, section: &Section<'_>) -> Vec<(DeliverTo, Place)> {
+        let mut deliver: Vec<(DeliverTo, Place)> = Vec::new();
         let mut known = BTreeSet::new();
         for (node, path) in section.items("deliver") {
             let long = Section::new(node, path.clone());
@@ -221,7 +236,8 @@ impl Compiler<'_> {
                 self.report.error(Wrong::new(format!("the destination \"{to}\" occurs twice")), place.span, &place.path);
                 continue;
             }
-            deliver.push((shared(to), place));
+            let (when, transform) = (self.program(&long, "when"), self.program(&long, "transform"));
+            deliver.push((DeliverTo { to: shared(to), when, transform }, place));
         }
         deliver
     }

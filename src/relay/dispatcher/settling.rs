@@ -14,7 +14,7 @@ use crate::relay::journey;
 use crate::relay::moment::Moment;
 use crate::relay::pausing::{Change, Changed};
 use crate::relay::scheduler::Next;
-use crate::relay::settle::{Made, Settled, after_attempt, removed, without_attempt};
+use crate::relay::settle::{Made, Settled, after_attempt, removed, skipped, without_attempt};
 use crate::store::{PendingDelivery, Settlement};
 
 /// Most settlements at a time of deliveries whose destination was removed.
@@ -49,8 +49,18 @@ impl Dispatcher {
                 let settlement = without_attempt(&pending, DeadCode::Damaged, detail);
                 self.commit(pending, settlement, None);
             }
-            Ended::Unreadable(error) => {
-                tracing::error!(event.id = %pending.id.event, error, "an event can't be read; trying again");
+            Ended::Skipped => {
+                self.answered(&pending, Health::Unclear, now);
+                let settlement = skipped(&pending);
+                self.commit(pending, settlement, None);
+            }
+            Ended::Unmade(detail) => {
+                self.answered(&pending, Health::Unclear, now);
+                let settlement = without_attempt(&pending, DeadCode::Unsendable, detail);
+                self.commit(pending, settlement, None);
+            }
+            Ended::NotNow(error) => {
+                tracing::error!(event.id = %pending.id.event, error, "an event can't be delivered just now; trying again");
                 self.answered(&pending, Health::Unclear, now);
                 self.tools.store.attempt_ends(pending.id);
                 let (destination, position) = (pending.destination.clone(), pending.position);

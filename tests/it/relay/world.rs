@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use kurier::clock::{Clock, TokioClock};
 use kurier::config::{self, Config, Destination, Format, Live, LoadOptions, ProcessEnvironment, RouteIndex};
 use kurier::egress::{Fault, Outbound, Reply, Transport};
+use kurier::jq::Children;
 use kurier::model::{
     Answer, DeadCode, DeadReason, Delivery, DeliveryId, DeliveryState, Event, EventId, FaultKind, Lane, Name, Rate, Timestamp,
 };
@@ -175,6 +176,7 @@ pub(super) fn configuration(destinations: Vec<Destination>) -> Config {
         routes: Vec::new(),
         index: RouteIndex::new(&[]),
         destinations: destinations.into_iter().map(|destination| (destination.name.clone(), Arc::new(destination))).collect(),
+        programs: Arc::default(),
         files: Vec::new(),
     }
 }
@@ -211,6 +213,8 @@ pub(super) struct World {
     pub(super) store: Arc<MemoryStore>,
     pub(super) script: Arc<Script>,
     pub(super) clock: Arc<WorldClock>,
+    /// Real children; a restart of the relay keeps them.
+    jq: Arc<Children>,
     live: Live,
     changes: watch::Sender<()>,
     relay: Option<Relay>,
@@ -232,8 +236,16 @@ impl World {
         let clock = Arc::new(WorldClock { tokio: TokioClock::starting_at(START), set_by_ms: AtomicI64::new(0) });
         let script = Arc::new(Script { clock: clock.clone(), behaviours: Mutex::default(), got: Mutex::default(), busy: Mutex::default() });
         let live = Arc::new(ArcSwap::from_pointee(config));
-        let mut world =
-            Self { store: Arc::new(MemoryStore::new()), script, clock, live, changes: watch::Sender::new(()), relay: None, events: 0 };
+        let mut world = Self {
+            jq: Arc::new(Children::of(env!("CARGO_BIN_EXE_kurier").into())),
+            store: Arc::new(MemoryStore::new()),
+            script,
+            clock,
+            live,
+            changes: watch::Sender::new(()),
+            relay: None,
+            events: 0,
+        };
         world.start();
         world
     }
@@ -245,6 +257,7 @@ impl World {
             changes: self.changes.subscribe(),
             store: self.store.clone(),
             transport: self.script.clone(),
+            jq: self.jq.clone(),
             clock: self.clock.clone(),
             metrics: Arc::new(Metrics::new()),
             seed: 1,
