@@ -11,5 +11,6 @@ mod jq;
 mod relay;
 mod road;
 mod signature;
+mod sim;
 mod store;
 mod tidy;

@@ -5,5 +5,5 @@ mod fixture;
 mod make;
 mod model;
 mod rules;
-mod sim;
-mod sim_disk;
+pub(crate) mod sim;
+pub(crate) mod sim_disk;
