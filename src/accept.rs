@@ -80,7 +80,7 @@ impl Acceptor {
 
     fn prepare(&self, route: &Route, verified: Verified) -> NewEvent {
         let dedupe = key::dedupe(route, &verified, self.clock.now());
-        let lane = route.order_by.as_ref().and_then(|order_by| order_by.render(verified.inbound()));
+        let lane = route.order_by.as_ref().and_then(|order_by| order_by.key.render(verified.inbound()));
         let lane = lane.map(|value| Lane(xxh3_64(&value)));
         let (inbound, facts) = verified.into_parts();
         let received_at = inbound.received_at;

@@ -25,6 +25,7 @@ use crate::config::{self, Config, Live, LoadError, LoadOptions, Loaded, ProcessE
 use crate::document::Problem;
 use crate::egress::{HttpTransport, TransportError};
 use crate::ingress::{self, Ingress};
+use crate::jq::Children;
 use crate::relay::{self, Relay};
 use crate::server::{self, LiveOptions};
 use crate::store::Store;
@@ -103,6 +104,7 @@ impl Running {
             changes,
             store: store.clone(),
             transport: Arc::new(HttpTransport::new()?),
+            jq: Arc::new(Children::of_this_binary()),
             clock: clock.clone(),
             metrics: metrics.clone(),
             seed: rand::random(),

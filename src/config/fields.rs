@@ -160,7 +160,11 @@ static ROUTE: Table = Table {
         ),
         Field::new("verify", Shape::Verify, "Who is believed: a preset, a scheme, or the word `none`.").required(),
         Field::new("dedupe", Shape::Object(&DEDUPE), "What makes two requests the same."),
-        Field::new("order_by", Shape::Template, "The lane: deliveries of one lane go one after the other."),
+        Field::new(
+            "order_by",
+            Shape::Short { short: &Shape::Template, long: &ORDER_BY },
+            "The lane: deliveries of one lane go one after the other.",
+        ),
         Field::new("limits", Shape::Object(&ROUTE_LIMITS), "Limits of this route."),
         Field::new(
             "respond",
@@ -188,6 +192,35 @@ static DEDUPE: Table = Table {
         Field::new("window", Shape::Duration { min: 0, max: DURATION_MS_MAX }, "For how long a key is remembered; `0s`: no deduplication.")
             .default("3d"),
     ],
+};
+
+static ORDER_BY: Table = Table {
+    name: "order_by",
+    doc: "Lanes: deliveries of one lane go one after the other.",
+    one: false,
+    fields: &[
+        Field::new("key", Shape::Template, "The lane; deliveries with the same text are in the same one.").required(),
+        Field::new(
+            "failing",
+            Shape::Short { short: &Shape::Word(&["block", "skip"]), long: &FAILING },
+            "What a failing delivery does to its lane: hold it up until it is delivered or dead, or let it go on at once.",
+        )
+        .default("block"),
+    ],
+};
+
+static FAILING: Table = Table {
+    name: "failing",
+    doc: "What a failing delivery does to its lane.",
+    one: true,
+    fields: &[Field::new("park", Shape::Object(&PARK), "The lane goes on without it after some attempts; it is tried on by itself.")],
+};
+
+static PARK: Table = Table {
+    name: "park",
+    doc: "When a failing delivery steps out of its lane.",
+    one: false,
+    fields: &[Field::new("after", Shape::Integer { min: 1, max: 1_000_000 }, "After so many failed attempts.").required()],
 };
 
 static ROUTE_LIMITS: Table = Table {
@@ -221,8 +254,8 @@ static DELIVER: Table = Table {
     one: false,
     fields: &[
         Field::new("to", Shape::Destination, "The destination's name.").required(),
-        later("when", "A jq condition."),
-        later("transform", "A jq program that makes the body."),
+        Field::new("when", Shape::Text, "A jq condition over the event; when it is false or null, the delivery ends skipped."),
+        Field::new("transform", Shape::Text, "A jq program over the event; the one value that it makes is the JSON body."),
     ],
 };
 
@@ -358,7 +391,7 @@ mod tests {
     use crate::config::{Breaker, Retry, scalar, units};
     use crate::document::{Value, parse};
 
-    const TABLES: [&Table; 21] = [
+    const TABLES: [&Table; 24] = [
         &ROOT,
         &SERVER,
         &SERVER_TLS,
@@ -368,6 +401,9 @@ mod tests {
         &STORE,
         &ROUTE,
         &DEDUPE,
+        &ORDER_BY,
+        &FAILING,
+        &PARK,
         &ROUTE_LIMITS,
         &RESPOND,
         &DELIVER,

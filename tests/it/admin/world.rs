@@ -226,7 +226,7 @@ pub(super) fn route(name: &str, deliver: &[&str]) -> Arc<Route> {
         body_limit: 1024,
         rate: None,
         respond: None,
-        deliver: deliver.iter().map(|name| DeliverTo { to: (*name).into() }).collect(),
+        deliver: deliver.iter().map(|name| DeliverTo::everything((*name).into())).collect(),
     })
 }
 
@@ -277,6 +277,7 @@ pub(super) fn config() -> Config {
         index: RouteIndex::new(&routes),
         routes,
         destinations: [destination("erp"), destination("bookkeeping")].into(),
+        programs: Arc::default(),
         files: Vec::new(),
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn route() -> Route {
         body_limit: 1024,
         rate: None,
         respond: Some(Answer { status: 202, content_type: Some("application/json".into()), body: Bytes::from_static(br#"{"ok":true}"#) }),
-        deliver: vec![DeliverTo { to: Name::from("erp") }],
+        deliver: vec![DeliverTo::everything(Name::from("erp"))],
     }
 }
 
@@ -88,6 +88,7 @@ pub(super) fn config(server: Server, routes: Vec<Route>) -> Config {
         index: kurier::config::RouteIndex::new(&routes),
         routes,
         destinations: BTreeMap::new(),
+        programs: Arc::default(),
         files: Vec::new(),
     }
 }
