@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::Refusal;
 use super::encoding::Encoding;
+use super::jws;
 use super::limits::{CANDIDATES_MAX, ITEMS_MAX, PARTS_MAX, SIGNATURE_BYTES_MAX};
 use super::request::{Scope, json_text};
 use super::source::Source;
@@ -38,6 +39,8 @@ pub(super) enum Format {
     Positional { split: Box<str>, fields: Vec<Box<str>> },
     /// `{"kid":"1","signature":"abc"}`
     Json { take: Vec<Box<str>> },
+    /// `header.payload.signature`, or `header..signature`
+    Jws { algs: Vec<Box<str>>, detached: bool },
 }
 
 /// Tags and values.
@@ -112,9 +115,13 @@ impl Carrier {
                 }
                 Ok(values)
             }
-            Source::Header(_) | Source::Query(_) | Source::Form(_) | Source::Json { .. } | Source::Field(_) | Source::Config(_) => {
-                Ok(scope.look(source)?.into_iter().collect())
-            }
+            Source::Header(_)
+            | Source::Query(_)
+            | Source::Form(_)
+            | Source::Json { .. }
+            | Source::Xml(_)
+            | Source::Field(_)
+            | Source::Config(_) => Ok(scope.look(source)?.into_iter().collect()),
         }
     }
 
@@ -160,6 +167,11 @@ impl Carrier {
                     }
                 }
                 Ok(())
+            }
+            Format::Jws { algs, detached } => {
+                found.any = true;
+                let signature = jws::read(text, algs, *detached, found)?;
+                self.candidate(signature.as_bytes(), found)
             }
             Format::Json { take } => {
                 let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).map_err(|_error| Refusal::Malformed)?;

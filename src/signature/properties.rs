@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use proptest::prelude::*;
 
 use super::encoding::Encoding;
-use super::key::Algorithm;
+use super::algorithm::Algorithm;
 use super::scheme::Scheme;
 use super::source::Source;
 use super::{KeyMaterial, SecretSource, Verifier, fuzz_scheme, preset_names};

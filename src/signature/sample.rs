@@ -12,6 +12,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 
 use super::encoding::Encoding;
 use super::extract::{Carrier, Format, TagList};
+use super::keeper::{Context, NoKeys};
 use super::key::{Key, Keys, Material};
 use super::request::{Document, Request, Scope};
 use super::scheme::{Plan, Scheme};
@@ -78,7 +79,7 @@ impl Verifier {
 
     fn accepts(&self, scheme: &Scheme, request: &Inbound, now: Timestamp) -> bool {
         let view = Request::of_inbound(request);
-        scheme.verify(&view, &Document::new(&request.body, self.pointers()), Some(now)).is_ok()
+        scheme.verify(&view, &Document::new(&request.body, self.pointers()), Context { now: Some(now), keys: &NoKeys }).is_ok()
     }
 }
 
@@ -137,13 +138,14 @@ impl<'f> Filler<'f> {
                 self.put(by, id.as_bytes())?;
                 Ok(key)
             }
+            Keys::Remote(_) => Err("only the sender has the key that signs for this scheme".to_owned()),
         }
     }
 
     fn scoped<T>(&self, look: impl FnOnce(&Scope<'_, '_, '_>) -> T) -> T {
         let request = Request::of_inbound(&self.request);
         let json = Document::new(&self.request.body, self.verifier.pointers());
-        look(&Scope { request: &request, json: &json, tags: &self.tags, key: None })
+        look(&Scope::new(&request, &json).with_tags(&self.tags))
     }
 
     /// An id that is new for each body and time.
@@ -198,7 +200,7 @@ impl<'f> Filler<'f> {
                 self.tags.push((tag.clone(), String::from_utf8_lossy(value).into()));
                 Ok(())
             }
-            Source::Json { .. } => Err("the body has to hold a value that it does not hold".to_owned()),
+            Source::Json { .. } | Source::Xml(_) => Err("the body has to hold a value that it does not hold".to_owned()),
             Source::Config(_) => Ok(()),
         }
     }
@@ -219,6 +221,7 @@ impl<'f> Filler<'f> {
         };
         let inner = match &carrier.format {
             Format::Plain | Format::List { .. } => signature.clone(),
+            Format::Jws { .. } => return Err("tokens are not made here".to_owned()),
             Format::Tagged { split, assign, take } => {
                 let last = (tag(take).into(), text.into());
                 let parts: Vec<_> = self.tags.iter().chain([&last]).map(|(tag, value)| format!("{tag}{assign}{value}")).collect();

@@ -13,7 +13,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use super::{KeyMaterial, SecretSource, compile};
+use super::compile::{self, Recorded};
+use super::keeper::{Context, NoKeys};
+use super::{Handshake, Judged, KeyMaterial, SecretSource};
 use crate::document::{Entry, Node, Span, Value};
 use crate::model::{Inbound, Secret, Timestamp};
 
@@ -63,6 +65,16 @@ struct Vector {
     body_encoding: Option<String>,
     now: Option<i64>,
     expected: String,
+    #[serde(default)]
+    expected_reply: Option<Reply>,
+}
+
+/// The answer that a handshake should get.
+#[derive(Deserialize)]
+struct Reply {
+    status: u16,
+    content_type: String,
+    body: String,
 }
 
 /// Headers are a mapping, or pairs where a name occurs twice.
@@ -111,38 +123,65 @@ pub fn run(json: &[u8]) -> Result<Report, String> {
 
 impl Vector {
     fn run(self) -> Result<(), String> {
-        if let Some(kind) = &self.kind {
-            return Err(super::source::not_built(kind));
-        }
+        let recorded = match self.kind.as_deref() {
+            None => Recorded::Event,
+            Some("challenge") => Recorded::Handshake,
+            Some(other) => return Err(format!("unknown kind `{other}`")),
+        };
         let genuine = match self.expected.as_str() {
             "valid" => true,
             "invalid" => false,
             other => return Err(format!("unknown verdict `{other}`")),
         };
         let mut problems = Vec::new();
-        let verifier = compile::verifier(&self.scheme_node(), "verify", &mut Literal, &mut problems, true);
+        let verifier = compile::verifier(&self.scheme_node(), "verify", &mut Literal, &mut problems, Some(recorded));
         let Some(verifier) = verifier.filter(|_| problems.is_empty()) else {
             let texts: Vec<String> = problems.iter().map(|problem| problem.located("vector").to_string()).collect();
             return Err(texts.join("; "));
         };
         let now = self.now.map(|seconds| Timestamp::from_millis(seconds.saturating_mul(1000)));
-        let verdict = verifier.verify_at(self.request()?, now);
+        let verdict = verifier.judge_in(self.request()?, Context { now, keys: &NoKeys });
         match (genuine, verdict) {
+            (true, Ok(Judged::Handshake(answer))) if recorded == Recorded::Handshake => self.compare(&answer),
+            (true, Ok(Judged::Event(_))) if recorded == Recorded::Handshake => Err("no handshake to this scheme".to_owned()),
+            (false, Ok(Judged::Event(_))) if recorded == Recorded::Handshake => Err("taken for an event".to_owned()),
             (true, Ok(_)) | (false, Err(_)) => Ok(()),
             (true, Err(refusal)) => Err(format!("genuine, but refused: {}", refusal.as_str())),
             (false, Ok(_)) => Err("forged, but accepted".to_owned()),
         }
     }
 
+    fn compare(&self, answer: &Handshake) -> Result<(), String> {
+        let Some(expected) = &self.expected_reply else { return Err("there is no expected_reply to compare with".to_owned()) };
+        let got = (answer.status, answer.content_type.as_deref().unwrap_or_default(), &answer.body[..]);
+        // The body may be signed with the scheme's key, so it is not shown.
+        if got == (expected.status, &*expected.content_type, expected.body.as_bytes()) { Ok(()) } else { Err("another reply than expected".to_owned()) }
+    }
+
     /// The scheme as a route would write it.
     fn scheme_node(&self) -> Node {
         let entry = |key: &str, value: Node| Entry { key: key.to_owned(), key_span: Span::default(), value };
-        let mut entries = vec![entry("preset", Node::text(&self.scheme)), entry("secrets", Node::from(&self.secret))];
-        if !self.config.is_null() {
-            entries.push(entry("config", Node::from(&self.config)));
+        let scheme = self.scheme.strip_prefix("code:").unwrap_or(&self.scheme);
+        let mut entries = vec![entry("preset", Node::text(scheme)), entry("secrets", self.secrets())];
+        // A list in it is for implementations that fetch keys.
+        let config = self.config.as_object().into_iter().flatten().filter(|(_, value)| value.is_string());
+        let config: Vec<_> = config.map(|(key, value)| entry(key, Node::from(value))).collect();
+        if !config.is_empty() {
+            entries.push(entry("config", Node { span: Span::default(), value: Value::Mapping(config) }));
         }
         let scheme = Node { span: Span::default(), value: Value::Mapping(entries) };
         if self.overrides.is_null() { scheme } else { scheme.merged(&Node::from(&self.overrides)) }
+    }
+
+    /// Keys that are objects (JSON Web Keys) become the texts that a file would hold.
+    fn secrets(&self) -> Node {
+        match self.secret.as_object() {
+            Some(keys) => {
+                let text = |key: &Json| if key.is_object() { Json::String(key.to_string()) } else { key.clone() };
+                Node::from(&Json::Object(keys.iter().map(|(id, key)| (id.clone(), text(key))).collect()))
+            }
+            None => Node::from(&self.secret),
+        }
     }
 
     fn request(&self) -> Result<Inbound, String> {
