@@ -1,6 +1,7 @@
 //! The composition root: the only file that knows every room, and the order in which they start, reload and
 //! stop.
 
+mod keys;
 mod listen;
 mod reload;
 mod wire;
@@ -111,6 +112,7 @@ impl Running {
             store: store.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
+            keys: Arc::new(keys::Keeper::new(config.clone(), clock.clone())?),
             ids: IdSource::random().map_err(StartError::Random)?,
             stopping: stopping.clone(),
         });

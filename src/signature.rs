@@ -4,9 +4,11 @@
 //! makes one.
 
 mod algorithm;
+pub mod captured;
 mod certificate;
 mod charset;
 mod compile;
+mod doctor;
 mod encoding;
 mod extract;
 mod facts;
@@ -20,14 +22,16 @@ mod keeper;
 mod key;
 pub mod limits;
 mod mac;
+mod message;
 mod presets;
-mod remote;
 #[cfg(test)]
 mod properties;
+mod remote;
 mod request;
 mod same;
 mod sample;
 mod scheme;
+mod senders;
 mod sign;
 mod source;
 mod template;
@@ -38,10 +42,12 @@ mod xml;
 
 use http::{HeaderName, Method};
 
+pub use self::doctor::{Diagnosis, Step};
 pub use self::fuzz::fuzz_scheme;
 pub use self::handshake::Handshake;
 pub use self::keeper::{KeyKeeper, KeyState, NoKeys, WantedKey};
 pub use self::presets::preset_names;
+pub use self::senders::senders_page;
 pub use self::sign::{Signer, new_signing_secret};
 
 use self::json::Pointers;
@@ -94,7 +100,7 @@ pub struct Facts {
 /// What a request turned out to be.
 pub enum Judged {
     /// A genuine one.
-    Event(Verified),
+    Event(Box<Verified>),
     /// A question about the address itself, with its answer: it is never an event.
     Handshake(Handshake),
 }
@@ -217,7 +223,7 @@ impl Verifier {
     /// Why it is refused.
     pub fn verify(&self, inbound: Inbound, now: Timestamp) -> Result<Verified, Refusal> {
         match self.judge(inbound, now, &NoKeys)? {
-            Judged::Event(verified) => Ok(verified),
+            Judged::Event(verified) => Ok(*verified),
             Judged::Handshake(_) => Err(Refusal::Handshake),
         }
     }
@@ -233,7 +239,7 @@ impl Verifier {
         };
         match facts.handshake {
             Some(answer) if !facts.operator_only => Ok(Judged::Handshake(answer)),
-            Some(_) | None => Ok(Judged::Event(Verified { inbound, facts })),
+            Some(_) | None => Ok(Judged::Event(Box::new(Verified { inbound, facts }))),
         }
     }
 
@@ -266,6 +272,12 @@ impl Verifier {
     /// How much of the body is bound.
     pub fn binding(&self) -> Binding {
         self.check.binding()
+    }
+
+    /// The sources of the configuration's `key_sources` that the schemes name.
+    pub fn key_sources(&self) -> Vec<&str> {
+        let plans = self.check.schemes().into_iter().flat_map(|scheme| &scheme.plans);
+        plans.filter_map(|plan| plan.keys.source_name()).collect()
     }
 
     /// Headers that carry credentials of this scheme; they are neither stored nor forwarded.

@@ -30,6 +30,8 @@ pub struct Config {
     pub routes: Vec<Arc<Route>>,
     /// Destinations by name.
     pub destinations: BTreeMap<Name, Arc<Destination>>,
+    /// Where keys are fetched, by name.
+    pub key_sources: BTreeMap<Name, KeySource>,
     /// Every file that was read: the configuration itself, secrets, TLS. A change of one asks for a reload.
     pub files: Vec<PathBuf>,
     /// Finds the route of a path; made of `routes`.
@@ -158,6 +160,18 @@ pub struct Route {
 pub struct DeliverTo {
     /// The destination's name; it exists.
     pub to: Name,
+}
+
+/// One of `key_sources`.
+pub struct KeySource {
+    /// The url, with `{id}` where the key's id goes.
+    pub url: Box<str>,
+    /// Credentials.
+    pub auth: Option<Auth>,
+    /// The members of the JSON object that is posted; `{id}` stands for the key's id. None: a GET.
+    pub body: Option<Vec<(Box<str>, Secret)>>,
+    /// The JSON pointer to the key in the answer; none: the answer is the key.
+    pub pointer: Option<Box<str>>,
 }
 
 /// A route's path: segments that match exactly or stand for any one segment.

@@ -61,6 +61,11 @@ static NOT_PUBLIC: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
 #[error("{0} is a cloud metadata address")]
 pub(super) struct Forbidden(pub(super) IpAddr);
 
+/// A url out of a payload may not lead here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is no public address")]
+pub(super) struct NotPublic(pub(super) IpAddr);
+
 /// The name did not resolve.
 #[derive(Debug, thiserror::Error)]
 #[error("the host name does not resolve")]
@@ -99,14 +104,35 @@ pub(super) async fn resolve(host: String) -> Result<Vec<SocketAddr>, Box<dyn std
     }
 }
 
+/// The same, to public addresses only.
+pub(super) async fn resolve_public(host: String) -> Result<Vec<SocketAddr>, Box<dyn std::error::Error + Send + Sync>> {
+    let found = resolve(host).await?;
+    match found.iter().find(|address| !is_public(address.ip())) {
+        Some(address) => Err(Box::new(NotPublic(address.ip()))),
+        None => Ok(found),
+    }
+}
+
+/// The address that a url's host is already, and whether it is public.
+pub(super) fn is_public_literal(url: &url::Url) -> Option<(IpAddr, bool)> {
+    let address = literal(url)?;
+    Some((address, is_public(address)))
+}
+
 /// The check for a url whose host is an address already: no resolver is asked for those.
 pub(super) fn check_literal(url: &url::Url) -> Result<(), Forbidden> {
-    let address = match url.host() {
-        Some(url::Host::Ipv4(v4)) => IpAddr::V4(v4),
-        Some(url::Host::Ipv6(v6)) => IpAddr::V6(v6),
-        Some(url::Host::Domain(_)) | None => return Ok(()),
-    };
-    if is_metadata(address) { Err(Forbidden(address)) } else { Ok(()) }
+    match literal(url) {
+        Some(address) if is_metadata(address) => Err(Forbidden(address)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn literal(url: &url::Url) -> Option<IpAddr> {
+    match url.host()? {
+        url::Host::Ipv4(v4) => Some(IpAddr::V4(v4)),
+        url::Host::Ipv6(v6) => Some(IpAddr::V6(v6)),
+        url::Host::Domain(_) => None,
+    }
 }
 
 #[cfg(test)]

@@ -24,7 +24,8 @@ impl Charset {
     /// The charset of a `Content-Type`, when it names one that is known.
     pub(super) fn of_content_type(content_type: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(content_type).ok()?;
-        let (_, label) = text.split(';').filter_map(|part| part.split_once('=')).find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))?;
+        let (_, label) =
+            text.split(';').filter_map(|part| part.split_once('=')).find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))?;
         Self::parse(label.trim().trim_matches('"'))
     }
 

@@ -6,6 +6,7 @@
 mod builder;
 mod handshake;
 mod key;
+mod message;
 mod plan;
 mod secrets;
 mod telling;
@@ -15,10 +16,10 @@ use ipnet::IpNet;
 
 use self::builder::{Builder, known_keys};
 use self::secrets::Resolver;
+use super::algorithm::Algorithm;
 use super::extract::{Carrier, Format};
 use super::facts::Telling;
 use super::json::Pointers;
-use super::algorithm::Algorithm;
 use super::key::{Key, KeyEncoding, Keys};
 use super::limits::{MEMBERS_MAX, NESTING_MAX, VARIANTS_MAX};
 use super::scheme::{Each, Plan, Scheme, When};
@@ -330,6 +331,8 @@ fn bound(plan: &Plan, each: bool) -> Binding {
     let claims = plan.claims.iter().flat_map(|claims| claims.wanted.iter().map(|(_, wanted)| wanted));
     let programs = std::iter::once(&plan.signed).chain(plan.checks.iter().flat_map(|(left, right)| [left, right])).chain(claims);
     let (whole, fields) = programs.map(|program| program.body_use()).fold((false, false), |sum, one| (sum.0 | one.0, sum.1 | one.1));
+    let digest = matches!(&plan.carrier.format, Format::Message(message) if message.binds_body());
+    let whole = whole || digest;
     match (whole && !each, whole || fields) {
         (true, _) => Binding::Whole,
         (false, true) => Binding::Fields,

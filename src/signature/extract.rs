@@ -6,10 +6,12 @@ use super::Refusal;
 use super::encoding::Encoding;
 use super::jws;
 use super::limits::{CANDIDATES_MAX, ITEMS_MAX, PARTS_MAX, SIGNATURE_BYTES_MAX};
+use super::message::Message;
 use super::request::{Scope, json_text};
 use super::source::Source;
 
 /// `signature`, compiled.
+#[derive(Clone)]
 pub(super) struct Carrier {
     pub(super) from: Vec<Source>,
     /// Only the first source that is there counts.
@@ -41,6 +43,8 @@ pub(super) enum Format {
     Json { take: Vec<Box<str>> },
     /// `header.payload.signature`, or `header..signature`
     Jws { algs: Vec<Box<str>>, detached: bool },
+    /// `Signature` and `Signature-Input`
+    Message(Message),
 }
 
 /// Tags and values.
@@ -83,6 +87,10 @@ impl Carrier {
     /// Reads the tags and candidates. That there are none is not yet an error: a variant may ask for just that.
     pub(super) fn extract(&self, scope: &Scope<'_, '_, '_>) -> Result<Extracted, Refusal> {
         let mut found = Extracted::default();
+        if let Format::Message(message) = &self.format {
+            message.read(scope, &mut found)?;
+            return Ok(found);
+        }
         for source in &self.from {
             let values = self.values(source, scope, &mut found)?;
             let there = !values.is_empty();
@@ -146,7 +154,7 @@ impl Carrier {
         }
         let text = std::str::from_utf8(value).map_err(|_error| Refusal::Malformed)?;
         match &self.format {
-            Format::Plain => Ok(()),
+            Format::Plain | Format::Message(_) => Ok(()),
             Format::Tagged { split, assign, take } => {
                 for part in parts(text, split)? {
                     // Blanks may stand after a separator, nowhere else.
@@ -213,6 +221,14 @@ impl Carrier {
 }
 
 impl Extracted {
+    /// A signature that needs no decoding.
+    pub(super) fn accept(&mut self, candidate: Vec<u8>) {
+        self.any = true;
+        if !candidate.is_empty() {
+            self.candidates.push(candidate);
+        }
+    }
+
     /// The candidates, of which there is at least one.
     pub(super) fn candidates(&self, all: bool) -> Result<&[Vec<u8>], Refusal> {
         if all && self.gap && !self.candidates.is_empty() {

@@ -55,7 +55,7 @@ impl Rule {
         }
         for (source, limit) in &self.limit {
             let value = scope.look(source)?.ok_or(Refusal::MissingHeader)?;
-            if !limit.find(&value).is_some_and(|found| found.len() == value.len()) {
+            if limit.find(&value).is_none_or(|found| found.len() != value.len()) {
                 return Err(Refusal::Malformed);
             }
         }

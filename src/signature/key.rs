@@ -9,6 +9,7 @@ use rustls_pki_types::pem::PemObject;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
+use super::Refusal;
 use super::algorithm::{Algorithm, PublicAlgorithm, word};
 use super::certificate::Certificate;
 use super::encoding::lenient_base64;
@@ -18,7 +19,6 @@ use super::mac::Keyed;
 use super::remote::Remote;
 use super::request::Scope;
 use super::source::Source;
-use super::Refusal;
 use crate::model::{Secret, Timestamp};
 
 /// `key.encoding`.
@@ -216,6 +216,14 @@ impl Keys {
             Self::Remote(remote) => vec![Chosen::Fetched(Box::new(remote.key(scope, context)?))],
         };
         if keys.is_empty() { Err(Refusal::UnknownKey) } else { Ok(keys) }
+    }
+
+    /// The source of the configuration that has them.
+    pub(super) fn source_name(&self) -> Option<&str> {
+        match self {
+            Self::Remote(remote) => remote.source_name(),
+            Self::Any(_) | Self::ById { .. } => None,
+        }
     }
 
     /// The scheme's own keys, with their ids where requests name them.

@@ -74,6 +74,13 @@ impl Remote {
         }
     }
 
+    pub(super) fn source_name(&self) -> Option<&str> {
+        match &self.place {
+            Place::Named { source, .. } => Some(source),
+            Place::Url { .. } => None,
+        }
+    }
+
     /// The key itself, from what its keeper has.
     pub(super) fn key(&self, scope: &Scope<'_, '_, '_>, context: Context<'_>) -> Result<Key, Refusal> {
         let wanted = self.wanted(scope)?;
@@ -160,7 +167,8 @@ mod tests {
 
     #[test]
     fn a_host_is_a_name_or_an_anchored_pattern() {
-        for bad in ["", "localhost", "*.example.com", "^a\\.example", "^a\\.example\\$", "Api.example", "a.example.", "a.example/x", "^([$"] {
+        for bad in ["", "localhost", "*.example.com", "^a\\.example", "^a\\.example\\$", "Api.example", "a.example.", "a.example/x", "^([$"]
+        {
             assert!(Host::parse(bad).is_err(), "{bad}");
         }
     }

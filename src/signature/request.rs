@@ -169,9 +169,10 @@ impl<'s> Scope<'s, '_, '_> {
         match source {
             Source::Headers(stem) => self.request.headers.keys().any(|name| name.as_str().starts_with(&**stem)),
             // Asking about a list is asking whether anything of it is there.
-            Source::Json { slot, every: true } => {
-                self.json.values().is_ok_and(|values| values.every(*slot).map_or(true, |found| found.iter().any(|one| *one != Found::Absent)))
-            }
+            Source::Json { slot, every: true } => self
+                .json
+                .values()
+                .is_ok_and(|values| values.every(*slot).map_or(true, |found| found.iter().any(|one| *one != Found::Absent))),
             Source::Header(_)
             | Source::Query(_)
             | Source::Form(_)

@@ -9,11 +9,11 @@ use regex::bytes::Regex;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
+use super::algorithm::{Algorithm, PublicAlgorithm};
 use super::extract::{Carrier, Extracted, TagList};
 use super::facts::Telling;
-use super::json::{Found, Pointers};
-use super::algorithm::{Algorithm, PublicAlgorithm};
 use super::handshake::{Handshake, Rule};
+use super::json::{Found, Pointers};
 use super::jws::Claims;
 use super::keeper::{Context, WantedKey};
 use super::key::{Chosen, Key, Keys, Material};
@@ -129,7 +129,12 @@ impl Scheme {
     }
 
     /// The answer to a handshake that needs no signature, when this is one.
-    pub(super) fn unverified(&self, request: &Request<'_>, json: &Document<'_>, context: Context<'_>) -> Option<Result<Handshake, Refusal>> {
+    pub(super) fn unverified(
+        &self,
+        request: &Request<'_>,
+        json: &Document<'_>,
+        context: Context<'_>,
+    ) -> Option<Result<Handshake, Refusal>> {
         let scope = Scope::new(request, json);
         let rule = self.handshakes.iter().find(|rule| !rule.verified && rule.when.holds(&scope))?;
         let key = self.plans.first().and_then(|plan| plan.keys.own().into_iter().find(|(_, key)| key.counts(context.now)));
@@ -215,7 +220,8 @@ impl Plan {
         if !find {
             return Ok(None);
         }
-        let made = |key: &&Key| self.tag(scope, key).is_ok_and(|tag| tag.is_some_and(|tag| candidates.iter().any(|one| one == tag.as_bytes())));
+        let made =
+            |key: &&Key| self.tag(scope, key).is_ok_and(|tag| tag.is_some_and(|tag| candidates.iter().any(|one| one == tag.as_bytes())));
         Ok(keys.into_iter().find(made).and_then(Key::keyed).cloned())
     }
 

@@ -16,7 +16,7 @@ use super::mac::{Sink, crc32};
 use super::request::Scope;
 use super::source::Source;
 
-pub(super) use parse::{Allowed, compile, jws, literal};
+pub(super) use parse::{Allowed, compile, field, jws, literal};
 
 /// A compiled template.
 #[derive(Clone)]
@@ -54,7 +54,9 @@ enum What {
     Host,
     Secret,
     FormSorted,
-    FormValuesSorted { except: Box<str> },
+    FormValuesSorted {
+        except: Box<str>,
+    },
     SignedHeaders(SignedHeaders),
     /// A template of its own, its text in another form.
     Nested(Box<Program>, Nesting),
@@ -172,7 +174,9 @@ impl Program {
     pub(super) fn required_sources(&self) -> impl Iterator<Item = &Source> {
         self.places().into_iter().filter(|place| !place.optional).filter_map(|place| match &place.what {
             What::Source(source) => Some(source),
-            What::Nested(..) | What::Body | What::Method | What::Url | What::Path | What::PathAndQuery | What::QueryString | What::Host => None,
+            What::Nested(..) | What::Body | What::Method | What::Url | What::Path | What::PathAndQuery | What::QueryString | What::Host => {
+                None
+            }
             What::Secret | What::FormSorted | What::FormValuesSorted { .. } | What::SignedHeaders(_) => None,
         })
     }
@@ -181,7 +185,9 @@ impl Program {
     pub(super) fn signed_headers(&self) -> Option<&SignedHeaders> {
         self.places().into_iter().find_map(|place| match &place.what {
             What::SignedHeaders(headers) => Some(headers),
-            What::Nested(..) | What::Body | What::Method | What::Url | What::Path | What::PathAndQuery | What::QueryString | What::Host => None,
+            What::Nested(..) | What::Body | What::Method | What::Url | What::Path | What::PathAndQuery | What::QueryString | What::Host => {
+                None
+            }
             What::Secret | What::FormSorted | What::FormValuesSorted { .. } | What::Source(_) => None,
         })
     }

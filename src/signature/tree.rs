@@ -33,13 +33,7 @@ pub(super) struct Failure {
 }
 
 impl Check {
-    pub(super) fn verify(
-        &self,
-        request: &Request<'_>,
-        json: &Document<'_>,
-        peer: IpAddr,
-        context: Context<'_>,
-    ) -> Result<Facts, Failure> {
+    pub(super) fn verify(&self, request: &Request<'_>, json: &Document<'_>, peer: IpAddr, context: Context<'_>) -> Result<Facts, Failure> {
         match self {
             Self::Open => Ok(Facts::default()),
             Self::Address(_) if self.is_from(peer) => Ok(Facts::default()),

@@ -77,7 +77,12 @@ impl Builder<'_> {
                     self.problem(key, path, "`by` is missing: where a request names its key, such as `jwt:kid`");
                     return None;
                 };
-                let hosts: Vec<Host> = rest.strip_prefix("https://").and_then(|rest| rest.split('/').next()).and_then(|host| Host::parse(host).ok()).into_iter().collect();
+                let hosts: Vec<Host> = rest
+                    .strip_prefix("https://")
+                    .and_then(|rest| rest.split('/').next())
+                    .and_then(|host| Host::parse(host).ok())
+                    .into_iter()
+                    .collect();
                 if key.get("allow_hosts").is_some() {
                     self.problem(key, path, "`allow_hosts` has no meaning for a fixed url");
                 }

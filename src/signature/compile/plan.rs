@@ -3,11 +3,11 @@
 use http::{HeaderName, Method};
 use regex::bytes::Regex;
 
+use super::super::algorithm::Algorithm;
 use super::super::encoding::Encoding;
 use super::super::extract::{Carrier, Format};
-use super::super::algorithm::Algorithm;
-use super::super::scheme::{Plan, When};
 use super::super::jws::Claims;
+use super::super::scheme::{Plan, When};
 use super::super::source::Source;
 use super::super::template::{self, Allowed, Program};
 use super::super::timestamp::{Freshness, Unit};
@@ -19,7 +19,7 @@ const SIGNATURE_KEYS: [&str; 13] =
     ["from", "format", "split", "assign", "take", "fields", "prefix", "prefix_optional", "decode", "encoding", "multiple", "first", "all"];
 
 /// How far a token's `exp` and `nbf` may be off when the scheme does not say.
-const LEEWAY_DEFAULT: std::time::Duration = std::time::Duration::from_secs(60);
+pub(super) const LEEWAY_DEFAULT: std::time::Duration = std::time::Duration::from_secs(60);
 
 impl Builder<'_> {
     /// The plan of one variant; several where a token may have one of several algorithms.
@@ -47,6 +47,10 @@ impl Builder<'_> {
 
     fn signature_plan(&mut self, node: &Node, path: &str, algorithm: Algorithm, secrets: &Secrets, skip: bool) -> Option<Plan> {
         let before = self.problems.len();
+        let format = node.get("signature").and_then(|signature| signature.get("format")).and_then(Node::as_str);
+        if format == Some("http-message") {
+            return self.message(node, path, algorithm, secrets, skip).filter(|_| self.problems.len() == before);
+        }
         self.fields = false;
         let carrier = self.carrier(node, path, algorithm);
         self.fields = true;
@@ -149,7 +153,7 @@ impl Builder<'_> {
     }
 
     /// What every kind of plan has.
-    fn rest(
+    pub(super) fn rest(
         &mut self,
         node: &Node,
         path: &str,
@@ -175,7 +179,8 @@ impl Builder<'_> {
                 false
             }
         };
-        let freshness = self.freshness(node, path, &signed, &must_sign);
+        let message = matches!(carrier.format, Format::Message(_));
+        let freshness = self.freshness(node, path, &signed, &must_sign, message);
         let keys = keys?;
         Some(Plan {
             when,
@@ -304,7 +309,11 @@ impl Builder<'_> {
             }
             "json" => Format::Json { take: take.clone() },
             other => {
-                self.problem(signature, path, format!("unknown format `{other}`; plain, kv, list, positional and json are known"));
+                self.problem(
+                    signature,
+                    path,
+                    format!("unknown format `{other}`; plain, kv, list, positional, json and http-message are known"),
+                );
                 return None;
             }
         };
@@ -353,7 +362,7 @@ impl Builder<'_> {
         names
     }
 
-    fn freshness(&mut self, node: &Node, path: &str, signed: &Program, must_sign: &[HeaderName]) -> Option<Freshness> {
+    fn freshness(&mut self, node: &Node, path: &str, signed: &Program, must_sign: &[HeaderName], message: bool) -> Option<Freshness> {
         let timestamp = node.get("timestamp")?;
         let path = format!("{path}.timestamp");
         known_keys(self.problems, timestamp, &path, &["from", "unit", "tolerance"]);
@@ -362,7 +371,8 @@ impl Builder<'_> {
             return None;
         };
         let (from, name) = self.single(timestamp, &format!("{path}.from"), from)?;
-        if !is_bound(&from, &name, signed, must_sign) {
+        // The parameters of a message signature are all part of what it signs.
+        if !(is_bound(&from, &name, signed, must_sign) || message && matches!(from, Source::Field(_))) {
             self.problem(timestamp, &path, format!("`{name}` is not among what is signed, so its time proves nothing"));
         }
         let word = self.text(timestamp, &path, "unit").unwrap_or("s");

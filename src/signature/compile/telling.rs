@@ -12,7 +12,8 @@ use crate::model::Answer;
 
 impl Builder<'_> {
     pub(super) fn telling(&mut self, scheme: &Node, path: &str) -> Telling {
-        let mut telling = Telling { unique: true, answers: self.answers(scheme, path), charset: self.charset(scheme, path), ..Telling::default() };
+        let mut telling =
+            Telling { unique: true, answers: self.answers(scheme, path), charset: self.charset(scheme, path), ..Telling::default() };
         let Some(event) = scheme.get("event") else { return telling };
         let path = format!("{path}.event");
         known_keys(self.problems, event, &path, &["id", "type", "idem", "unique"]);

@@ -1,7 +1,7 @@
 //! From the text of a template to its operations.
 
-use super::super::limits::OPS_MAX;
 use super::super::jws::{HEAD, PAYLOAD};
+use super::super::limits::OPS_MAX;
 use super::super::source::{Names, Source};
 use super::{Charset, Filter, Nesting, Op, Place, Program, SignedHeaders, What};
 
@@ -35,6 +35,11 @@ pub(in super::super) fn compile(text: &str, allowed: Allowed<'_>, names: &mut Na
         return Err(format!("more than {OPS_MAX} parts"));
     }
     Ok(Program { ops: parser.ops.into() })
+}
+
+/// A template that is a part of the signature and nothing else.
+pub(in super::super) fn field(name: &str) -> Program {
+    Program { ops: [Op::Place(Place::of(What::Source(Source::Field(name.into())), name))].into() }
 }
 
 /// What a JSON Web Signature signs: its own first two parts, or the first and a payload from elsewhere.
@@ -208,7 +213,9 @@ fn signed_headers(text: &str, names: &mut Names<'_>) -> Result<SignedHeaders, St
             "split" if value.is_empty() => return Err("`split=` is empty".to_owned()),
             "split" => split = value,
             "item" if value.split('%').skip(1).any(|rest| !rest.starts_with(['n', 'N', 'v'])) => {
-                return Err("after `%` in `item=` there is `n` (the name in lower case), `N` (the name as listed) or `v` (the value)".to_owned());
+                return Err(
+                    "after `%` in `item=` there is `n` (the name in lower case), `N` (the name as listed) or `v` (the value)".to_owned()
+                );
             }
             "item" => item = value,
             "join" => join = value,

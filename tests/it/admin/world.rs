@@ -265,6 +265,7 @@ pub(super) fn config() -> Config {
         store: StoreSettings { path: "data".into(), retention: Duration::from_secs(3600), max_size: 1 << 30 },
         index: RouteIndex::new(&routes),
         routes,
+        key_sources: BTreeMap::new(),
         destinations: [destination("erp"), destination("bookkeeping")].into(),
         files: Vec::new(),
     }

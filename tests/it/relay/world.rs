@@ -148,6 +148,7 @@ pub(super) fn configuration(destinations: Vec<Destination>) -> Config {
         admin: config::Admin { listen: anywhere, tokens: Vec::new() },
         store: config::StoreSettings { path: "unused".into(), retention: Duration::from_secs(3600), max_size: 1 << 30 },
         routes: Vec::new(),
+        key_sources: BTreeMap::new(),
         index: RouteIndex::new(&[]),
         destinations: destinations.into_iter().map(|destination| (destination.name.clone(), Arc::new(destination))).collect(),
         files: Vec::new(),
