@@ -84,8 +84,10 @@ impl Acceptor {
         let lane = lane.map(|value| Lane(xxh3_64(&value)));
         let (inbound, facts) = verified.into_parts();
         let received_at = inbound.received_at;
+        // What is for the operator's eyes only is kept and brought nowhere.
+        let destinations = if facts.operator_only { &[][..] } else { &route.deliver[..] };
         let deliveries =
-            route.deliver.iter().map(|deliver| NewDelivery { destination: deliver.to.clone(), lane, due: received_at }).collect();
+            destinations.iter().map(|deliver| NewDelivery { destination: deliver.to.clone(), lane, due: received_at }).collect();
         let answer = route.respond.clone().or(facts.answer).unwrap_or_else(Answer::ok);
         let target = without_secret(route, &inbound);
         let mut headers = inbound.headers;

@@ -2,6 +2,7 @@
 //! stop.
 
 mod descriptors;
+mod keys;
 mod listen;
 mod reload;
 mod wire;
@@ -114,6 +115,7 @@ impl Running {
             store: store.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
+            keys: Arc::new(keys::Keeper::new(config.clone(), clock.clone())?),
             ids: IdSource::random().map_err(StartError::Random)?,
             stopping: stopping.clone(),
         });

@@ -1,7 +1,8 @@
 //! The public side: takes a request in, bounds it, finds its route, has it verified and accepted, answers.
 //!
 //! Nothing here stores or delivers by itself, and nothing here can say 2xx to a sender without the store's
-//! receipt (`response`). Checks go from cheap to costly: path, method, address rate, announced length, then the
+//! receipt (`response`), but for what is no event: a handshake that the route's scheme answers, and a HEAD by
+//! which a sender tries the address. Checks go from cheap to costly: path, method, address rate, announced length, then the
 //! body (counted while it arrives), then the signature, then the route's rate, then the commit. The body is
 //! never parsed and never decompressed here, and copied at most once.
 //!
@@ -34,6 +35,7 @@ use crate::accept::{Acceptor, IdSource};
 use crate::clock::Clock;
 use crate::config::{self, Live};
 use crate::server::ServeOptions;
+use crate::signature::KeyKeeper;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -64,6 +66,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Where refusals and acceptances are counted.
     pub metrics: Arc<Metrics>,
+    /// Who keeps the keys that senders publish.
+    pub keys: Arc<dyn KeyKeeper>,
     /// Where event ids come from.
     pub ids: IdSource,
     /// Whether new requests get 503 because the process is about to stop. Set it when the listener is closed
@@ -81,6 +85,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     acceptor: Acceptor,
+    keys: Arc<dyn KeyKeeper>,
     stopping: Arc<AtomicBool>,
     standing: Standing,
     budget: Budget,
@@ -93,10 +98,10 @@ impl Ingress {
     /// The public side, made once; a reload changes only what `config` points to, and limiters and counters
     /// live on.
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, store, clock, metrics, ids, stopping } = parts;
+        let Parts { config, store, clock, metrics, keys, ids, stopping } = parts;
         let acceptor = Acceptor::new(store.clone(), clock.clone(), ids);
         let standing = Standing::new(clock.clone(), metrics.clone());
-        Self(Arc::new(Inner { config, store, clock, metrics, acceptor, stopping, standing, budget: Budget::default() }))
+        Self(Arc::new(Inner { config, store, clock, metrics, acceptor, keys, stopping, standing, budget: Budget::default() }))
     }
 
     /// The service for `server::serve`.

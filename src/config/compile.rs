@@ -2,6 +2,7 @@
 //! at, so that one run of `check` says everything.
 
 mod destination;
+mod key_source;
 mod link;
 mod route;
 mod secret;
@@ -57,10 +58,12 @@ impl<'a> Compiler<'a> {
         let admin = self.admin(&root.section("admin"), &server);
         let store = self.store(&root.section("store"));
         let destinations = self.destinations(&root.section("destinations"));
+        let key_sources = self.key_sources(&root.section("key_sources"));
         let drafts = self.routes(&root.section("routes"), &server);
         if document.get("routes").and_then(Node::as_mapping).is_some_and(<[_]>::is_empty) {
             self.report.error(Wrong::new("there is no route"), root.span("routes"), "routes");
         }
+        self.link_keys(document, &drafts);
         self.link(document, &drafts, &destinations, &server, &store);
         let mut routes = Vec::with_capacity(drafts.len());
         let mut complete = true;
@@ -80,7 +83,7 @@ impl<'a> Compiler<'a> {
         let destinations: BTreeMap<_, _> = destinations.into_iter().map(|(name, destination)| (name, Arc::new(destination))).collect();
         let files = self.read.paths().map(Path::to_owned).collect();
         let programs = Arc::new(std::mem::take(&mut self.programs));
-        Some(Config { server, admin, store, index: RouteIndex::new(&routes), routes, destinations, programs, files })
+        Some(Config { server, admin, store, index: RouteIndex::new(&routes), routes, destinations, programs, key_sources, files })
     }
 
     /// A path of the file, from the file's folder on.

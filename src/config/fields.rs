@@ -35,6 +35,11 @@ pub(super) static ROOT: Table = Table {
             Shape::Map { of: &Shape::Object(&DESTINATION), keys: Keys::Names },
             "Where events are delivered. Names are identity: what is pending for a removed one ends dead.",
         ),
+        Field::new(
+            "key_sources",
+            Shape::Map { of: &Shape::Object(&KEY_SOURCE), keys: Keys::Names },
+            "Where keys are fetched that a scheme names as `remote:NAME`.",
+        ),
         later("tests", "Sample requests that `kurier check` runs."),
     ],
 };
@@ -180,6 +185,22 @@ static ROUTE: Table = Table {
         later("acknowledge", "The call back to the source once the event is settled."),
         later("pull", "Fetching events instead of waiting for them."),
         later("inpasy", "Transactions of InPaSy."),
+    ],
+};
+
+static KEY_SOURCE: Table = Table {
+    name: "key_source",
+    doc: "An API that gives a sender's public key by its id.",
+    one: false,
+    fields: &[
+        Field::new("url", Shape::Text, "Where it is; `{id}` stands for the key's id, percent-encoded.").required(),
+        Field::new("auth", Shape::Object(&AUTH), "Credentials; one kind of them."),
+        Field::new(
+            "body",
+            Shape::Map { of: &Shape::TextOrSecret, keys: Keys::Names },
+            "Sent as a JSON object by POST; the text `{id}` stands for the key's id. Without it, a GET.",
+        ),
+        Field::new("pointer", Shape::Text, "The JSON pointer to the key in the answer; without it the answer is the key."),
     ],
 };
 
@@ -391,7 +412,7 @@ mod tests {
     use crate::config::{Breaker, Retry, scalar, units};
     use crate::document::{Value, parse};
 
-    const TABLES: [&Table; 24] = [
+    const TABLES: [&Table; 25] = [
         &ROOT,
         &SERVER,
         &SERVER_TLS,
@@ -400,6 +421,7 @@ mod tests {
         &TOKEN,
         &STORE,
         &ROUTE,
+        &KEY_SOURCE,
         &DEDUPE,
         &ORDER_BY,
         &FAILING,

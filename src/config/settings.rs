@@ -33,6 +33,8 @@ pub struct Config {
     pub destinations: BTreeMap<Name, Arc<Destination>>,
     /// The programs of every `when` and `transform`.
     pub programs: Arc<Programs>,
+    /// Where keys are fetched, by name.
+    pub key_sources: BTreeMap<Name, KeySource>,
     /// Every file that was read: the configuration itself, secrets, TLS. A change of one asks for a reload.
     pub files: Vec<PathBuf>,
     /// Finds the route of a path; made of `routes`.
@@ -217,6 +219,18 @@ pub struct Jq {
     pub id: ProgramId,
     /// The line of the file where it stands.
     pub line: u32,
+}
+
+/// One of `key_sources`.
+pub struct KeySource {
+    /// The url, with `{id}` where the key's id goes.
+    pub url: Box<str>,
+    /// Credentials.
+    pub auth: Option<Auth>,
+    /// The members of the JSON object that is posted; `{id}` stands for the key's id. None: a GET.
+    pub body: Option<Vec<(Box<str>, Secret)>>,
+    /// The JSON pointer to the key in the answer; none: the answer is the key.
+    pub pointer: Option<Box<str>>,
 }
 
 /// A route's path: segments that match exactly or stand for any one segment.

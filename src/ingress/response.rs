@@ -9,7 +9,7 @@ use http_body_util::Full;
 
 use super::limits::RETRY_AFTER_503;
 use super::refusal::Refused;
-use crate::signature;
+use crate::signature::{self, Handshake};
 use crate::store::Receipt;
 
 /// How long senders are told to wait after a 503.
@@ -31,6 +31,23 @@ pub(super) fn accepted(receipt: &Receipt) -> Response<Full<Bytes>> {
         response.headers_mut().insert(CONTENT_TYPE, content_type);
     }
     response
+}
+
+/// The answer to a question about the address itself, which no event has asked.
+pub(super) fn handshake(handshake: Handshake) -> Response<Full<Bytes>> {
+    let status = StatusCode::from_u16(handshake.status).ok().filter(StatusCode::is_success).unwrap_or(StatusCode::OK);
+    let mut response = Response::new(Full::new(handshake.body));
+    *response.status_mut() = status;
+    response.headers_mut().extend(handshake.headers);
+    if let Some(content_type) = handshake.content_type.and_then(|text| HeaderValue::from_str(&text).ok()) {
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
+    }
+    response
+}
+
+/// The answer to a sender that tries the address before it sends.
+pub(super) fn tried() -> Response<Full<Bytes>> {
+    Response::new(Full::default())
 }
 
 /// The answer to a load balancer.

@@ -5,6 +5,7 @@ mod answers;
 mod bytes;
 mod client;
 mod framing;
+mod handshakes;
 mod http2;
 mod overload;
 mod proxies;

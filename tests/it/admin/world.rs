@@ -276,6 +276,7 @@ pub(super) fn config() -> Config {
         },
         index: RouteIndex::new(&routes),
         routes,
+        key_sources: BTreeMap::new(),
         destinations: [destination("erp"), destination("bookkeeping")].into(),
         programs: Arc::default(),
         files: Vec::new(),

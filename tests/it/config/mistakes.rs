@@ -400,3 +400,41 @@ fn a_programs_mistake_is_told_at_its_own_line_and_column() {
     let both = problems(&delivers("      - { to: erp, when: foo, transform: 'bar | baz' }"));
     assert_eq!(both.lines().count(), 3, "every mistake at once: {both}");
 }
+
+#[test]
+fn key_sources_are_asked_over_https_with_the_id_outside_of_the_host() {
+    let with = |source: &str| {
+        let route = "{ preset: plaid }";
+        format!("{}key_sources:\n  plaid: {source}\n", file("", "").replace("verify: none", &format!("verify: {route}")))
+    };
+    assert_eq!(problems(&with("{ url: 'https://a.example/{id}' }")), "none");
+    assert_eq!(problems(&with("{ url: https://a.example/get, pointer: /key, body: { key_id: '{id}', secret: { env: S } } }")), "none");
+    assert_eq!(problems(&with("{ url: 'http://127.0.0.1:1/{id}', auth: { bearer: { env: S } } }")), "none");
+    for (source, line) in [
+        ("{ url: https://a.example/get }", "nothing says which key is asked for"),
+        ("{ url: 'http://a.example/{id}' }", "keys are fetched over https only"),
+        ("{ url: 'https://{id}.a.example/' }", "`{id}` can't stand in the host"),
+        ("{ url: 'https://{id}/' }", "`{id}` can't stand in the host"),
+        ("{ url: 'a.example/{id}' }", ""),
+        ("{ url: 'https://a.example/{id}', pointer: key }", "is no JSON pointer"),
+        ("{ url: 'https://a.example/{id}', auth: { bearer: secret } }", ""),
+    ] {
+        let found = problems(&with(source));
+        assert!(found != "none" && found.contains(line), "{source}: {found}");
+    }
+}
+
+#[test]
+fn a_key_source_that_is_named_has_to_be_there() {
+    let with = |verify: &str, sources: &str| file("", "").replace("verify: none", &format!("verify: {verify}")) + sources;
+    let sources = "key_sources:\n  plaad: { url: 'https://a.example/{id}' }\n";
+    let found = problems(&with("{ preset: plaid }", sources));
+    assert!(
+        found.contains("routes.a.verify: its keys come from the key source \"plaid\", which is not there; did you mean \"plaad\"?"),
+        "{found}"
+    );
+    let found = problems(&with("{ preset: plaid }", ""));
+    assert!(found.contains("add `key_sources"), "{found}");
+    let found = warnings(&with("none", sources));
+    assert!(found.iter().any(|line| line.contains("no route's keys come from \"plaad\"")), "{found:?}");
+}

@@ -31,6 +31,7 @@ pub(super) struct Setup {
     pub(super) options: ServeOptions,
     pub(super) server: Server,
     pub(super) routes: Vec<Route>,
+    pub(super) keys: Arc<dyn kurier::signature::KeyKeeper>,
 }
 
 /// A route at `/in` that takes POST, up to 1 KiB, from anybody.
@@ -89,6 +90,7 @@ pub(super) fn config(server: Server, routes: Vec<Route>) -> Config {
         routes,
         destinations: BTreeMap::new(),
         programs: Arc::default(),
+        key_sources: BTreeMap::new(),
         files: Vec::new(),
     }
 }
@@ -101,6 +103,7 @@ pub(super) fn ingress(config: Config) -> (Arc<MemoryStore>, Ingress) {
         store: store.clone(),
         clock: Arc::new(TokioClock::starting_at(Timestamp::from_millis(1_700_000_000_000))),
         metrics: Arc::new(Metrics::new()),
+        keys: Arc::new(kurier::signature::NoKeys),
         ids: IdSource::seeded(1),
         stopping: Arc::default(),
     });
@@ -127,7 +130,8 @@ impl World {
 
     /// A port that a test has changed.
     pub(super) async fn with(change: impl FnOnce(&mut Setup)) -> Self {
-        let mut setup = Setup { options: serve_options(&server()), server: server(), routes: vec![route()] };
+        let mut setup =
+            Setup { options: serve_options(&server()), server: server(), routes: vec![route()], keys: Arc::new(kurier::signature::NoKeys) };
         change(&mut setup);
         let config: Live = Arc::new(ArcSwap::from_pointee(config(setup.server, setup.routes)));
         let options: LiveOptions = Arc::new(ArcSwap::from_pointee(setup.options));
@@ -139,6 +143,7 @@ impl World {
             store: store.clone(),
             clock: Arc::new(SystemClock),
             metrics: metrics.clone(),
+            keys: setup.keys,
             ids: IdSource::seeded(1),
             stopping: stopping.clone(),
         });

@@ -179,6 +179,7 @@ pub(super) fn configuration(destinations: Vec<Destination>) -> Config {
             allow_file_systems: Vec::new(),
         },
         routes: Vec::new(),
+        key_sources: BTreeMap::new(),
         index: RouteIndex::new(&[]),
         destinations: destinations.into_iter().map(|destination| (destination.name.clone(), Arc::new(destination))).collect(),
         programs: Arc::default(),

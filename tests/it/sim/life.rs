@@ -139,6 +139,7 @@ async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) ->
         store: store.clone(),
         clock: clock.clone(),
         metrics,
+        keys: Arc::new(kurier::signature::NoKeys),
         ids: IdSource::seeded(seed),
         stopping: stopping.clone(),
     });
