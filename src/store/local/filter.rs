@@ -35,6 +35,9 @@ struct Generation {
     words: Box<[u64]>,
 }
 
+/// Segments that may hold a key: the first and the last of each row.
+pub(super) type Rows = Vec<(u64, u64)>;
+
 /// All generations, oldest first.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Filters(VecDeque<Generation>);
@@ -74,7 +77,7 @@ impl Filters {
     }
 
     /// The segments that may hold this key: ranges, newest first. Mostly none.
-    pub(super) fn maybe(&self, hash: &[u8; 16]) -> Vec<(u64, u64)> {
+    pub(super) fn maybe(&self, hash: &[u8; 16]) -> Rows {
         let holds = |generation: &&Generation| place(hash).1.all(|(word, bit)| generation.words[word] & bit != 0);
         self.0.iter().rev().filter(holds).map(|generation| (generation.first, generation.last)).collect()
     }

@@ -83,13 +83,18 @@ pub(super) struct FooterHeader {
     sections: [Section; PARTS],
 }
 
+/// What lists search besides, so that the journal need not be read for it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Columns {
+    pub(super) source_id: Option<Box<str>>,
+    pub(super) event_type: Option<Box<str>>,
+}
+
 /// An event as a footer tells it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct FooterEvent {
     pub(super) meta: Meta,
-    /// What lists search, so that the journal need not be read for it.
-    pub(super) source_id: Option<Box<str>>,
-    pub(super) event_type: Option<Box<str>>,
+    pub(super) columns: Columns,
 }
 
 /// A record about an earlier event, with its place.
@@ -202,7 +207,7 @@ pub(super) fn number(name: &str) -> Option<u64> {
 
 fn put_event(bytes: &mut Vec<u8>, event: &FooterEvent) {
     put_long(bytes, &event.meta.encode());
-    for text in [&event.source_id, &event.event_type] {
+    for text in [&event.columns.source_id, &event.columns.event_type] {
         bytes.put_u8(u8::from(text.is_some()));
         put_long(bytes, text.as_deref().unwrap_or_default().as_bytes());
     }
@@ -215,7 +220,7 @@ fn take_event(cursor: &mut Cursor<'_>, names: &mut Names) -> Result<FooterEvent,
         let text = cursor.text()?;
         Ok(present.then(|| text.into()))
     };
-    Ok(FooterEvent { meta, source_id: text()?, event_type: text()? })
+    Ok(FooterEvent { meta, columns: Columns { source_id: text()?, event_type: text()? } })
 }
 
 fn put_dead(bytes: &mut Vec<u8>, name: &Name, count: u64) {

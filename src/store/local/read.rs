@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::batch;
 use super::disk::{Disk, DiskFile};
-use super::footer::{self, FooterEvent};
+use super::footer::{self, Columns, FooterEvent};
 use super::librarian::{entries, footing, unreadable};
 use super::record::{self, EventHead, Frame, Kind};
 use super::shared::Shared;
@@ -144,8 +144,8 @@ pub(super) async fn head<D: Disk>(shared: &Shared<D>, meta: &Meta) -> Result<Opt
 /// An event that a list looks at.
 struct Candidate {
     meta: Meta,
-    /// Source id and type, where the footer told them.
-    columns: Option<(Option<Box<str>>, Option<Box<str>>)>,
+    /// Where the footer told them.
+    columns: Option<Columns>,
 }
 
 /// Events of sealed segments below `before`, newest first; and whether there may be more.
@@ -182,11 +182,11 @@ async fn some_below<D: Disk>(shared: &Shared<D>, before: u64) -> Result<(Vec<Can
         .max(floor_of(live.len() >= CHUNK, live.last().map(|meta| meta.sequence)))
         .max(indexed.last().copied().unwrap_or(0));
     let mut merged: BTreeMap<u64, Option<Candidate>> = BTreeMap::new();
-    for FooterEvent { meta, source_id, event_type } in sealed {
+    for FooterEvent { meta, columns } in sealed {
         if meta.is_pending() && index.is_none() && !shared.table.lock().holds(meta.sequence) {
             return Err(no_index());
         }
-        merged.insert(meta.sequence, Some(Candidate { meta, columns: Some((source_id, event_type)) }));
+        merged.insert(meta.sequence, Some(Candidate { meta, columns: Some(columns) }));
     }
     merged.extend(indexed.into_iter().map(|sequence| (sequence, None)));
     merged.extend(live.into_iter().map(|meta| (meta.sequence, Some(Candidate { meta, columns: None }))));
@@ -216,7 +216,7 @@ fn may_match(filter: &EventFilter, candidate: &Candidate) -> bool {
         && filter.since.is_none_or(|since| meta.received_at >= since)
         && filter.until.is_none_or(|until| meta.received_at < until)
         && ((filter.state.is_none() && filter.destination.is_none()) || meta.deliveries.iter().any(delivery))
-        && candidate.columns.as_ref().is_none_or(|(source_id, event_type)| {
+        && candidate.columns.as_ref().is_none_or(|Columns { source_id, event_type }| {
             let text = |text: &String| meta.id.to_string().contains(text) || source_id.as_ref().is_some_and(|id| id.contains(text));
             filter.event_type.as_ref().is_none_or(|kind| event_type.as_deref() == Some(kind)) && filter.text.as_ref().is_none_or(text)
         })

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use super::Committer;
 use crate::model::Timestamp;
 use crate::store::local::disk::Disk;
+use crate::store::local::filter::Rows;
 use crate::store::local::librarian::footing;
 use crate::store::local::queue::Entry;
 use crate::store::local::{footer, read};
@@ -17,7 +18,7 @@ impl<D: Disk> Committer<D> {
             self.ledger.keys.sealed(&sealed.keys);
         }
         self.ledger.unsure.clear();
-        let maybe: Vec<([u8; 16], Vec<(u64, u64)>)> = {
+        let maybe: Vec<([u8; 16], Rows)> = {
             let filters = self.shared.filters.read();
             let hashes = hashes(&self.waiting).filter(|hash| !self.ledger.keys.holds(hash));
             hashes.map(|hash| (hash, filters.maybe(&hash))).filter(|(_, ranges)| !ranges.is_empty()).collect()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{BLOCK_EVENTS, FooterEvent, FooterHeader, Op, PAGE, PARTS, Section, put_dead, put_event};
+use super::{BLOCK_EVENTS, Columns, FooterEvent, FooterHeader, Op, PAGE, PARTS, Section, put_dead, put_event};
 use crate::model::{DeliveryState, EventId, Name, Timestamp};
 use crate::store::local::batch::{self, seed};
 use crate::store::local::chain::{Chain, Damage};
@@ -37,8 +37,8 @@ struct Key {
 #[derive(Default)]
 struct Builder {
     table: Table,
-    /// Source id and type of each event, by sequence.
-    columns: BTreeMap<u64, (Option<Box<str>>, Option<Box<str>>)>,
+    /// By sequence.
+    columns: BTreeMap<u64, Columns>,
     keys: Vec<Key>,
     ops: Vec<Op>,
     repeats: BTreeMap<EventId, Op>,
@@ -93,7 +93,7 @@ impl Builder {
                     self.keys_until = self.keys_until.max(key.expires_at);
                     self.keys.push(Key { hash: key.hash, event: head.sequence, expires_at: key.expires_at });
                 }
-                self.columns.insert(head.sequence, (event.source_id, event.event_type));
+                self.columns.insert(head.sequence, Columns { source_id: event.source_id, event_type: event.event_type });
                 self.table.add_event(head, place);
             }
             Kind::Settlement => {
@@ -116,64 +116,27 @@ impl Builder {
     }
 
     fn close(self, header: &SegmentHeader, chain: &Chain) -> Built {
-        let Self { table, mut columns, mut keys, mut ops, repeats, states, newest_at, keys_until } = self;
+        let Self { table, columns, mut keys, mut ops, repeats, states, newest_at, keys_until } = self;
         let position = table.position;
         let metas = table.into_metas();
-        let number_of = |sequence: u64| metas.binary_search_by_key(&sequence, |meta| meta.sequence).unwrap_or(0);
         ops.extend(repeats.into_values());
         ops.extend(states.into_values());
+        let number_of = |sequence: u64| metas.binary_search_by_key(&sequence, |meta| meta.sequence).unwrap_or(0);
         let owners = keys.iter().map(|key| (key.hash, metas[number_of(key.event)].id)).collect();
         // Of a key whose window ended and that came again only the newest counts.
         keys.sort_by_key(|key| (key.hash, std::cmp::Reverse(key.event)));
         keys.dedup_by_key(|key| key.hash);
-        let seed = seed(header.nonce);
-
-        let (mut events, mut blocks) = (Vec::new(), Vec::new());
-        for block in metas.chunks(BLOCK_EVENTS) {
-            let start = events.len();
-            for meta in block {
-                let (source_id, event_type) = columns.remove(&meta.sequence).unwrap_or_default();
-                put_event(&mut events, &FooterEvent { meta: meta.clone(), source_id, event_type });
-            }
-            blocks.put_u64_le(block[0].sequence);
-            blocks.put_u64_le(start as u64);
-            blocks.put_u32_le(len32(&events[start..]));
-            blocks.put_u64_le(xxh3_64_with_seed(&events[start..], seed));
-        }
-        let mut by_id: Vec<(u128, u32)> = (0..).zip(&metas).map(|(number, meta)| (meta.id.to_bits(), number)).collect();
-        by_id.sort_unstable();
-        let ids = (by_id.first().map_or(0, |first| first.0), by_id.last().map_or(0, |last| last.0));
-        let mut id_bytes = Vec::with_capacity(by_id.len() * 20);
-        for (id, number) in by_id {
-            id_bytes.put_u128_le(id);
-            id_bytes.put_u32_le(number);
-        }
         let mut key_bytes = Vec::with_capacity(keys.len() * 28);
         for key in &keys {
             key_bytes.extend_from_slice(&key.hash);
             key_bytes.put_u32_le(u32::try_from(number_of(key.event)).unwrap_or(u32::MAX));
             key_bytes.put_i64_le(key.expires_at.millis());
         }
-        let (mut carried, mut dead) = (Vec::new(), BTreeMap::<&Name, u64>::new());
-        for (number, meta) in (0_u32..).zip(&metas) {
-            if meta.is_pending() {
-                carried.put_u32_le(number);
-                continue;
-            }
-            for delivery in meta.deliveries.iter().filter(|delivery| matches!(delivery.state, DeliveryState::Dead(_))) {
-                *dead.entry(&delivery.destination).or_default() += 1;
-            }
-        }
-        let mut dead_bytes = Vec::new();
-        dead.iter().for_each(|(name, count)| put_dead(&mut dead_bytes, name, *count));
-        let mut op_bytes = Vec::new();
-        for op in &ops {
-            op_bytes.put_u32_le(op.place.offset);
-            op_bytes.put_u32_le(op.place.tail);
-            put_long(&mut op_bytes, &op.record);
-        }
-
-        let parts = [events, blocks, id_bytes, key_bytes, carried, op_bytes, dead_bytes];
+        let seed = seed(header.nonce);
+        let (events, blocks) = put_blocks(&metas, columns, seed);
+        let (id_bytes, ids) = put_ids(&metas);
+        let (carried, dead) = put_unfinished(&metas);
+        let parts = [events, blocks, id_bytes, key_bytes, carried, put_ops(&ops), dead];
         let mut sections = [Section::default(); PARTS];
         let mut bytes = vec![0; PAGE];
         for (section, part) in sections.iter_mut().zip(&parts) {
@@ -199,4 +162,61 @@ impl Builder {
         bytes[..PAGE].copy_from_slice(&footer.encode());
         Built { header: footer, bytes, metas, ops, keys: owners }
     }
+}
+
+/// The events in blocks, and where the blocks are.
+fn put_blocks(metas: &[Meta], mut columns: BTreeMap<u64, Columns>, seed: u64) -> (Vec<u8>, Vec<u8>) {
+    let (mut events, mut blocks) = (Vec::new(), Vec::new());
+    for block in metas.chunks(BLOCK_EVENTS) {
+        let start = events.len();
+        for meta in block {
+            let columns = columns.remove(&meta.sequence).unwrap_or_default();
+            put_event(&mut events, &FooterEvent { meta: meta.clone(), columns });
+        }
+        blocks.put_u64_le(block[0].sequence);
+        blocks.put_u64_le(start as u64);
+        blocks.put_u32_le(len32(&events[start..]));
+        blocks.put_u64_le(xxh3_64_with_seed(&events[start..], seed));
+    }
+    (events, blocks)
+}
+
+/// The ids in their order, and the least and the greatest.
+fn put_ids(metas: &[Meta]) -> (Vec<u8>, (u128, u128)) {
+    let mut by_id: Vec<(u128, u32)> = (0..).zip(metas).map(|(number, meta)| (meta.id.to_bits(), number)).collect();
+    by_id.sort_unstable();
+    let ends = (by_id.first().map_or(0, |first| first.0), by_id.last().map_or(0, |last| last.0));
+    let mut bytes = Vec::with_capacity(by_id.len() * 20);
+    for (id, number) in by_id {
+        bytes.put_u128_le(id);
+        bytes.put_u32_le(number);
+    }
+    (bytes, ends)
+}
+
+/// Numbers of the events that are not finished, and the dead deliveries of those that are.
+fn put_unfinished(metas: &[Meta]) -> (Vec<u8>, Vec<u8>) {
+    let (mut carried, mut dead) = (Vec::new(), BTreeMap::<&Name, u64>::new());
+    for (number, meta) in (0_u32..).zip(metas) {
+        if meta.is_pending() {
+            carried.put_u32_le(number);
+            continue;
+        }
+        for delivery in meta.deliveries.iter().filter(|delivery| matches!(delivery.state, DeliveryState::Dead(_))) {
+            *dead.entry(&delivery.destination).or_default() += 1;
+        }
+    }
+    let mut bytes = Vec::new();
+    dead.iter().for_each(|(name, count)| put_dead(&mut bytes, name, *count));
+    (carried, bytes)
+}
+
+fn put_ops(ops: &[Op]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for op in ops {
+        bytes.put_u32_le(op.place.offset);
+        bytes.put_u32_le(op.place.tail);
+        put_long(&mut bytes, &op.record);
+    }
+    bytes
 }

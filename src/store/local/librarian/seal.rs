@@ -34,9 +34,9 @@ pub(in crate::store::local) async fn footing<D: Disk>(shared: &Shared<D>, number
 
 impl<D: Disk> Librarian<D> {
     /// The files of a segment and of the one behind it.
-    fn pair(&self, number: u64) -> Option<(Arc<D::File>, Arc<D::File>)> {
+    fn pair(&self, number: u64) -> Option<[Arc<D::File>; 2]> {
         let shelf = self.shared.shelf.lock();
-        Some((shelf.get(&number)?.file.clone(), shelf.get(&(number + 1))?.file.clone()))
+        Some([shelf.get(&number)?.file.clone(), shelf.get(&(number + 1))?.file.clone()])
     }
 
     /// Seals the oldest segment that has no footer and is no longer written; whether there was one.
@@ -47,7 +47,7 @@ impl<D: Disk> Librarian<D> {
             let newest = shelf.keys().next_back().copied();
             shelf.keys().copied().find(|number| Some(*number) != newest && !table.usage.get(number).is_some_and(|usage| usage.sealed))
         };
-        let Some((number, (file, behind))) = next.and_then(|number| Some((number, self.pair(number)?))) else { return Ok(false) };
+        let Some((number, [file, behind])) = next.and_then(|number| Some((number, self.pair(number)?))) else { return Ok(false) };
         let mut page = vec![0; PAGE];
         behind.read_at(0, &mut page).await?;
         let successor = SegmentHeader::decode(&page).map_err(io::Error::other)?;
@@ -125,7 +125,7 @@ impl<D: Disk> Librarian<D> {
 
     async fn mend_footer(&self, number: u64) -> io::Result<()> {
         let shared = &self.shared;
-        let Some((file, behind)) = self.pair(number) else { return Ok(()) };
+        let Some([file, behind]) = self.pair(number) else { return Ok(()) };
         let mut chain = prime(shared, number).await?;
         let (mut bytes, mut page) = (Vec::new(), vec![0; PAGE]);
         behind.read_at(0, &mut page).await?;
