@@ -4,6 +4,7 @@
 //! It decides from bytes alone, so a start, a rebuild of the index and `kurier store check` agree.
 
 use super::batch::{self, BatchHeader};
+use super::footer::FooterHeader;
 use super::segment::{FIRST, SegmentHeader};
 
 /// What was found at the end of the segments read so far.
@@ -76,6 +77,13 @@ impl Chain {
         }
         (self.end, self.last_start, self.own) = (offset, last_start, own);
         Ok(())
+    }
+
+    /// Goes past a segment that its footer tells, without reading it.
+    pub(super) fn skip(&mut self, footer: &FooterHeader) {
+        self.sequence = Some(footer.sequence);
+        (self.end, self.last_start, self.missing) = (footer.end, footer.last_start, footer.missing);
+        (self.own, self.last) = (1, None);
     }
 
     /// A copy counts where the batch itself was lost with its unproven sync.

@@ -5,10 +5,11 @@
 //! the index, and tells nobody a success before the sync returned (I1, I2).
 
 mod build;
+mod dedupe;
 mod heal;
 mod outcome;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::batch;
+use super::clean::End;
 use super::disk::{Disk, DiskFile};
 use super::keys::Keys;
 use super::queue::Entry;
@@ -76,6 +78,8 @@ pub(super) struct Last {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     pub(super) keys: Keys,
+    /// Keys that could not be looked up just now.
+    pub(super) unsure: HashSet<[u8; 16]>,
     /// The next batch.
     pub(super) batch: u64,
     /// The next accepted event.
@@ -134,6 +138,8 @@ impl<D: Disk> Committer<D> {
                 }
             }
         }
+        let sequence = if self.last.length == 0 { 0 } else { self.last.sequence };
+        *self.shared.last.lock() = Some(End { nonce: self.current.nonce, sequence });
         self.shared.stop();
     }
 
@@ -156,6 +162,7 @@ impl<D: Disk> Committer<D> {
     /// One batch out of what waits.
     async fn commit(&mut self) {
         let now = self.shared.clock.now();
+        self.recall_keys().await;
         self.ledger.keys.expire(self.shared.date());
         let (base, image) = self.image();
         let limit = batch_bytes_max(self.shared.sizes.segment);
@@ -229,10 +236,11 @@ impl<D: Disk> Committer<D> {
         let Ready { number, nonce, file } = ready;
         self.shared.shelf.lock().insert(number, Shelved { nonce, file: file.clone() });
         self.current = Current { number, nonce, file, end: FIRST };
-        let mut supply = self.shared.supply.lock();
-        supply.wanted = Some(number + 1);
-        drop(supply);
+        self.shared.table.lock().begin(number);
+        self.shared.supply.lock().wanted = Some(number + 1);
         self.shared.supply_wanted.notify_one();
+        self.shared.count_waiting();
+        self.shared.index_wanted.notify_one();
     }
 
     /// A batch is durable: the next one goes behind it, and everybody hears.

@@ -63,6 +63,12 @@ pub trait DiskFile: Send + Sync + 'static {
     /// The file system has no locks.
     fn try_lock(&self) -> io::Result<bool>;
 
+    /// Releases the lock, also from handles that another process was born with.
+    ///
+    /// # Errors
+    /// The file system has no locks.
+    fn unlock(&self) -> io::Result<()>;
+
     /// Notes a few bytes without waiting for anything and without making them durable.
     ///
     /// # Errors
@@ -153,6 +159,10 @@ impl DiskFile for File {
             Err(std::fs::TryLockError::WouldBlock) => Ok(false),
             Err(std::fs::TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        Self::unlock(self)
     }
 
     fn note_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {

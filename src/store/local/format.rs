@@ -13,6 +13,7 @@ use super::codec::{Cursor, Malformed};
 use super::disk::{Disk, DiskFile};
 use super::error::StoreError;
 use super::file_system;
+use super::footer;
 use crate::model::Timestamp;
 
 /// The format that this program reads and writes.
@@ -28,7 +29,7 @@ const NEW: &str = "format.new";
 const CACHES: [&str; 2] = ["checkpoint", "clean"];
 
 /// What an interrupted creation may leave beside its format file.
-const PARTS: [&str; 4] = [NEW, "journal", "index", "inflight"];
+const PARTS: [&str; 6] = [NEW, "journal", "index", "inflight", "checkpoint.tmp", "checkpoint"];
 
 /// A folder that is ours as long as `lock` lives.
 pub(super) struct Folder<F> {
@@ -210,6 +211,13 @@ pub(super) async fn clear_caches<D: Disk>(disk: &D, path: &Path) -> io::Result<(
             Err(error) => return Err(error),
         }
     }
+    let journal = path.join("journal");
+    for name in disk.list(&journal).await? {
+        if footer::number(&name).is_some() {
+            disk.remove(&journal.join(name)).await?;
+        }
+    }
+    disk.sync_dir(&journal).await?;
     disk.sync_dir(path).await
 }
 

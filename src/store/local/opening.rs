@@ -17,11 +17,12 @@ use super::disk::{Disk, FileDisk};
 use super::error::StoreError;
 use super::index::{Indexes, SledIndexes};
 use super::interrupted::{INTERRUPTED_MAX, InFlight, backoff};
+use super::librarian::Librarian;
 use super::queue::Queue;
 use super::segment::{BYTES_MAX, BYTES_MIN, PAGE};
 use super::shared::{Running, Shared, Sizes, Supply};
 use super::table::Table;
-use super::{LocalStore, format, librarian, recovery, supply};
+use super::{LocalStore, clean, format, recovery, supply};
 use crate::clock::Clock;
 use crate::model::{Attempt, AttemptResult, DeadCode, DeadReason, DeliveryId, DeliveryState, FaultKind, OutcomeKind};
 use crate::store::{Settlement, Store};
@@ -139,8 +140,6 @@ impl<D: Disk> LocalStore<D> {
             tracing::info!(path = %path.display(), "a new store is created");
         }
         let in_flight = disk.create(&path.join("inflight")).await.map_err(|error| StoreError::io(&path, error))?;
-        let index = indexes.create(&path.join("index"));
-        let index = index.map_err(|error| StoreError::io(&path, std::io::Error::other(error)))?;
         let shared = Arc::new(Shared {
             disk,
             path: path.clone(),
@@ -163,14 +162,25 @@ impl<D: Disk> LocalStore<D> {
             supply_changed: Notify::new(),
             index_wanted: Notify::new(),
             indexes,
-            index: RwLock::new(Some(index)),
+            index: RwLock::new(None),
+            filters: RwLock::default(),
+            sealed_keys: Mutex::default(),
+            last: Mutex::default(),
             unindexed: AtomicUsize::new(0),
+            unsealed: AtomicUsize::new(0),
             recalls: Mutex::new(VecDeque::new()),
             full: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             ended: watch::Sender::new(0),
         });
         let recovered = recovery::recover(&shared, folder.is_new).await?;
+        let clean = clean::take(&shared.disk, &path, shared.store).await.map_err(|error| StoreError::io(&path, error))?;
+        if clean == Some(recovered.end) {
+            match shared.indexes.open(&path.join("index")) {
+                Ok(index) => *shared.index.write() = Some(index),
+                Err(error) => tracing::warn!(%error, "the index is made anew"),
+            }
+        }
         if folder.is_new {
             format::created(&shared.disk, &path).await?;
         }
@@ -222,7 +232,7 @@ impl<D: Disk> LocalStore<D> {
 }
 
 fn start<D: Disk>(shared: &Arc<Shared<D>>, recovered: recovery::Recovered<D::File>, run: Run) -> std::io::Result<()> {
-    let recovery::Recovered { current, last, ledger } = recovered;
+    let recovery::Recovered { current, last, ledger, sealed, checkpoint, .. } = recovered;
     let helper = |name: &'static str, work: Pin<Box<dyn Future<Output = ()> + Send>>| {
         let running = Running { shared: shared.clone(), name };
         run.spawn(name, async move {
@@ -231,6 +241,6 @@ fn start<D: Disk>(shared: &Arc<Shared<D>>, recovered: recovery::Recovered<D::Fil
         })
     };
     helper("segments", Box::pin(supply::run(shared.clone())))?;
-    helper("index", Box::pin(librarian::run(shared.clone())))?;
+    helper("index", Box::pin(Librarian::new(shared.clone(), sealed, checkpoint).run()))?;
     helper("commits", Box::pin(Committer::new(shared.clone(), current, last, ledger).run()))
 }

@@ -10,7 +10,9 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
 use super::calendar::Calendar;
+use super::clean::End;
 use super::disk::{Disk, DiskFile};
+use super::filter::Filters;
 use super::format;
 use super::index::{Index, Indexes};
 use super::interrupted::InFlight;
@@ -22,6 +24,12 @@ use crate::clock::Clock;
 use crate::model::{DeliveryId, EventId, Timestamp};
 use crate::store::{NewDelivery, Promise};
 use crate::telemetry::Metrics;
+
+/// How long a read waits for an index that is being made anew.
+const INDEX_WAIT: Duration = Duration::from_secs(5);
+
+/// How often it looks.
+const INDEX_LOOK: Duration = Duration::from_millis(20);
 
 /// A segment that can be read.
 pub(super) struct Shelved<F> {
@@ -49,8 +57,18 @@ pub(super) struct Supply<F> {
     pub(super) pooled: u64,
 }
 
-/// A replay of an event that must come back from the index first.
-pub(super) type Recall = (EventId, Vec<NewDelivery>, Promise<Vec<DeliveryId>>);
+/// Keys that a footer tells from now on.
+pub(super) struct SealedKeys {
+    pub(super) keys: Vec<([u8; 16], EventId)>,
+}
+
+/// Something about an event that is not in memory.
+pub(super) enum Recall {
+    /// It must come back first.
+    Replay(EventId, Vec<NewDelivery>, Promise<Vec<DeliveryId>>),
+    /// Nothing of it is pending; does it exist at all?
+    Settle(DeliveryId, Promise<()>),
+}
 
 /// Sizes and times that were chosen at the opening.
 #[derive(Debug, Clone)]
@@ -84,11 +102,19 @@ pub(super) struct Shared<D: Disk> {
     pub(super) supply_wanted: Notify,
     pub(super) supply_changed: Notify,
     pub(super) index_wanted: Notify,
+    /// Which dedupe keys are in footers.
+    pub(super) filters: RwLock<Filters>,
+    /// For the committer, who forgets them.
+    pub(super) sealed_keys: Mutex<Vec<SealedKeys>>,
+    /// The journal's end, once the committer has ended.
+    pub(super) last: Mutex<Option<End>>,
     pub(super) indexes: Arc<dyn Indexes>,
     pub(super) index: RwLock<Option<Arc<dyn Index>>>,
     /// How many events wait for the index.
     pub(super) unindexed: AtomicUsize,
-    /// Replays of events that must come back from the index first.
+    /// How many segments wait for their footer.
+    pub(super) unsealed: AtomicUsize,
+    /// What is about events that are not in memory.
     pub(super) recalls: Mutex<VecDeque<Recall>>,
     /// Nothing more can be dropped and the disk's share is used up.
     pub(super) full: AtomicBool,
@@ -110,6 +136,18 @@ impl<D: Disk> Shared<D> {
     /// The index, while there is a working one.
     pub(super) fn index(&self) -> Option<Arc<dyn Index>> {
         self.index.read().clone()
+    }
+
+    /// The index; one that is being made anew is waited for a little.
+    pub(super) async fn index_soon(&self) -> Option<Arc<dyn Index>> {
+        let deadline = tokio::time::Instant::now() + INDEX_WAIT;
+        loop {
+            let index = self.index();
+            if index.is_some() || self.is_stopping() || tokio::time::Instant::now() >= deadline {
+                return index;
+            }
+            tokio::time::sleep(INDEX_LOOK).await;
+        }
     }
 
     /// A nonce for a new incarnation of a segment.
@@ -146,6 +184,16 @@ impl<D: Disk> Shared<D> {
         let mut supply = self.supply.lock();
         supply.pooled += 1;
         self.journal().join(format!("pool-{:016x}.seg", supply.pooled))
+    }
+
+    /// Notes how much waits for the librarian.
+    pub(super) fn count_waiting(&self) {
+        let (unindexed, unsealed) = {
+            let table = self.table.lock();
+            (table.unindexed(), table.usage.values().filter(|usage| !usage.sealed).count())
+        };
+        self.unindexed.store(unindexed, Ordering::Relaxed);
+        self.unsealed.store(unsealed, Ordering::Relaxed);
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -188,7 +236,8 @@ impl<D: Disk> Shared<D> {
         let supply = self.supply.lock();
         let spare = supply.pool.len() + usize::from(supply.ready.is_some());
         drop(supply);
-        (self.shelf.lock().len() + spare) as u64 * self.sizes.segment as u64
+        let footers: u64 = self.table.lock().usage.values().map(|usage| usage.footer_bytes).sum();
+        ((self.shelf.lock().len() + spare) as u64 * self.sizes.segment as u64).saturating_add(footers)
     }
 }
 

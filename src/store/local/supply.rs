@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::disk::{Disk, DiskFile};
+use super::footer;
 use super::keys::SLACK;
-use super::librarian;
 use super::queue::Entry;
 use super::shared::{Ready, Shared, fill};
 use super::table::Usage;
@@ -102,6 +102,10 @@ enum Look {
 /// Lets one segment go that is past retention, or over the disk's share, and free.
 async fn release<D: Disk>(shared: &Arc<Shared<D>>) -> io::Result<Look> {
     let over = shared.journal_bytes() > shared.sizes.max_size.saturating_sub(shared.sizes.segment as u64);
+    if over && let Some(path) = shared.take_pooled() {
+        shared.disk.remove(&path).await?;
+        return Ok(Look::Now);
+    }
     let Some(oldest) = oldest(shared, over) else {
         if over != shared.full.swap(over, Ordering::AcqRel) {
             tracing::warn!(full = over, "whether the store has room within `max_size` has changed");
@@ -121,12 +125,20 @@ async fn release<D: Disk>(shared: &Arc<Shared<D>>) -> io::Result<Look> {
         }
         return Ok(Look::Soon);
     }
-    if !librarian::forget_segment(shared, oldest).await {
-        return Ok(Look::Soon);
+    if !shared.table.lock().usage.get(&oldest).is_some_and(|usage| usage.forgotten) {
+        // The librarian wakes us once it is.
+        shared.index_wanted.notify_one();
+        return Ok(Look::Later);
+    }
+    match shared.disk.remove(&shared.journal().join(footer::file_name(oldest))).await {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
     let shelved = shared.shelf.lock().remove(&oldest);
-    shared.table.lock().usage.remove(&oldest);
-    let is_pinned = shelved.is_some_and(|shelved| Arc::strong_count(&shelved.file) > 1);
+    shared.table.lock().remove_segment(oldest);
+    // Somebody here reads it, or somebody else copies it.
+    let is_pinned = shelved.is_some_and(|shelved| Arc::strong_count(&shelved.file) > 1 || !shelved.file.try_lock().unwrap_or(true));
     retire(shared, &shared.segment_path(oldest), is_pinned).await?;
     Ok(Look::Now)
 }

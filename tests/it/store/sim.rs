@@ -73,7 +73,7 @@ pub(crate) async fn open_with(disk: &SimDisk, options: LocalOptions) -> Result<A
 pub(crate) async fn open_at(disk: &SimDisk, options: LocalOptions, clock: SimClock) -> Result<Arc<SimStore>, StoreError> {
     static NONCES: AtomicU64 = AtomicU64::new(1);
     let random = Arc::new(|| u128::from(NONCES.fetch_add(1, Ordering::Relaxed)) << 64 | 0x9e37_79b9);
-    let seams = Seams { disk: disk.clone(), indexes: Arc::new(MemoryIndexes), run: Run::Tasks, random };
+    let seams = Seams { disk: disk.clone(), indexes: Arc::new(MemoryIndexes::default()), run: Run::Tasks, random };
     Ok(Arc::new(LocalStore::open_on(seams, options, Arc::new(clock), None).await?))
 }
 

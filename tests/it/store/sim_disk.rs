@@ -432,6 +432,13 @@ impl DiskFile for SimFile {
         Ok(!was_locked)
     }
 
+    fn unlock(&self) -> io::Result<()> {
+        if std::mem::take(&mut *self.holds_lock.lock()) {
+            self.disk.world.lock().inodes.get_mut(&self.inode).unwrap().is_locked = false;
+        }
+        Ok(())
+    }
+
     fn note_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.disk.world.lock().inodes.get_mut(&self.inode).unwrap().write(usize::try_from(offset).unwrap(), bytes);
         Ok(())

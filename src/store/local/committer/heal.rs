@@ -101,7 +101,7 @@ impl<D: Disk> Committer<D> {
                     void.push(promise);
                 }
                 Work::Repeat { waiters, .. } => void.extend(waiters.into_iter().map(|(_, promise, _)| promise)),
-                Work::Settle { .. } | Work::Replay { .. } | Work::State { .. } => kept.push(taken),
+                Work::Settle { .. } | Work::Replay { .. } | Work::State { .. } | Work::Live => kept.push(taken),
             }
         }
         (void, kept)

@@ -109,6 +109,8 @@ async fn sources<D: Disk>(disk: &D, path: &Path) -> Result<Vec<Source<D::File>>,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(io(error)),
             };
+            // Locked, it is not overwritten when it is let go, but removed: a lock that can't be had is another copy's.
+            drop(file.try_lock());
             match header(&file).await.map_err(io)? {
                 Some(header) if header.active.is_none() => {}
                 Some(header) if header.number == number => {

@@ -81,7 +81,7 @@ fn guess(bytes: &[u8], names: &mut Names) -> Option<Lost> {
         Kind::Settlement => record::decode_settlement(bytes, &frame).ok().map(|settled| Lost::Settlement { delivery: settled.delivery }),
         Kind::State => record::decode_state(bytes, &frame).ok().map(|(name, _)| Lost::State { name: Some(name) }),
         Kind::Replay => record::decode_replay(bytes, &frame, names).ok().map(|replay| Lost::Replay { event: replay.event }),
-        Kind::Repeat => None,
+        Kind::Repeat | Kind::Live => None,
     });
     as_it_stands.or_else(|| {
         let id = record::event_id(bytes).ok().filter(|id| *id != EventId::from_bits(0) && bytes.get(24) == Some(&1));

@@ -164,7 +164,7 @@ impl Tally {
                         pending.insert(DeliveryId::new(replay.event, ordinal), Waiting { segment, destination: delivery.destination });
                     }
                 }
-                Kind::Repeat => {}
+                Kind::Repeat | Kind::Live => {}
                 Kind::State => match record::decode_state(bytes, &frame).map_err(unreadable)? {
                     (name, Some(_)) => drop(states.insert(name)),
                     (name, None) => drop(states.remove(&name)),
