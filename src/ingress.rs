@@ -15,6 +15,7 @@ mod origin;
 mod refusal;
 mod response;
 mod standing;
+mod waiting;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ use crate::accept::{Acceptor, IdSource};
 use crate::clock::Clock;
 use crate::config::{self, Live};
 use crate::server::ServeOptions;
-use crate::store::Store;
+use crate::store::{Settled, Store};
 use crate::telemetry::Metrics;
 
 use budget::Budget;
@@ -60,6 +61,8 @@ pub struct Parts {
     pub config: Live,
     /// Where events go.
     pub store: Arc<dyn Store>,
+    /// Hints that an event's deliveries were settled.
+    pub settled: Settled,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Where refusals and acceptances are counted.
@@ -78,6 +81,7 @@ pub struct Ingress(Arc<Inner>);
 struct Inner {
     config: Live,
     store: Arc<dyn Store>,
+    settled: Settled,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     acceptor: Acceptor,
@@ -93,10 +97,10 @@ impl Ingress {
     /// The public side, made once; a reload changes only what `config` points to, and limiters and counters
     /// live on.
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, store, clock, metrics, ids, stopping } = parts;
+        let Parts { config, store, settled, clock, metrics, ids, stopping } = parts;
         let acceptor = Acceptor::new(store.clone(), clock.clone(), ids);
         let standing = Standing::new(clock.clone(), metrics.clone());
-        Self(Arc::new(Inner { config, store, clock, metrics, acceptor, stopping, standing, budget: Budget::default() }))
+        Self(Arc::new(Inner { config, store, settled, clock, metrics, acceptor, stopping, standing, budget: Budget::default() }))
     }
 
     /// The service for `server::serve`.

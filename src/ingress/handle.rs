@@ -16,6 +16,7 @@ use super::body::{Bounds, collect};
 use super::origin::{Origin, origin};
 use super::refusal::Refused;
 use super::response::{self, Unanswered};
+use super::waiting;
 use crate::accept::Unaccepted;
 use crate::config::{Config, Route};
 use crate::model::{Inbound, Name, Timestamp};
@@ -86,7 +87,13 @@ impl Inner {
         refusing.route = Some(&route);
         let head = Head { config, parts, connection, received_at, target };
         match self.receive(&route, head, body, &mut refusing.unread).await {
-            Ok(receipt) => Ok(response::accepted(&receipt)),
+            Ok(receipt) => {
+                let earned = match &route.wait {
+                    Some(wait) => waiting::answer(&*self.store, &self.settled, wait, receipt.event()).await,
+                    None => None,
+                };
+                Ok(response::accepted(&receipt, earned))
+            }
             Err(Failure::Refused(refused)) => Ok(self.refuse(&refusing, &refused)),
             Err(Failure::Unknown) => {
                 self.metrics.refused(&route.name, RefusalReason::Store).inc();

@@ -11,4 +11,5 @@ mod proxies;
 mod slow;
 mod stop;
 mod tls;
+mod waiting;
 mod world;

@@ -13,6 +13,7 @@ use kurier::config::Live;
 use kurier::ingress::{self, Ingress};
 use kurier::model::Timestamp;
 use kurier::relay::{self, Parts, Relay};
+use kurier::store::Settled;
 use kurier::store::local::{LocalOptions, LocalStore, MemoryIndexes, Run, Seams};
 use kurier::telemetry::Metrics;
 use parking_lot::Mutex;
@@ -122,11 +123,12 @@ async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) ->
         Err(error) => panic!("{error}"),
     };
     audit::check(world, &*store).await;
-    let metrics = Arc::new(Metrics::new());
+    let (metrics, settled) = (Arc::new(Metrics::new()), Settled::default());
     let relay = relay::start(Parts {
         config: world.live.clone(),
         changes: world.changes.subscribe(),
         store: store.clone(),
+        settled: settled.clone(),
         transport: Arc::new(Downstream { world: world.clone(), clock: clock.clone() }),
         jq: Arc::new(InProcess),
         clock: clock.clone(),
@@ -137,6 +139,7 @@ async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) ->
     let ingress = Ingress::new(ingress::Parts {
         config: world.live.clone(),
         store: store.clone(),
+        settled,
         clock: clock.clone(),
         metrics,
         ids: IdSource::seeded(seed),
