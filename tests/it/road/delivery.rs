@@ -3,6 +3,7 @@
 
 mod changes;
 mod downstream;
+mod order;
 mod policy;
 mod programs;
 
