@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -47,9 +48,25 @@ pub(super) struct World {
     next: AtomicU64,
     live: Live,
     changes: watch::Sender<()>,
+    /// What was violated first, where no panic could tell it.
+    violation: Mutex<Option<String>>,
 }
 
 impl World {
+    /// Holds something against the ledger, where a panic would be caught by the system itself.
+    pub(super) fn holds(&self, look: impl FnOnce(&mut Ledger)) {
+        let held = catch_unwind(AssertUnwindSafe(|| look(&mut self.ledger.lock())));
+        if let Err(panic) = held {
+            let words = panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "a panic without words".to_owned());
+            self.violation.lock().get_or_insert(words);
+        }
+    }
+
+    fn assert_unviolated(&self) {
+        let violation = self.violation.lock().take();
+        assert_eq!(violation, None);
+    }
+
     /// A number below this one.
     pub(super) fn roll(&self, below: u32) -> u32 {
         self.rng.lock().random_range(0..below)
@@ -91,12 +108,14 @@ pub(super) fn lives(seed: u64) -> u64 {
         next: AtomicU64::new(1),
         live: Arc::new(ArcSwap::new(Variant::Usual.shared())),
         changes: watch::Sender::new(()),
+        violation: Mutex::default(),
     });
     world.reload(Variant::Usual, START);
     let mut now = START;
     for life in 0..LIVES {
         let end = [End::Stop, End::Kill, End::PowerCut][world.roll(3) as usize];
         now = run(live(world.clone(), disk.clone(), now, seed << 8 | u64::from(life), end));
+        world.assert_unviolated();
         disk.set(Faults::default());
         if end == End::PowerCut {
             disk.cut_power();
@@ -105,6 +124,7 @@ pub(super) fn lives(seed: u64) -> u64 {
         now = now.saturating_add(Duration::from_secs(u64::from(world.roll(600))));
     }
     run(last(world.clone(), disk, now, seed << 8 | 0xff));
+    world.assert_unviolated();
     let ledger = world.ledger.lock();
     assert!(ledger.items.len() > 3 && !ledger.told.is_empty(), "a seed in which nothing happens shows nothing");
     ledger.trace()

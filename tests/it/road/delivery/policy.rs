@@ -1,8 +1,9 @@
-//! What each answer, and each kind of silence, comes to (Q1, Q6, E4, E5, E6).
+//! What each answer, and each kind of silence, comes to (Q1, Q6, Q8, E4, E5, E6).
 
 use super::downstream::Downstream;
 use super::{deliveries, home, post, routes, wait_for_state};
 use crate::harness::{Home, Sink, wait_until};
+use crate::relay::transport::{authority, tls_server};
 
 #[test]
 fn every_answer_and_every_kind_of_silence_has_its_row_in_the_policy_table() {
@@ -138,4 +139,33 @@ fn no_setting_can_break_the_framing_or_take_a_url_from_an_event() {
     post(&kurier, "{\"host\":\"evil.example\"}");
     let start = sink.wait_for(1).remove(0).start;
     assert!(!start.contains("evil.example"), "{start}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_not_right_is_named_as_the_reason_and_never_delivered_to() {
+    let (ours, theirs) = (authority(), authority());
+    let destination = |name: &str, address: std::net::SocketAddr, ca: &str| {
+        format!(
+            "  {name}: {{ url: 'https://localhost:{}/', tls: {{ ca: {ca} }}, retry: {{ first: 50ms, min: 50ms, max: 100ms }} }}\n",
+            address.port()
+        )
+    };
+    let destinations = [
+        destination("good", tls_server(&ours, "localhost", false, None).await, "ours.pem"),
+        destination("expired", tls_server(&ours, "localhost", true, None).await, "ours.pem"),
+        destination("misnamed", tls_server(&ours, "other.test", false, None).await, "ours.pem"),
+        destination("untrusted", tls_server(&theirs, "localhost", false, None).await, "ours.pem"),
+    ];
+    let list: String = ["good", "expired", "misnamed", "untrusted"].iter().map(|name| format!("      - {name}\n")).collect();
+    let home = home(&list, &destinations.concat());
+    home.write("ours.pem", &ours.pem);
+    let kurier = home.serve();
+    post(&kurier, "{}");
+    wait_for_state(&kurier, "good", "delivered");
+    for name in ["expired", "misnamed", "untrusted"] {
+        wait_until("it is tried again", || deliveries(&kurier)[name]["attempts_made"].as_u64() >= Some(2));
+        let delivery = &deliveries(&kurier)[name];
+        assert_eq!((&delivery["state"], &delivery["attempts"][0]["fault"]["kind"]), (&"pending".into(), &"tls".into()), "{delivery}");
+        assert_ne!(delivery["attempts"][0]["fault"]["detail"], "", "{name}: {delivery}");
+    }
 }
