@@ -29,8 +29,8 @@ use crate::ingress::{self, Ingress};
 use crate::jq::Children;
 use crate::relay::{self, Relay};
 use crate::server::{self, LiveOptions};
-use crate::store::Store;
 use crate::store::local::{LocalOptions, LocalStore, StoreError};
+use crate::store::{Settled, Store};
 use crate::telemetry::Metrics;
 
 use listen::Listeners;
@@ -100,10 +100,12 @@ impl Running {
         let (changed, changes) = watch::channel(());
         let stopping = Arc::new(AtomicBool::new(false));
 
+        let settled = Settled::default();
         let relay = relay::start(relay::Parts {
             config: config.clone(),
             changes,
             store: store.clone(),
+            settled: settled.clone(),
             transport: Arc::new(HttpTransport::new()?),
             jq: Arc::new(Children::of_this_binary()),
             clock: clock.clone(),
@@ -113,6 +115,7 @@ impl Running {
         let ingress = Ingress::new(ingress::Parts {
             config: config.clone(),
             store: store.clone(),
+            settled,
             clock: clock.clone(),
             metrics: metrics.clone(),
             keys: Arc::new(keys::Keeper::new(config.clone(), clock.clone())?),

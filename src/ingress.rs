@@ -16,6 +16,7 @@ mod origin;
 mod refusal;
 mod response;
 mod standing;
+mod waiting;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ use crate::clock::Clock;
 use crate::config::{self, Live};
 use crate::server::ServeOptions;
 use crate::signature::KeyKeeper;
-use crate::store::Store;
+use crate::store::{Settled, Store};
 use crate::telemetry::Metrics;
 
 use budget::Budget;
@@ -62,6 +63,8 @@ pub struct Parts {
     pub config: Live,
     /// Where events go.
     pub store: Arc<dyn Store>,
+    /// Hints that an event's deliveries were settled.
+    pub settled: Settled,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Where refusals and acceptances are counted.
@@ -82,6 +85,7 @@ pub struct Ingress(Arc<Inner>);
 struct Inner {
     config: Live,
     store: Arc<dyn Store>,
+    settled: Settled,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     acceptor: Acceptor,
@@ -98,10 +102,10 @@ impl Ingress {
     /// The public side, made once; a reload changes only what `config` points to, and limiters and counters
     /// live on.
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, store, clock, metrics, keys, ids, stopping } = parts;
+        let Parts { config, store, settled, clock, metrics, keys, ids, stopping } = parts;
         let acceptor = Acceptor::new(store.clone(), clock.clone(), ids);
         let standing = Standing::new(clock.clone(), metrics.clone());
-        Self(Arc::new(Inner { config, store, clock, metrics, acceptor, keys, stopping, standing, budget: Budget::default() }))
+        Self(Arc::new(Inner { config, store, settled, clock, metrics, acceptor, keys, stopping, standing, budget: Budget::default() }))
     }
 
     /// The service for `server::serve`.

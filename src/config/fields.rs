@@ -5,7 +5,7 @@
 
 use super::limits::{
     BODY_BYTES_MAX, CONCURRENCY_MAX, CONNECTIONS_MAX, DAY_MS, DURATION_MS_MAX, HEAD_BYTES_MAX, HEAD_BYTES_MIN, HOUR_MS,
-    IN_FLIGHT_BYTES_MAX, KIB, MINUTE_MS, SECOND_MS, STORE_BYTES_MAX, STORE_BYTES_MIN,
+    IN_FLIGHT_BYTES_MAX, KIB, MINUTE_MS, SECOND_MS, STORE_BYTES_MAX, STORE_BYTES_MIN, WAIT_MS_MAX,
 };
 use super::table::{Field, Keys, Shape, Table};
 
@@ -262,10 +262,25 @@ static RESPOND: Table = Table {
         Field::new("status", Shape::Integer { min: 200, max: 299 }, "A 2xx status.").default("200"),
         Field::new("content_type", Shape::MediaType, "The content type of the body."),
         Field::new("body", Shape::Body, "The body."),
-        later("wait", "Waiting for the destination's outcome before the answer."),
-        later("delivered", "The answer when it was delivered in time."),
-        later("dead", "The answer when it ended dead in time."),
-        later("otherwise", "The answer when time ran out."),
+        Field::new(
+            "wait",
+            Shape::Duration { min: 1, max: WAIT_MS_MAX },
+            "Wait so long for the destinations' outcome before the answer; the event is durable before that.",
+        ),
+        Field::new("delivered", Shape::Object(&ANSWER), "The answer when it was delivered in time."),
+        Field::new("dead", Shape::Object(&ANSWER), "The answer when it ended dead in time."),
+        Field::new("otherwise", Shape::Object(&ANSWER), "The answer when time ran out, or nothing was to be delivered."),
+    ],
+};
+
+static ANSWER: Table = Table {
+    name: "answer",
+    doc: "An answer.",
+    one: false,
+    fields: &[
+        Field::new("status", Shape::Integer { min: 200, max: 299 }, "A 2xx status.").default("200"),
+        Field::new("content_type", Shape::MediaType, "The content type of the body."),
+        Field::new("body", Shape::Body, "The body."),
     ],
 };
 
@@ -428,6 +443,7 @@ mod tests {
         &PARK,
         &ROUTE_LIMITS,
         &RESPOND,
+        &ANSWER,
         &DELIVER,
         &DESTINATION,
         &SIGN,

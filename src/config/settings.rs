@@ -157,8 +157,22 @@ pub struct Route {
     pub rate: Option<Rate>,
     /// What an accepted request is answered; none: the preset's answer, else 200 without a body.
     pub respond: Option<Answer>,
+    /// Whether the answer waits for what becomes of the event.
+    pub wait: Option<Wait>,
     /// Where its events go.
     pub deliver: Vec<DeliverTo>,
+}
+
+/// `respond.wait` of a route, and the answers to what came of it; where one is not said, it is the usual one.
+pub struct Wait {
+    /// How long to wait, from the commit on.
+    pub time: Duration,
+    /// Every delivery ended in time, at least one of them delivered and none dead.
+    pub delivered: Option<Answer>,
+    /// A delivery ended dead in time.
+    pub dead: Option<Answer>,
+    /// Time ran out, or nothing was delivered because all were skipped or cancelled.
+    pub otherwise: Option<Answer>,
 }
 
 /// `order_by` of a route.

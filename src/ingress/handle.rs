@@ -17,6 +17,7 @@ use super::body::{Bounds, collect};
 use super::origin::{Origin, origin, rate_key};
 use super::refusal::Refused;
 use super::response::{self, Unanswered};
+use super::waiting;
 use crate::accept::Unaccepted;
 use crate::config::{Config, Route};
 use crate::model::{Inbound, Name, Timestamp};
@@ -100,7 +101,13 @@ impl Inner {
         refusing.route = Some(&route);
         let head = Head { config, parts, connection, received_at, target };
         match self.receive(&route, head, body, &mut refusing.unread).await {
-            Ok(Done::Accepted(receipt)) => Ok(response::accepted(&receipt)),
+            Ok(Done::Accepted(receipt)) => {
+                let earned = match &route.wait {
+                    Some(wait) => waiting::answer(&*self.store, &self.settled, wait, receipt.event()).await,
+                    None => None,
+                };
+                Ok(response::accepted(&receipt, earned))
+            }
             Ok(Done::Handshake(handshake)) => {
                 tracing::info!(route.name = %route.name, peer = %refusing.peer, "answered a handshake");
                 Ok(response::handshake(handshake))

@@ -9,6 +9,7 @@ use http_body_util::Full;
 
 use super::limits::RETRY_AFTER_503;
 use super::refusal::Refused;
+use crate::model::Answer;
 use crate::signature::{self, Handshake};
 use crate::store::Receipt;
 
@@ -20,9 +21,10 @@ pub const RETRY_AFTER: Duration = RETRY_AFTER_503;
 #[error("the outcome of a commit can't be known")]
 pub struct Unanswered;
 
-/// The answer that a durable event has earned its sender; a repeat gets the first one's (I3).
-pub(super) fn accepted(receipt: &Receipt) -> Response<Full<Bytes>> {
-    let answer = receipt.answer();
+/// The answer that a durable event has earned its sender: where its outcome was waited for, the one to that;
+/// else the one that stands with the event, which a repeat gets, too (I3).
+pub(super) fn accepted(receipt: &Receipt, to_the_outcome: Option<&Answer>) -> Response<Full<Bytes>> {
+    let answer = to_the_outcome.unwrap_or(receipt.answer());
     let status = StatusCode::from_u16(answer.status).ok().filter(StatusCode::is_success).unwrap_or(StatusCode::OK);
     let mut response = Response::new(Full::new(answer.body.clone()));
     *response.status_mut() = status;

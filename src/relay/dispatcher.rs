@@ -36,7 +36,7 @@ use super::{Board, Parts, journey};
 use crate::config::{self, Config, Live};
 use crate::limits::Limiter;
 use crate::model::{DeliveryId, Name, Timestamp};
-use crate::store::{PendingDelivery, ReadError};
+use crate::store::{PendingDelivery, ReadError, Settled};
 use crate::telemetry::Metrics;
 
 /// Deliveries that are read from the store at a time.
@@ -79,6 +79,7 @@ pub(super) struct Dispatcher {
     /// Whether a change can still come: a closed channel would be ready for ever and keep the loop spinning.
     changes_open: bool,
     tools: Tools,
+    settled: Settled,
     metrics: Arc<Metrics>,
     rng: StdRng,
     /// When it began, by the wall clock.
@@ -109,7 +110,7 @@ impl Dispatcher {
         commands: mpsc::Receiver<Change>,
         stopped: oneshot::Receiver<Duration>,
     ) -> Self {
-        let Parts { config: live, mut changes, store, transport, jq, clock, metrics, seed } = parts;
+        let Parts { config: live, mut changes, store, settled, transport, jq, clock, metrics, seed } = parts;
         changes.mark_unchanged();
         let (started_at, boot) = (clock.now(), Moment::now(&*clock));
         Self {
@@ -120,6 +121,7 @@ impl Dispatcher {
             newest: store.newest_position(),
             newest_open: true,
             tools: Tools { store, transport, jq, clock },
+            settled,
             metrics,
             rng: StdRng::seed_from_u64(seed),
             started_at,
@@ -209,6 +211,7 @@ impl Dispatcher {
             self.config.destinations.iter().map(|(name, destination)| (name.clone(), rules(destination))).collect();
         let board = &mut *self.board.lock();
         let steps_out = |route: &Arc<config::Route>| Some((route.name.clone(), route.order_by.as_ref()?.failing.steps_out_after()?));
+        board.throughput.retain(|name, _| self.config.destinations.contains_key(name));
         board.scheduler.configure(&rules, self.config.routes.iter().filter_map(steps_out).collect());
         for (name, _) in board.pauses.iter().filter(|(_, pauses)| pauses.current.is_some()) {
             board.scheduler.set_paused(name, true);

@@ -12,4 +12,5 @@ mod proxies;
 mod slow;
 mod stop;
 mod tls;
+mod waiting;
 mod world;

@@ -5,5 +5,5 @@ mod faults;
 mod order;
 mod programs;
 mod requests;
-mod transport;
+pub(crate) mod transport;
 mod world;

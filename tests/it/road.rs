@@ -1,6 +1,7 @@
 //! The whole road, on the built binary: a signed callback is checked, kept safe and delivered.
 
 mod crash;
+mod delivery;
 mod operator;
 mod reload;
 

@@ -12,7 +12,7 @@ use crate::config::path::{SECRET_SEGMENT, is_plain_segment, parse};
 use crate::config::section::{Section, in_memory};
 use crate::config::within::within;
 use crate::config::wrong::Wrong;
-use crate::config::{DeliverTo, Failing, Jq, OrderBy, PathPattern, Route, Server};
+use crate::config::{DeliverTo, Failing, Jq, OrderBy, PathPattern, Route, Server, Wait};
 use crate::document::{Node, Span};
 use crate::jq;
 use crate::model::{Answer, Name, Rate};
@@ -34,6 +34,7 @@ pub(super) struct Draft {
     pub(super) body: Place,
     pub(super) rate: Option<Rate>,
     pub(super) respond: Option<Answer>,
+    pub(super) wait: Option<Wait>,
     pub(super) deliver: Vec<(DeliverTo, Place)>,
 }
 
@@ -64,6 +65,7 @@ impl Draft {
             body_limit: self.body_limit,
             rate: self.rate,
             respond: self.respond,
+            wait: self.wait,
             deliver: self.deliver.into_iter().map(|(deliver, _)| deliver).collect(),
         })
     }
@@ -99,7 +101,8 @@ impl Compiler<'_> {
             body_limit: body_limit.min(in_memory(BODY_BYTES_MAX)),
             body: if limits.get("body").is_some() { Place::of(&limits, "body") } else { Place::of(section, "path") },
             rate: limits.rate("rate"),
-            respond: self.respond(&section.section("respond")),
+            respond: self.answer(&section.section("respond")),
+            wait: self.wait(&section.section("respond")),
             deliver: self.deliver(section),
         }
     }
@@ -183,8 +186,25 @@ impl Compiler<'_> {
         Some(OrderBy { key: self.template(&long, "key")?, failing })
     }
 
-    fn respond(&mut self, section: &Section<'_>) -> Option<Answer> {
-        if !section.exists() {
+    fn wait(&mut self, section: &Section<'_>) -> Option<Wait> {
+        let answers = ["delivered", "dead", "otherwise"];
+        let Some(time) = section.duration("wait") else {
+            for key in answers.into_iter().filter(|key| section.get(key).is_some()) {
+                let wrong = Wrong::new("nothing waits for the outcome").hint("add `wait: 2s` beside it");
+                self.report.error(wrong, section.span(key), section.path(key));
+            }
+            return None;
+        };
+        let [delivered, dead, otherwise] = answers.map(|key| {
+            // An empty mapping says as much as none.
+            let answer = section.section(key);
+            self.answer(&answer)
+        });
+        Some(Wait { time, delivered, dead, otherwise })
+    }
+
+    fn answer(&mut self, section: &Section<'_>) -> Option<Answer> {
+        if !["status", "content_type", "body"].iter().any(|key| section.get(key).is_some()) {
             return None;
         }
         let status = section.integer("status").and_then(|status| u16::try_from(status).ok()).unwrap_or(200);

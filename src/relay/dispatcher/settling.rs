@@ -102,6 +102,7 @@ impl Dispatcher {
     pub(super) fn committed(&mut self, committed: Committed) {
         let Committed { pending, settlement, due, durable } = committed;
         self.tools.store.attempt_ends(pending.id);
+        self.settled.hint(pending.id.event);
         if is_condemned(&settlement) {
             self.condemned = self.condemned.saturating_sub(1);
         }
@@ -109,6 +110,10 @@ impl Dispatcher {
         let next = match durable {
             Durable::Stored => {
                 journey::settled(&pending, &settlement);
+                if settlement.state.is_final() && self.config.destinations.contains_key(&destination) {
+                    let now = Moment::now(&*self.tools.clock);
+                    self.board.lock().throughput.entry(destination.clone()).or_default().ended(now);
+                }
                 if let DeliveryState::Dead(DeadReason { code: DeadCode::Gone, .. }) = settlement.state {
                     self.pausing.push(Change { destination: destination.clone(), reason: Some(GONE_REASON.to_owned()), reply: None });
                 }

@@ -56,8 +56,13 @@ impl Destinations for FakeRelay {
 
     fn list(&self) -> Vec<DestinationView> {
         let paused = self.paused.lock();
-        let view =
-            |name: &Name| DestinationView { name: name.clone(), paused: paused.get(name).cloned(), breaker_open_until: None, in_flight: 2 };
+        let view = |name: &Name| DestinationView {
+            name: name.clone(),
+            paused: paused.get(name).cloned(),
+            breaker_open_until: None,
+            in_flight: 2,
+            drains_in: None,
+        };
         paused.keys().map(view).collect()
     }
 
@@ -226,6 +231,7 @@ pub(super) fn route(name: &str, deliver: &[&str]) -> Arc<Route> {
         body_limit: 1024,
         rate: None,
         respond: None,
+        wait: None,
         deliver: deliver.iter().map(|name| DeliverTo::everything((*name).into())).collect(),
     })
 }

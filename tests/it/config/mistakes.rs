@@ -154,12 +154,25 @@ fn an_empty_verify_is_not_no_authentication() {
 }
 
 #[test]
+fn an_answer_to_an_outcome_needs_a_wait_and_is_a_success() {
+    for (respond, problem) in [
+        (
+            "delivered: { status: 200 }",
+            "routes.yaml:6:27: routes.a.respond.delivered: nothing waits for the outcome; add `wait: 2s` beside it",
+        ),
+        ("wait: 31s", "routes.yaml:6:22: routes.a.respond.wait: 31s is too large; at most 30s"),
+        ("wait: 2s, dead: { status: 502 }", "routes.yaml:6:42: routes.a.respond.dead.status: 502 is too large; at most 299"),
+    ] {
+        reports(&file(&format!("    respond: {{ {respond} }}"), ""), problem);
+    }
+}
+
+#[test]
 fn what_later_versions_bring_is_refused_and_not_ignored() {
     for (route, path) in [
         ("    acknowledge: { dvelop: {} }", "routes.a.acknowledge: `acknowledge` not available yet"),
         ("    pull: {}", "routes.a.pull: `pull` not available yet"),
         ("    inpasy: {}", "routes.a.inpasy: `inpasy` not available yet"),
-        ("    respond: { wait: 2s }", "routes.a.respond.wait: `wait` not available yet"),
     ] {
         let found = problems(&file(route, ""));
         assert!(found.contains(path), "{found}");

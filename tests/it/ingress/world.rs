@@ -18,7 +18,7 @@ use kurier::model::{Answer, Event, Name, StoreStats, Timestamp};
 use kurier::server::{LiveOptions, ServeOptions, Stopped, serve};
 use kurier::signature::Verifier;
 use kurier::store::memory::MemoryStore;
-use kurier::store::{EventFilter, Store};
+use kurier::store::{EventFilter, Settled, Store};
 use kurier::telemetry::Metrics;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -47,6 +47,7 @@ pub(super) fn route() -> Route {
         body_limit: 1024,
         rate: None,
         respond: Some(Answer { status: 202, content_type: Some("application/json".into()), body: Bytes::from_static(br#"{"ok":true}"#) }),
+        wait: None,
         deliver: vec![DeliverTo::everything(Name::from("erp"))],
     }
 }
@@ -97,10 +98,16 @@ pub(super) fn config(server: Server, routes: Vec<Route>) -> Config {
 
 /// The service alone, for tests that bring their own stream and clock.
 pub(super) fn ingress(config: Config) -> (Arc<MemoryStore>, Ingress) {
+    ingress_with(config, Settled::default())
+}
+
+/// The same, with somebody who tells of settlements.
+pub(super) fn ingress_with(config: Config, settled: Settled) -> (Arc<MemoryStore>, Ingress) {
     let store = Arc::new(MemoryStore::new());
     let ingress = Ingress::new(Parts {
         config: Arc::new(ArcSwap::from_pointee(config)),
         store: store.clone(),
+        settled,
         clock: Arc::new(TokioClock::starting_at(Timestamp::from_millis(1_700_000_000_000))),
         metrics: Arc::new(Metrics::new()),
         keys: Arc::new(kurier::signature::NoKeys),
@@ -141,6 +148,7 @@ impl World {
         let ingress = Ingress::new(Parts {
             config: config.clone(),
             store: store.clone(),
+            settled: Settled::default(),
             clock: Arc::new(SystemClock),
             metrics: metrics.clone(),
             keys: setup.keys,

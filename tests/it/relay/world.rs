@@ -20,7 +20,7 @@ use kurier::model::{
 };
 use kurier::relay::{self, Parts, Relay, RelayHandle};
 use kurier::store::memory::MemoryStore;
-use kurier::store::{NewDelivery, NewEvent, Store};
+use kurier::store::{NewDelivery, NewEvent, Settled, Store};
 use kurier::telemetry::Metrics;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -262,6 +262,7 @@ impl World {
             config: self.live.clone(),
             changes: self.changes.subscribe(),
             store: self.store.clone(),
+            settled: Settled::default(),
             transport: self.script.clone(),
             jq: self.jq.clone(),
             clock: self.clock.clone(),

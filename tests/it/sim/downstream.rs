@@ -74,18 +74,19 @@ impl Transport for Downstream {
     async fn send(&self, request: Outbound) -> Result<Reply, Fault> {
         let destination = request.url.host_str().unwrap().to_owned();
         let header = |name: &str| request.headers.get(name).map_or("", |value| value.to_str().unwrap());
-        let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
-        let item = ["n", "key", "item"].iter().find_map(|name| body.get(name)).and_then(serde_json::Value::as_u64).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let item = ["n", "key", "item"].iter().find_map(|name| body.get(name)).and_then(serde_json::Value::as_u64).unwrap_or(0);
         let number = header("kurier-attempt").parse().unwrap();
         let seen = Seen { destination, item, number, is_replay: header("kurier-replay") == "true" };
         let id = header("webhook-id").to_owned();
-        self.world.ledger.lock().begins(self.clock.now(), &seen, &id, &request.body);
+        // The relay takes a panic in an attempt for a fault of that attempt, so it is kept for the end of the life.
+        self.world.holds(|ledger| ledger.begins(self.clock.now(), &seen, &id, &request.body));
         let mut under_way = UnderWay { world: &self.world, seen, is_over: false };
         let answer = timeout(request.timeout, self.answer(&under_way.seen.destination)).await;
         let answer = answer.unwrap_or_else(|_elapsed| fault(FaultKind::Timeout));
         under_way.is_over = true;
         let status = answer.as_ref().ok().map(|reply| reply.status.as_u16());
-        self.world.ledger.lock().ends(self.clock.now(), &under_way.seen, status);
+        self.world.holds(|ledger| ledger.ends(self.clock.now(), &under_way.seen, status));
         answer
     }
 }

@@ -160,7 +160,9 @@ impl Ledger {
     pub(super) fn ends(&mut self, now: Timestamp, seen: &Seen, status: Option<u16>) {
         let at = self.in_flight.iter().position(|other| other == seen);
         self.in_flight.remove(at.unwrap());
-        self.ended.insert((seen.destination.clone(), seen.item), now);
+        if !seen.is_replay {
+            self.ended.insert((seen.destination.clone(), seen.item), now);
+        }
         if let Some(status) = status {
             self.told.entry((seen.destination.clone(), seen.item)).or_default().insert(status);
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use kurier::config::Live;
 use kurier::ingress::{self, Ingress};
 use kurier::model::Timestamp;
 use kurier::relay::{self, Parts, Relay};
+use kurier::store::Settled;
 use kurier::store::local::{LocalOptions, LocalStore, MemoryIndexes, Run, Seams};
 use kurier::telemetry::Metrics;
 use parking_lot::Mutex;
@@ -46,9 +48,25 @@ pub(super) struct World {
     next: AtomicU64,
     live: Live,
     changes: watch::Sender<()>,
+    /// What was violated first, where no panic could tell it.
+    violation: Mutex<Option<String>>,
 }
 
 impl World {
+    /// Holds something against the ledger, where a panic would be caught by the system itself.
+    pub(super) fn holds(&self, look: impl FnOnce(&mut Ledger)) {
+        let held = catch_unwind(AssertUnwindSafe(|| look(&mut self.ledger.lock())));
+        if let Err(panic) = held {
+            let words = panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "a panic without words".to_owned());
+            self.violation.lock().get_or_insert(words);
+        }
+    }
+
+    fn assert_unviolated(&self) {
+        let violation = self.violation.lock().take();
+        assert_eq!(violation, None);
+    }
+
     /// A number below this one.
     pub(super) fn roll(&self, below: u32) -> u32 {
         self.rng.lock().random_range(0..below)
@@ -90,12 +108,14 @@ pub(super) fn lives(seed: u64) -> u64 {
         next: AtomicU64::new(1),
         live: Arc::new(ArcSwap::new(Variant::Usual.shared())),
         changes: watch::Sender::new(()),
+        violation: Mutex::default(),
     });
     world.reload(Variant::Usual, START);
     let mut now = START;
     for life in 0..LIVES {
         let end = [End::Stop, End::Kill, End::PowerCut][world.roll(3) as usize];
         now = run(live(world.clone(), disk.clone(), now, seed << 8 | u64::from(life), end));
+        world.assert_unviolated();
         disk.set(Faults::default());
         if end == End::PowerCut {
             disk.cut_power();
@@ -104,6 +124,7 @@ pub(super) fn lives(seed: u64) -> u64 {
         now = now.saturating_add(Duration::from_secs(u64::from(world.roll(600))));
     }
     run(last(world.clone(), disk, now, seed << 8 | 0xff));
+    world.assert_unviolated();
     let ledger = world.ledger.lock();
     assert!(ledger.items.len() > 3 && !ledger.told.is_empty(), "a seed in which nothing happens shows nothing");
     ledger.trace()
@@ -122,11 +143,12 @@ async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) ->
         Err(error) => panic!("{error}"),
     };
     audit::check(world, &*store).await;
-    let metrics = Arc::new(Metrics::new());
+    let (metrics, settled) = (Arc::new(Metrics::new()), Settled::default());
     let relay = relay::start(Parts {
         config: world.live.clone(),
         changes: world.changes.subscribe(),
         store: store.clone(),
+        settled: settled.clone(),
         transport: Arc::new(Downstream { world: world.clone(), clock: clock.clone() }),
         jq: Arc::new(InProcess),
         clock: clock.clone(),
@@ -137,6 +159,7 @@ async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) ->
     let ingress = Ingress::new(ingress::Parts {
         config: world.live.clone(),
         store: store.clone(),
+        settled,
         clock: clock.clone(),
         metrics,
         keys: Arc::new(kurier::signature::NoKeys),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::{Method, Request};
 use http_body_util::Full;
 use kurier::clock::Clock;
@@ -67,6 +68,10 @@ impl Life {
         loop {
             let number = if self.world.roll(2) == 0 { KEYED + u64::from(self.world.roll(12)) } else { self.world.next() };
             self.send(number, "free", None).await;
+            if self.world.roll(8) == 0 {
+                let burst: Vec<u64> = (0..12).map(|_| self.world.next()).collect();
+                join_all(burst.into_iter().map(|number| self.send(number, "free", None))).await;
+            }
             self.pause(5000).await;
         }
     }
@@ -113,8 +118,9 @@ impl Life {
     async fn replay(&self, destination: &str) {
         let (newest, _) = self.store.list(&kurier::store::EventFilter::default(), None, 10).await.unwrap();
         let Some(event) = newest.get(self.world.roll(10) as usize) else { return };
-        let due = self.clock.now();
-        let deliveries = vec![NewDelivery { destination: destination.into(), lane: None, due }];
+        // As the admin side does it: a replay stands in its event's lane.
+        let (due, lane) = (self.clock.now(), event.deliveries.iter().find_map(|delivery| delivery.lane));
+        let deliveries = vec![NewDelivery { destination: destination.into(), lane, due }];
         // A replay to where the route never delivers would be transformed by nothing.
         if event.deliveries.iter().any(|delivery| *delivery.destination == *destination) {
             drop(self.store.replay(event.event.id, deliveries).await);
