@@ -5,7 +5,7 @@ export CARGO_TERM_COLOR ?= auto
 export INSTA_UPDATE ?= no
 FUZZ_TARGETS := request routes_yaml journal_batch
 
-.PHONY: test tools fmt lint unit doc fuzz-check fuzz demo
+.PHONY: test tools fmt lint unit doc fuzz-check fuzz bench demo
 
 test: tools fmt lint unit doc fuzz-check
 
@@ -40,6 +40,10 @@ fuzz-check:
 # Ten minutes each: `cargo install cargo-fuzz`, then `make fuzz`.
 fuzz:
 	for target in $(FUZZ_TARGETS); do cargo fuzz run -s none $$target -- -max_total_time=600 || exit 1; done
+
+# Some minutes; BENCH_ROUNDS=1 BENCH_SECONDS=1 for a quick look.
+bench:
+	cargo bench --locked --bench road
 
 demo:
 	cargo run --release -- demo

@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::clock::Clock;
 use crate::config::Route;
-use crate::model::{Answer, Event, Inbound, Lane};
+use crate::model::{Answer, Event, Inbound, Lane, keep_end_to_end};
 use crate::signature::Verified;
 use crate::store::{CommitError, NewDelivery, NewEvent, Receipt, Store};
 
@@ -91,6 +91,7 @@ impl Acceptor {
         let answer = route.respond.clone().or(facts.answer).unwrap_or_else(Answer::ok);
         let target = without_secret(route, &inbound);
         let mut headers = inbound.headers;
+        keep_end_to_end(&mut headers);
         for name in route.verifier.credential_headers() {
             headers.remove(name);
         }

@@ -113,7 +113,7 @@ impl Inner {
     async fn act(&self, call: &Call<'_>, matched: &Matched) -> Result<Response<Full<Bytes>>, Problem> {
         let name = matched.parameter.as_str();
         match matched.endpoint.action {
-            Action::Live => Ok(health::live()),
+            Action::Live => Ok(health::live(&self.parts)),
             Action::Ready => Ok(health::ready(&self.parts)),
             Action::Metrics => Ok(health::metrics(&self.parts, call.config, &self.shown)),
             Action::Describe => Ok(answer::openapi()),

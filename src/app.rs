@@ -1,6 +1,7 @@
 //! The composition root: the only file that knows every room, and the order in which they start, reload and
 //! stop.
 
+mod descriptors;
 mod keys;
 mod listen;
 mod reload;
@@ -87,7 +88,7 @@ impl Running {
     pub async fn start(file: &Path) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let options = LoadOptions { now: Some(clock.now()), ..LoadOptions::default() };
-        let Loaded { config, warnings, read } = config::load(file, &ProcessEnvironment, &options)?;
+        let Loaded { config, warnings, read, .. } = config::load(file, &ProcessEnvironment, &options)?;
         warn(file, &warnings);
         let listeners = Listeners::open(config.server.listen, config.admin.listen)?;
         let metrics = Arc::new(Metrics::new());
@@ -124,8 +125,15 @@ impl Running {
             metrics: metrics.clone(),
             stopping: stopping.clone(),
         });
-        let target =
-            reload::Target { file: file.to_owned(), config: config.clone(), changed, public: public_options.clone(), metrics, clock };
+        let target = reload::Target {
+            file: file.to_owned(),
+            config: config.clone(),
+            changed,
+            public: public_options.clone(),
+            store: store.clone(),
+            metrics,
+            clock,
+        };
         let reloader = Reloader::start(target, &read);
         let Listeners { public, admin: admin_listener, public_address, admin_address } = listeners;
         let public = Port::serve("public port", public, ingress.service(), public_options);
@@ -161,8 +169,8 @@ impl Running {
         let deadline = Instant::now() + grace.saturating_sub(CLOSING_RESERVE).max(grace / 2);
         self.stopping.store(true, Ordering::Release);
         self.reloader.stop();
-        self.public.close(deadline).await;
-        self.relay.stop(deadline.saturating_duration_since(Instant::now())).await;
+        // Side by side: one sender that trickles must not take the time in which attempts could finish.
+        tokio::join!(self.public.close(deadline), self.relay.stop(deadline.saturating_duration_since(Instant::now())));
         self.admin.close(Instant::now() + CLOSING_RESERVE / 2).await;
         self.store.close().await;
         tracing::info!("kurier has stopped");

@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand};
 
 use crate::model::Timestamp;
+use crate::telemetry::logs;
 use exit::Failure;
 use output::Output;
 
@@ -65,7 +66,7 @@ enum Command {
     Demo(demo::Args),
     /// Check a configuration the way the start does, and name every problem
     Check(check::Args),
-    /// Run signature vectors
+    /// Run signature vectors, or explain why a captured request does not verify
     Verify(verify::Args),
     /// Show events of a running server
     Events(Box<events::Args>),
@@ -82,6 +83,16 @@ enum Command {
 }
 
 impl Cli {
+    /// Which log lines are wanted where the operator names none.
+    pub fn log_filter_default(&self) -> &'static str {
+        match self.command {
+            // The demo prints the journeys itself, and what it warns of belongs to its samples.
+            #[cfg(feature = "demo")]
+            Command::Demo(_) => "error",
+            _ => logs::FILTER_DEFAULT,
+        }
+    }
+
     /// Whether log lines are JSON.
     pub fn logs_as_json(&self) -> bool {
         self.log_format == "json"

@@ -8,6 +8,7 @@ mod downstream;
 mod journey;
 mod samples;
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,10 +36,10 @@ pub async fn run(once: bool, mut stop: watch::Receiver<bool>) -> anyhow::Result<
     let secrets = Secrets::fresh()?;
     secrets.write(&folder.0)?;
     let downstream = Downstream::start(&secrets, printer.clone()).await?;
-    std::fs::write(folder.0.join("routes.yaml"), samples::routes_yaml(&downstream.url("/erp"), &downstream.url("/shop")))
-        .context("writing the demo's routes.yaml")?;
+    let routes = samples::routes_yaml(&downstream.url("/erp"), &downstream.url("/shop"), &downstream.url("/till"));
+    std::fs::write(folder.0.join("routes.yaml"), routes).context("writing the demo's routes.yaml")?;
     let relay = app::Running::start(&folder.0.join("routes.yaml")).await?;
-    printer.headline(&format!(
+    printer.turn().await.headline(&format!(
         "Kurier demo\n  callbacks   http://{}\n  admin       http://{}\n  downstream  {}\n  files       {}",
         relay.public_address(),
         relay.admin_address(),
@@ -60,7 +61,7 @@ pub async fn run(once: bool, mut stop: watch::Receiver<bool>) -> anyhow::Result<
         None => Ok(()),
     };
     if arrived.is_ok() && !once && !*stop.borrow() {
-        printer.headline(&samples::invitation(relay.public_address(), relay.admin_address(), &secrets));
+        printer.turn().await.headline(&samples::invitation(relay.public_address(), relay.admin_address(), &secrets));
         stopped(&mut stop).await;
     }
     relay.stop().await;
@@ -81,8 +82,10 @@ async fn play(relay: &app::Running, printer: &Printer) -> anyhow::Result<usize> 
     let base = format!("http://{}", relay.public_address());
     let mut expected = 0;
     for sample in samples::all(&relay.config().load())? {
+        // The downstream's lines wait for the sender's own: the delivery is often there before the answer is read.
+        let turn = printer.turn().await;
         let status = sample.send(&base, &transport).await?;
-        printer.answered(&sample, status);
+        turn.answered(&sample, status);
         ensure!(status == sample.expected_status, "{}: answered {status}, not {}", sample.title, sample.expected_status);
         expected += usize::from(sample.arrives);
     }
@@ -109,7 +112,8 @@ impl Folder {
         let mut random = [0_u8; 8];
         getrandom::fill(&mut random).context("drawing random bytes")?;
         let path = std::env::temp_dir().join(format!("kurier-demo-{}", hex::encode(random)));
-        std::fs::create_dir(&path).with_context(|| format!("making the folder {}", path.display()))?;
+        // For its owner only: the demo's secrets lie in it.
+        std::fs::DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("making the folder {}", path.display()))?;
         Ok(Self(path))
     }
 }

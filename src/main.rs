@@ -10,7 +10,7 @@ use kurier::telemetry::logs;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let given = std::env::var(logs::FILTER_VARIABLE).ok().filter(|filter| !filter.is_empty());
-    let filter = given.unwrap_or_else(|| logs::FILTER_DEFAULT.to_owned());
+    let filter = given.unwrap_or_else(|| cli.log_filter_default().to_owned());
     let format = if cli.logs_as_json() { logs::Format::Json } else { logs::Format::Text };
     if let Err(error) = logs::init(format, &filter) {
         eprintln!("error: {}: {error}", logs::FILTER_VARIABLE);

@@ -285,6 +285,11 @@ impl Verifier {
         &self.credential_headers
     }
 
+    /// Whether the scheme knows where a sender says what happened.
+    pub fn has_event_type(&self) -> bool {
+        self.check.schemes().iter().any(|scheme| scheme.has_event_type())
+    }
+
     /// The sender's word for what happened, read from a stored event.
     pub fn event_type(&self, event: &Event) -> Option<Box<str>> {
         let request = Request::of_event(event);

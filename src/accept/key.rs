@@ -8,8 +8,8 @@ use crate::store::DedupeKey;
 /// The request's dedupe key: the route's template, else the preset's key, else the request itself.
 ///
 /// A key's kind is hashed with it, so that no sender can make a body whose hash is another request's key. The
-/// request itself is its body and, since one route may stand for many paths, its path; without a body it is
-/// the whole target. A sender's retry repeats all of these.
+/// request itself is its method, its whole target and its body: senders that name the order in the query send
+/// the same body for each. A retry repeats all of these, and one that doesn't is delivered twice, not lost.
 pub(super) fn dedupe(route: &Route, verified: &Verified, now: Timestamp) -> Option<DedupeKey> {
     if route.dedupe_window.is_zero() {
         return None;
@@ -20,8 +20,7 @@ pub(super) fn dedupe(route: &Route, verified: &Verified, now: Timestamp) -> Opti
     let hash = match (&composed, &verified.facts().dedupe_key) {
         (Some(key), _) => fingerprint(&[name, b"key", key]),
         (None, Some(key)) => fingerprint(&[name, b"preset", key]),
-        (None, None) if inbound.body.is_empty() => fingerprint(&[name, b"target", inbound.method.as_str().as_bytes(), &inbound.target]),
-        (None, None) => fingerprint(&[name, b"body", inbound.path(), &inbound.body]),
+        (None, None) => fingerprint(&[name, b"request", inbound.method.as_str().as_bytes(), &inbound.target, &inbound.body]),
     };
     Some(DedupeKey { hash, expires_at: now.saturating_add(route.dedupe_window) })
 }

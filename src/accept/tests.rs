@@ -76,13 +76,28 @@ async fn the_same_body_is_a_repeat_and_the_same_body_at_another_path_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_body_the_query_tells_requests_apart() {
+async fn the_query_tells_requests_apart_with_and_without_a_body() {
+    for body in ["", "{}"] {
+        let (store, acceptor) = acceptor();
+        let route = route("/a");
+        for target in ["/a?id=1", "/a?id=2", "/a?id=1"] {
+            acceptor.accept(&route, verified(&route, target, body)).await.unwrap();
+        }
+        assert_eq!(store.len(), 2, "{body:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_and_headers_of_the_connection_are_not_stored() {
     let (store, acceptor) = acceptor();
     let route = route("/a");
-    for target in ["/a?id=1", "/a?id=2", "/a?id=1"] {
-        acceptor.accept(&route, verified(&route, target, "")).await.unwrap();
+    let mut inbound = verified(&route, "/a", "{}").into_parts().0;
+    for name in ["authorization", "cookie", "connection", "host", "x-event"] {
+        inbound.headers.insert(name, http::HeaderValue::from_static("x"));
     }
-    assert_eq!(store.len(), 2);
+    let receipt = acceptor.accept(&route, route.verifier.verify(inbound, NOW).ok().unwrap()).await.unwrap();
+    let stored = store.event(receipt.event()).await.unwrap().unwrap().headers;
+    assert_eq!(stored.keys().map(http::HeaderName::as_str).collect::<Vec<_>>(), ["x-event"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,6 +16,9 @@ use crate::store::CommitError;
 /// The relay, as far as the admin side needs it.
 #[async_trait]
 pub trait Destinations: Send + Sync + 'static {
+    /// Whether deliveries are being attempted at all: false once the relay's loop has ended.
+    fn is_running(&self) -> bool;
+
     /// Every configured destination as it stands now.
     fn list(&self) -> Vec<DestinationView>;
 

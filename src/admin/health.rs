@@ -21,13 +21,22 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 #[derive(Default)]
 pub(super) struct Shown(Mutex<BTreeSet<Name>>);
 
-pub(super) fn live() -> Response<Full<Bytes>> {
-    answer::text(StatusCode::OK, PLAIN, "ok\n")
+const RELAY_ENDED: &str = "the relay's loop has ended: restart kurier, nothing is lost\n";
+
+/// Not alive once nothing would ever be delivered: whoever asks can only restart the process.
+pub(super) fn live(parts: &Parts) -> Response<Full<Bytes>> {
+    if parts.destinations.is_running() || parts.stopping.load(Ordering::Acquire) {
+        answer::text(StatusCode::OK, PLAIN, "ok\n")
+    } else {
+        answer::text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, RELAY_ENDED)
+    }
 }
 
 pub(super) fn ready(parts: &Parts) -> Response<Full<Bytes>> {
     let reason = if parts.stopping.load(Ordering::Acquire) {
         Some("stopping".to_owned())
+    } else if !parts.destinations.is_running() {
+        Some(RELAY_ENDED.trim_end().to_owned())
     } else {
         parts.store.stats().unwritable.map(|reason| format!("store: {reason}"))
     };

@@ -17,8 +17,8 @@ pub(super) const DELIVERIES_SHOWN_MAX: usize = 500;
 /// Most attempts of one delivery that are shown; the newest are.
 pub(super) const ATTEMPTS_SHOWN_MAX: usize = 200;
 
-pub(super) fn summary(item: &EventSummary) -> Value {
-    let mut shown = head(&item.event, item.event.event_type.as_deref());
+pub(super) fn summary(item: &EventSummary, event_type: Option<&str>) -> Value {
+    let mut shown = head(&item.event, event_type);
     shown.insert("body_bytes".to_owned(), json!(item.body_bytes));
     shown.insert("repeats".to_owned(), json!(item.repeats));
     let (deliveries, omitted) = newest(&item.deliveries, DELIVERIES_SHOWN_MAX);

@@ -4,7 +4,11 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use listenfd::ListenFd;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
+
+/// Connections that the kernel keeps until they are accepted; beyond it a sender's first packet is lost and sent
+/// again a second later. The kernel caps it by `net.core.somaxconn`.
+const BACKLOG: u32 = 4096;
 
 /// Why a port can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -56,11 +60,24 @@ fn take(inherited: &mut ListenFd, index: usize, address: SocketAddr) -> Result<(
     let handed_down = if index < inherited.len() { inherited.take_tcp_listener(index).map_err(fail)? } else { None };
     let listener = match handed_down {
         Some(listener) => listener,
-        None => std::net::TcpListener::bind(address).map_err(fail)?,
+        None => {
+            return bind(address)
+                .and_then(|listener| Ok((listener.local_addr()?, listener)))
+                .map(|(local, own)| (own, local))
+                .map_err(fail);
+        }
     };
     listener.set_nonblocking(true).map_err(fail)?;
     let local = listener.local_addr().map_err(fail)?;
     Ok((TcpListener::from_std(listener).map_err(fail)?, local))
+}
+
+/// A port of our own. The address may be taken again at once after a restart.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 #[cfg(test)]

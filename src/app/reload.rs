@@ -13,6 +13,7 @@ use super::{warn, wire};
 use crate::clock::Clock;
 use crate::config::{self, Config, Fingerprints, Live, LoadOptions, ProcessEnvironment, Watcher};
 use crate::server::LiveOptions;
+use crate::store::Store;
 use crate::telemetry::Metrics;
 
 /// How often the files are looked at: a rotated secret counts within a second.
@@ -30,6 +31,7 @@ pub(super) struct Target {
     pub(super) config: Live,
     pub(super) changed: watch::Sender<()>,
     pub(super) public: LiveOptions,
+    pub(super) store: Arc<dyn Store>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -83,7 +85,7 @@ impl Target {
                 return Err(error.read);
             }
         };
-        let refusals = config::reload_refusals(&self.config.load(), &loaded.config);
+        let refusals = config::reload_refusals(&self.config.load(), &loaded);
         if !refusals.is_empty() {
             let name = file.to_string();
             let lines: Vec<String> = refusals.iter().map(|problem| problem.located(&name).to_string()).collect();
@@ -98,8 +100,10 @@ impl Target {
     }
 
     fn put_in_force(&self, new: Config) {
+        let counts = self.store.counts();
         for name in config::removed_destinations(&self.config.load(), &new) {
-            tracing::warn!(destination.name = %name, "destination {name} is gone: its pending deliveries end dead");
+            let pending = counts.get(&name).map_or(0, |count| count.pending);
+            tracing::warn!(destination.name = %name, pending, "destination {name} is gone: its {pending} pending deliveries end dead");
         }
         self.metrics.prepare(new.routes.iter().map(|route| &route.name), new.destinations.keys());
         self.public.store(Arc::new(wire::public_options(&new)));

@@ -5,6 +5,7 @@ use std::future::Future;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use super::descriptors;
 use crate::admin::{DestinationView, Destinations, PauseError};
 use crate::config::Config;
 use crate::model::DeliveryId;
@@ -19,6 +20,10 @@ pub(super) struct RelayDestinations(pub(super) RelayHandle);
 
 #[async_trait]
 impl Destinations for RelayDestinations {
+    fn is_running(&self) -> bool {
+        self.0.is_running()
+    }
+
     fn list(&self) -> Vec<DestinationView> {
         let view = |status: crate::relay::DestinationStatus| DestinationView {
             name: status.name,
@@ -57,7 +62,7 @@ fn pause_error(error: ControlError) -> PauseError {
 pub(super) fn public_options(config: &Config) -> ServeOptions {
     let limits = &config.server.limits;
     ServeOptions {
-        connections_max: limits.connections,
+        connections_max: descriptors::connections(limits.connections),
         head_bytes_max: limits.headers,
         head_timeout: limits.read_timeout,
         grace: config.server.grace,

@@ -122,6 +122,8 @@ impl Client {
         let detail = if detail.is_empty() { format!("{} answered {status}", self.base()) } else { detail };
         let failure = Failure::failed(detail);
         Err(match status {
+            // What was typed can't be understood, even if only the server found out.
+            StatusCode::BAD_REQUEST => failure.with_exit(Exit::Usage),
             StatusCode::UNAUTHORIZED => failure.with_hint("give a token with KURIER_ADMIN_TOKEN or --token"),
             StatusCode::FORBIDDEN => failure.with_hint("use a token whose scopes allow it (admin.tokens in the configuration)"),
             _ => failure,

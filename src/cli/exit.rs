@@ -68,6 +68,11 @@ impl Failure {
         self
     }
 
+    #[must_use]
+    pub(super) fn with_exit(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
     /// The same, marked as there being no server to ask.
     #[must_use]
     pub(super) fn unreachable(self) -> Self {

@@ -17,7 +17,7 @@ use super::client::{all_or_failed, reachable};
 use super::exit::{Exit, Failure};
 use super::table::printable;
 use super::{Context, settings};
-use crate::config::{Config, Route};
+use crate::config::{Config, PathPattern, Route, Segment};
 use crate::egress::{HttpTransport, Outbound, Transport as _};
 use crate::model::{Inbound, Timestamp};
 
@@ -48,7 +48,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
-    let config = settings::load(context, false)?;
+    let config = settings::load_quietly(context)?;
     let route = find(&config, &args.route)?;
     let draft = draft(&args, &config, route, context.now)?;
     let signed = route
@@ -56,11 +56,14 @@ pub(super) async fn run(args: Args, context: &mut Context) -> Result<Exit, Failu
         .sample(draft, context.now)
         .map_err(|reason| Failure::failed(format!("no sample can be made for the route `{}`: {reason}", args.route)))?;
     let base = own_base(config.server.listen, config.server.tls.is_some());
-    let public = config.server.public_url.as_deref();
-    let url = url(args.url.as_ref(), public, &base, config.server.tls.is_some(), &signed.target)?;
-    let shown = format!("{} {}", signed.method, url.as_str());
+    let base = args.url.as_ref().map_or(&*base, |given| given.as_str().trim_end_matches('/'));
+    let url = url(base, &signed.target)?;
+    // The path's secret stays out of terminals and their logs.
+    let path = args.path.as_deref().unwrap_or(&route.path.text);
+    let shown = format!("{} {base}{path}", signed.method);
     let request = Outbound { method: signed.method, url, headers: signed.headers, body: signed.body, timeout: TIMEOUT, tls: None };
-    let transport = HttpTransport::new().map_err(|error| Failure::failed(error.to_string()))?;
+    let transport = if args.url.is_some() { HttpTransport::new() } else { HttpTransport::to_own_server() };
+    let transport = transport.map_err(|error| Failure::failed(error.to_string()))?;
     let reply = transport.send(request).await.map_err(|fault| {
         Failure::failed(format!("no answer to {shown}: {}", fault.detail))
             .with_hint("is `kurier serve` running with this configuration? name another address with --url")
@@ -95,8 +98,8 @@ fn draft(args: &Args, config: &Config, route: &Route, now: Timestamp) -> Result<
         Some(url) => url.clone(),
         None => own_base(config.server.listen, config.server.tls.is_some()).into(),
     };
-    let target = args.path.clone().unwrap_or_else(|| sample_path(&route.path.text));
-    if !target.starts_with('/') {
+    let target = args.path.clone().map(String::into_bytes).unwrap_or_else(|| sample_path(&route.path));
+    if !target.starts_with(b"/") {
         return Err(Failure::usage("--path starts with a slash"));
     }
     Ok(Inbound { method, target: target.into(), base, headers, body, peer: IpAddr::V4(Ipv4Addr::LOCALHOST), received_at: now })
@@ -121,20 +124,19 @@ fn own_base(listen: SocketAddr, has_tls: bool) -> String {
     format!("{scheme}://{}", reachable(listen))
 }
 
-/// The address to call. With TLS it is the public one where there is one, as the certificate names that.
-fn url(given: Option<&Url>, public: Option<&str>, own: &str, has_tls: bool, target: &[u8]) -> Result<Url, Failure> {
-    let base = match (given, public) {
-        (Some(given), _) => given.as_str().trim_end_matches('/'),
-        (None, Some(public)) if has_tls => public,
-        (None, _) => own,
-    };
+fn url(base: &str, target: &[u8]) -> Result<Url, Failure> {
     let text = format!("{base}{}", String::from_utf8_lossy(target));
     Url::parse(&text).map_err(|error| Failure::usage(format!("`{text}` is no address to send to: {error}")))
 }
 
-fn sample_path(pattern: &str) -> String {
-    let segment = |segment: &str| if segment.starts_with('{') { "sample".to_owned() } else { segment.to_owned() };
-    pattern.split('/').map(segment).collect::<Vec<_>>().join("/")
+/// A path that the route matches, its secret included.
+fn sample_path(pattern: &PathPattern) -> Vec<u8> {
+    let segment = |segment: &Segment| match segment {
+        Segment::Literal(text) => text.as_bytes().to_vec(),
+        Segment::Any(_) => b"sample".to_vec(),
+        Segment::Secret(secret) => secret.expose().to_vec(),
+    };
+    pattern.segments.iter().flat_map(|part| [vec![b'/'], segment(part)].concat()).collect()
 }
 
 #[cfg(test)]
@@ -150,25 +152,20 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_fills_the_open_segments_of_a_path() {
-        assert_eq!(sample_path("/callbacks/{tenant}/in"), "/callbacks/sample/in");
-        assert_eq!(sample_path("/callbacks/dvelop"), "/callbacks/dvelop");
+    fn a_sample_fills_the_open_segments_of_a_path_and_knows_its_secret() {
+        let segments = vec![
+            Segment::Literal("in".into()),
+            Segment::Any("tenant".into()),
+            Segment::Secret(crate::model::Secret::new(b"s3cret".to_vec())),
+        ];
+        assert_eq!(sample_path(&PathPattern { text: "/in/{tenant}/{secret}".into(), segments }), b"/in/sample/s3cret");
     }
 
     #[test]
     fn a_sample_goes_to_the_address_that_the_server_listens_on() {
-        let any = "http://127.0.0.1:8080";
-        for (line, public, has_tls, expected) in [
-            (&[][..], None, false, "http://127.0.0.1:8080/x?y=1"),
-            (&[], None, true, "https://127.0.0.1:8080/x?y=1"),
-            (&[], Some("https://hooks.example.ch/in"), false, "http://127.0.0.1:8080/x?y=1"),
-            (&[], Some("https://hooks.example.ch/in"), true, "https://hooks.example.ch/in/x?y=1"),
-            (&["--url", any], Some("https://hooks.example.ch"), true, "http://127.0.0.1:8080/x?y=1"),
-        ] {
-            let listen = "0.0.0.0:8080".parse().unwrap();
-            let url = url(args(line).url.as_ref(), public, &own_base(listen, has_tls), has_tls, b"/x?y=1").unwrap();
-            assert_eq!(url.as_str(), expected, "{line:?} {public:?} {has_tls}");
-        }
+        let listen = "0.0.0.0:8080".parse().unwrap();
+        assert_eq!(url(&own_base(listen, false), b"/x?y=1").unwrap().as_str(), "http://127.0.0.1:8080/x?y=1");
+        assert_eq!(url(&own_base(listen, true), b"/x?y=1").unwrap().as_str(), "https://127.0.0.1:8080/x?y=1");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! From a path to a configuration, or to everything that is wrong with it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use super::compile::Compiler;
 use super::environment::Environment;
 use super::fingerprint::Fingerprints;
 use super::limits::FILE_BYTES_MAX;
+use super::reload;
 use super::wrong::Wrong;
 use crate::document::{self, Problem, Span};
 use crate::model::Timestamp;
@@ -30,6 +32,8 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// What was read to make it, for a [`super::Watcher`].
     pub read: Fingerprints,
+    /// Where the settings stand that a reload can't change, by key path.
+    pub(super) fixed: BTreeMap<&'static str, Span>,
 }
 
 /// Everything that is wrong with a configuration.
@@ -105,6 +109,7 @@ fn load_text(
     let mut compiler = Compiler::new(env, folder, options);
     compiler.read = read;
     compiler.report.errors = problems;
+    let fixed = tree.as_ref().map(reload::places).unwrap_or_default();
     let config = tree.and_then(|tree| compiler.config(&tree));
     let sorted = |mut problems: Vec<Problem>| {
         problems.sort();
@@ -113,7 +118,7 @@ fn load_text(
     };
     let warnings = sorted(compiler.report.warnings);
     match config {
-        Some(config) => Ok(Loaded { config, warnings, read: compiler.read }),
+        Some(config) => Ok(Loaded { config, warnings, read: compiler.read, fixed }),
         None => Err(LoadError { file: file.to_owned(), problems: sorted(compiler.report.errors), warnings, read: compiler.read }),
     }
 }

@@ -102,7 +102,7 @@ impl Application {
     async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         let status = match Limited::new(body, BODY_BYTES_MAX).collect().await {
-            Ok(body) => self.receive(&head, body.to_bytes()),
+            Ok(body) => self.receive(&head, body.to_bytes()).await,
             Err(_) => StatusCode::BAD_REQUEST,
         };
         let mut response = Response::new(Full::default());
@@ -110,7 +110,7 @@ impl Application {
         response
     }
 
-    fn receive(&self, head: &http::request::Parts, body: Bytes) -> StatusCode {
+    async fn receive(&self, head: &http::request::Parts, body: Bytes) -> StatusCode {
         let path = head.uri.path();
         let id = head.headers.get("webhook-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
         let now = SystemClock.now();
@@ -136,7 +136,7 @@ impl Application {
                 (StatusCode::OK, "delivered again, known by its webhook-id")
             }
         };
-        self.printer.attempted(path, &head.headers, status.as_u16(), meaning);
+        self.printer.turn().await.attempted(path, &head.headers, status.as_u16(), meaning);
         status
     }
 }

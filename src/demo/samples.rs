@@ -49,7 +49,7 @@ impl Secrets {
 }
 
 /// The demo's routes.yaml.
-pub(super) fn routes_yaml(erp: &str, shop: &str) -> String {
+pub(super) fn routes_yaml(erp: &str, shop: &str, till: &str) -> String {
     format!(
         r#"# Written by `kurier demo`; gone when it ends.
 server: {{ listen: 127.0.0.1:0 }}
@@ -64,7 +64,7 @@ routes:
     path: /callbacks/inpasy
     methods: [GET, POST]
     verify: {{ basic: {{ user: inpasy, password: {{ file: inpasy.secret }} }} }}
-    deliver: [shop]
+    deliver: [till]
   billing:
     path: /callbacks/billing
     verify: {{ preset: standard-webhooks, secrets: [{{ file: standard.secret }}] }}
@@ -83,7 +83,7 @@ routes:
   giro:
     path: /callbacks/giro
     verify: {{ preset: girocheckout, secrets: [{{ file: giro.secret }}] }}
-    deliver: [shop]
+    deliver: [till]
 destinations:
   erp:
     url: {erp}
@@ -91,6 +91,11 @@ destinations:
     retry: {{ first: 500ms, min: 300ms, max: 1s }}
   shop:
     url: {shop}
+    sign: {{ secrets: [{{ file: signing.secret }}] }}
+    retry: {{ first: 500ms, min: 300ms, max: 1s }}
+  till: # a GET has no body: its query comes as JSON
+    url: {till}
+    as: json
     sign: {{ secrets: [{{ file: signing.secret }}] }}
     retry: {{ first: 500ms, min: 300ms, max: 1s }}
 "#

@@ -4,16 +4,15 @@
 //! otherwise a moment later (DNS rebinding) leads nowhere. Redirects are not followed, as for every call.
 
 use async_trait::async_trait;
-use reqwest::Client;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use tokio::time::timeout;
+use reqwest::{Client, Request};
 use url::Url;
 
 use super::fault::fault;
-use super::guard::{NotPublic, is_public_literal, resolve_public};
+use super::guard::{NotPublic, resolve_public};
 use super::http_client::{TransportError, client, exchange};
 use super::{Fault, Outbound, Reply, Transport};
-use crate::model::FaultKind;
+use crate::model::{FaultKind, is_public, literal};
 
 /// The most that is read of a reply: a set of keys or a chain of certificates.
 pub const PUBLIC_REPLY_BYTES_MAX: usize = 256 * 1024;
@@ -38,11 +37,7 @@ impl Transport for PublicTransport {
     async fn send(&self, request: Outbound) -> Result<Reply, Fault> {
         let Outbound { method, url, headers, body, timeout: limit, tls: _ } = request;
         check(&url)?;
-        match timeout(limit, exchange(&self.0, method, url, headers, body, PUBLIC_REPLY_BYTES_MAX)).await {
-            Ok(Ok(reply)) if reply.truncated => Err(fault(FaultKind::Protocol, format!("longer than {PUBLIC_REPLY_BYTES_MAX} bytes"))),
-            Ok(outcome) => outcome,
-            Err(_elapsed) => Err(fault(FaultKind::Timeout, format!("no complete answer within {limit:?}"))),
-        }
+        exchange(&self.0, Request::new(method, url), headers, body, limit, PUBLIC_REPLY_BYTES_MAX).await
     }
 }
 
@@ -50,9 +45,9 @@ fn check(url: &Url) -> Result<(), Fault> {
     if url.scheme() != "https" || !url.username().is_empty() || url.password().is_some() {
         return Err(fault(FaultKind::Unsendable, "the url is not plain https"));
     }
-    match is_public_literal(url) {
-        Some((address, false)) => Err(fault(FaultKind::ForbiddenAddress, NotPublic(address).to_string())),
-        Some((_, true)) | None => Ok(()),
+    match literal(url) {
+        Some(address) if !is_public(address) => Err(fault(FaultKind::ForbiddenAddress, NotPublic(address).to_string())),
+        Some(_) | None => Ok(()),
     }
 }
 

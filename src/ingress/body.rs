@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::budget::Held;
-use super::limits::{BODY_BYTES_PER_SECOND_MIN, CHUNKED_CAPACITY};
+use super::limits::{BODY_BYTES_PER_SECOND_MIN, BODY_TIME_MAX, CHUNKED_CAPACITY};
 use super::refusal::Refused;
 
 /// What a body may be.
@@ -31,18 +31,24 @@ pub(super) async fn collect<B>(mut body: B, bounds: Bounds, held: &mut Held) -> 
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let started = Instant::now();
+    let mut pace = Pace::begin(bounds.read_timeout);
     let mut collected = Collected::Nothing;
     let mut length = 0_usize;
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    while let Some(frame) = next(&mut body, deadline(started, length, bounds.read_timeout)).await? {
+    while let Some(frame) = next(&mut body, pace.due()).await? {
         length = length.saturating_add(frame.len());
         if length > bounds.bytes_max {
             return Err(Refused::BodyTooLarge);
         }
-        if !held.add(frame.len(), bounds.in_flight_max) {
+        // A body that comes whole is held for no longer than its commit takes; the others wait for their sender.
+        let fits = match collected {
+            Collected::Nothing => held.add(frame.len(), bounds.in_flight_max),
+            Collected::One(_) | Collected::Many(_) => held.add_slowly(frame.len(), bounds.bytes_max, bounds.in_flight_max),
+        };
+        if !fits {
             return Err(Refused::Overload);
         }
+        pace.took(frame.len());
         collected = collected.add(frame, announced.min(bounds.bytes_max));
     }
     Ok(match collected {
@@ -52,13 +58,30 @@ where
     })
 }
 
-/// When the next bytes must be there: within the read time-out, and not behind the slowest pace.
-fn deadline(started: Instant, length: usize, read_timeout: Duration) -> Instant {
-    let length = u64::try_from(length).unwrap_or(u64::MAX);
-    let pace = Duration::from_millis(length.saturating_mul(1000) / BODY_BYTES_PER_SECOND_MIN);
-    let paced = started.checked_add(read_timeout.saturating_add(pace));
-    let next = Instant::now() + read_timeout;
-    paced.map_or(next, |paced| paced.min(next))
+/// When the next bytes must be there: never later than a read time-out from now, never behind the slowest pace,
+/// and never after the longest time for a body. Bytes that came fast buy no more than one read time-out.
+struct Pace {
+    read_timeout: Duration,
+    due: Instant,
+    end: Instant,
+}
+
+impl Pace {
+    fn begin(read_timeout: Duration) -> Self {
+        let now = Instant::now();
+        Self { read_timeout, due: now + read_timeout, end: now + BODY_TIME_MAX.max(read_timeout) }
+    }
+
+    fn took(&mut self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let earned = Duration::from_millis(bytes.saturating_mul(1000) / BODY_BYTES_PER_SECOND_MIN);
+        let latest = Instant::now() + self.read_timeout;
+        self.due = self.due.checked_add(earned).map_or(latest, |due| due.min(latest));
+    }
+
+    fn due(&self) -> Instant {
+        self.due.min(self.end)
+    }
 }
 
 /// The next piece of the body that has bytes; `None` at its end.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
 use http::{Method, Request, Response, Version};
 use http_body::Body;
@@ -13,13 +14,13 @@ use tokio::time::Instant;
 
 use super::Inner;
 use super::body::{Bounds, collect};
-use super::origin::{Origin, origin};
+use super::origin::{Origin, origin, rate_key};
 use super::refusal::Refused;
 use super::response::{self, Unanswered};
 use crate::accept::Unaccepted;
 use crate::config::{Config, Route};
 use crate::model::{Inbound, Name, Timestamp};
-use crate::server::Connection;
+use crate::server::{Connection, HEADERS_MAX};
 use crate::signature::{Handshake, Judged, Verified};
 use crate::store::Receipt;
 use crate::telemetry::{RefusalReason, UNKNOWN_ROUTE};
@@ -85,6 +86,9 @@ impl Inner {
             version: parts.version,
             unread: !body.is_end_stream(),
         };
+        if let Some(refused) = unfit(&parts) {
+            return Ok(self.refuse(&refusing, &refused));
+        }
         let Some(target) = target(&parts) else {
             return Ok(self.refuse(&refusing, &Refused::Malformed("the request target is not a path")));
         };
@@ -140,7 +144,7 @@ impl Inner {
             return Err(Refused::Overload.into());
         }
         // Held until the commit's outcome: until then the bytes are in memory.
-        let mut held = self.budget.hold();
+        let mut held = self.budget.hold(rate_key(peer));
         let body = collect(body, bounds, &mut held).await?;
         *unread = false;
         let Head { parts, received_at, target, .. } = head;
@@ -203,7 +207,7 @@ impl Inner {
         if self.standing.may_log() {
             let (peer, reason, detail) = (refusing.peer, reason.word(), refused.detail());
             match refused {
-                Refused::UnknownPath | Refused::Method(_) | Refused::Malformed(_) => {
+                Refused::UnknownPath | Refused::Method(_) | Refused::Malformed(_) | Refused::TooManyHeaders => {
                     tracing::debug!(route.name = %name, %peer, reason, detail, "refused a request: {reason}");
                 }
                 Refused::Store(_) => tracing::warn!(route.name = %name, %peer, reason, detail, "refused a request: {reason}"),
@@ -225,6 +229,17 @@ impl Inner {
         }
         response
     }
+}
+
+/// What hyper lets through and no destination could be given: over HTTP/2 it caps the bytes of headers only, and
+/// a body in another transfer coding than `chunked` would be stored in a form that nobody is told of.
+fn unfit(parts: &Parts) -> Option<Refused> {
+    if parts.headers.len() > HEADERS_MAX {
+        return Some(Refused::TooManyHeaders);
+    }
+    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).into_iter();
+    let coded = codings.next().is_some_and(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    (coded || codings.next().is_some()).then_some(Refused::Malformed("a transfer coding that is not just `chunked`"))
 }
 
 /// Path and query exactly as sent. `None` for what has no path, such as `OPTIONS *` and `CONNECT`.

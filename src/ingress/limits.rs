@@ -10,6 +10,14 @@ pub(super) const ADDRESSES_MAX: NonZeroUsize = NonZeroUsize::new(65_536).expect(
 /// reads alone would let one byte per read hold a body open for days.
 pub(super) const BODY_BYTES_PER_SECOND_MIN: u64 = 1024;
 
+/// The longest time for a whole body, whatever its pace: the largest one at a slow line's 280 KiB/s. Without it
+/// whoever sends most of a body at once and the rest at the slowest pace would own its bytes for hours.
+pub(super) const BODY_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// The part of `server.limits.in_flight` that bodies still under way from one address may hold: one half, so
+/// that no single unauthenticated sender can lock the others out.
+pub(super) const IN_FLIGHT_SHARE: usize = 2;
+
 /// The first capacity for a body of unknown length that comes in several pieces.
 pub(super) const CHUNKED_CAPACITY: usize = 64 * 1024;
 

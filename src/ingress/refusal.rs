@@ -16,6 +16,8 @@ pub(super) enum Refused {
     Method(Vec<Method>),
     /// What came is HTTP, and yet nothing that could be kept; why, for the log.
     Malformed(&'static str),
+    /// More headers than a request may have.
+    TooManyHeaders,
     /// Over a rate; how long to wait.
     Rate(Duration),
     /// The body is longer than allowed.
@@ -40,7 +42,7 @@ impl Refused {
         match self {
             Self::UnknownPath => RefusalReason::UnknownPath,
             Self::Method(_) => RefusalReason::Method,
-            Self::Malformed(_) | Self::BodyBroken => RefusalReason::BadRequest,
+            Self::Malformed(_) | Self::TooManyHeaders | Self::BodyBroken => RefusalReason::BadRequest,
             Self::Rate(_) => RefusalReason::Rate,
             Self::BodyTooLarge => RefusalReason::TooLarge,
             Self::BodyTooSlow => RefusalReason::TooSlow,
@@ -54,6 +56,7 @@ impl Refused {
     pub(super) fn detail(&self) -> &'static str {
         match self {
             Self::Malformed(why) | Self::Store(why) => why,
+            Self::TooManyHeaders => "too many headers",
             Self::BodyBroken => "the body broke off or its framing is wrong",
             Self::Stopping => "stopping",
             Self::Overload => "too many bytes in flight (server.limits.in_flight)",

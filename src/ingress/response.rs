@@ -64,6 +64,7 @@ pub(super) fn refused(refused: &Refused, setting: &str) -> Response<Full<Bytes>>
             response.headers_mut().insert(ALLOW, allow(allowed));
             response
         }
+        Refused::TooManyHeaders => text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too many headers\n"),
         Refused::Malformed(_) | Refused::BodyBroken => text(StatusCode::BAD_REQUEST, "malformed request\n"),
         Refused::Rate(wait) => retry(StatusCode::TOO_MANY_REQUESTS, "too many requests\n", *wait),
         Refused::BodyTooLarge => text(StatusCode::PAYLOAD_TOO_LARGE, format!("larger than {setting}\n")),

@@ -100,7 +100,7 @@ fn outbound(
     let event_type = event_type.as_deref();
     let no_json = |_error| unsendable("the event can't be written as JSON");
     let (mut headers, body) = match destination.format {
-        Format::Original => (headers::end_to_end(&event.headers), event.body.clone()),
+        Format::Original => (headers::of_sender(&event.headers), event.body.clone()),
         // The sender's headers describe its own body (its length, encoding, digest), not the one made here.
         Format::Json => (content_type("application/json"), body::json(event, event_type).map_err(no_json)?.into()),
         Format::CloudEvents => {

@@ -46,6 +46,10 @@ impl Telling {
         }
     }
 
+    pub(super) fn has_kind(&self) -> bool {
+        !self.kind.is_empty()
+    }
+
     /// The sender's word for what happened; `parse` allows reading JSON only for that.
     pub(super) fn kind(&self, scope: &Scope<'_, '_, '_>, parse: bool) -> Option<Box<str>> {
         self.kind.iter().find_map(|source| scope.text(source, parse, self.charset))

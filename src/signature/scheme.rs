@@ -114,6 +114,10 @@ impl Scheme {
         Ok(self.telling.facts(&scopes))
     }
 
+    pub(super) fn has_event_type(&self) -> bool {
+        self.telling.has_kind()
+    }
+
     /// The sender's word for what happened, read from a stored event.
     pub(super) fn event_type(&self, request: &Request<'_>, json: &Document<'_>) -> Option<Box<str>> {
         let Some(each) = &self.each else {

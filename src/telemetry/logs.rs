@@ -19,7 +19,7 @@ use tracing_subscriber::{Layer, Registry};
 pub const FILTER_VARIABLE: &str = "KURIER_LOG";
 
 /// The filter where nobody gave one.
-pub const FILTER_DEFAULT: &str = "info";
+pub const FILTER_DEFAULT: &str = "info,h2=error";
 
 /// The form of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -14,7 +14,7 @@ use crate::config::units::show_duration;
 use crate::config::wrong::Wrong;
 use crate::config::{Auth, Breaker, Destination, Format, Retry};
 use crate::document::Node;
-use crate::model::{Name, Secret};
+use crate::model::{Name, Secret, is_metadata, literal};
 use crate::signature::Signer;
 
 impl Compiler<'_> {
@@ -43,6 +43,10 @@ impl Compiler<'_> {
             && url.scheme() != "https"
         {
             self.report.error(Wrong::new("`tls` needs an https URL"), section.span("tls"), section.path("tls"));
+        }
+        if let Some(address) = url.as_ref().and_then(literal).filter(|address| is_metadata(*address)) {
+            let wrong = Wrong::new(format!("{address} is a cloud metadata address, which is never called"));
+            self.report.error(wrong.hint("it hands out the machine's own credentials"), section.span("url"), section.path("url"));
         }
         if auth.is_some() && url.as_ref().is_some_and(is_open) {
             self.report.warn(Wrong::new("the credentials go over plain http"), section.span("auth"), section.path("auth"));

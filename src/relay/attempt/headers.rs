@@ -1,39 +1,16 @@
 //! The headers that a destination gets: the sender's end-to-end ones in their order, then ours.
 //!
-//! Never hop-by-hop ones, never Host, never credentials; a sender can't pose as us, because its own
-//! `webhook-*` and `kurier-*` arrive as `kurier-original-*` (I9, I11).
+//! A sender can't pose as us, because its own `webhook-*` and `kurier-*` arrive as `kurier-original-*` (I9, I11).
 
-use std::collections::BTreeSet;
-
-use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
-};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Headers that belong to one connection, or that the transport makes itself. `Accept-Encoding` is among
-/// them because it is us who reads the reply, and nothing is ever decompressed.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    const NAMES: [HeaderName; 10] =
-        [ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
-    NAMES.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
-}
+use crate::model::is_hop_by_hop;
 
-/// Headers with which a client shows who it is. What a route's scheme adds to them was left out when the event
-/// was accepted.
-fn is_credential(name: &HeaderName) -> bool {
-    [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION].contains(name)
-}
-
-/// The sender's end-to-end headers, less its credentials.
-pub(super) fn end_to_end(received: &HeaderMap) -> HeaderMap {
-    let listed = received.get_all(CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
-    let named: BTreeSet<String> = listed.flat_map(|list| list.split(',')).map(|name| name.trim().to_ascii_lowercase()).collect();
+/// The event's headers under names that don't claim to be ours. What is not end-to-end was left out when the
+/// event was accepted.
+pub(super) fn of_sender(received: &HeaderMap) -> HeaderMap {
     let mut sent = HeaderMap::with_capacity(received.len());
     for (name, value) in received {
-        if is_hop_by_hop(name) || is_credential(name) || named.contains(name.as_str()) {
-            continue;
-        }
         sent.append(renamed(name), value.clone());
     }
     sent
@@ -82,24 +59,13 @@ mod tests {
     }
 
     #[test]
-    fn end_to_end_headers_pass_with_every_value_in_its_order() {
+    fn headers_pass_with_every_value_in_its_order() {
         let received = map(&[("x-a", b"1, 2"), ("content-type", b"text/plain; charset=\xff"), ("x-a", b"3"), ("x-b", b"")]);
-        let sent = end_to_end(&received);
+        let sent = of_sender(&received);
         let values: Vec<&[u8]> = sent.get_all("x-a").iter().map(HeaderValue::as_bytes).collect();
         assert_eq!(values, [&b"1, 2"[..], b"3"]);
         assert_eq!(sent["content-type"].as_bytes(), b"text/plain; charset=\xff");
         assert_eq!(sent["x-b"], "");
-    }
-
-    #[test]
-    fn hop_by_hop_headers_and_credentials_stay_behind() {
-        let names = "connection keep-alive proxy-connection te trailer transfer-encoding upgrade http2-settings host content-length expect \
-                     accept-encoding proxy-authenticate authorization cookie proxy-authorization x-hop x-hop-too";
-        let mut received: HeaderMap = names.split_whitespace().map(|name| (name.parse().unwrap(), HeaderValue::from_static("x"))).collect();
-        received.insert(CONNECTION, HeaderValue::from_static("close, X-Hop"));
-        received.append(CONNECTION, HeaderValue::from_static("x-hop-too"));
-        received.insert("x-end", HeaderValue::from_static("to-end"));
-        assert_eq!(end_to_end(&received), map(&[("x-end", b"to-end")]));
     }
 
     #[test]
@@ -111,7 +77,7 @@ mod tests {
             ("kurier-original-kurier-original-webhook-id", b"c"),
             ("webhooks", b"d"),
         ]);
-        assert_eq!(end_to_end(&received), expected);
+        assert_eq!(of_sender(&received), expected);
     }
 
     #[test]

@@ -6,10 +6,12 @@ use std::sync::atomic::Ordering;
 
 use http::Method;
 use kurier::model::{DeadCode, DeliveryId, OutcomeKind};
+use kurier::signature::Verifier;
+use kurier::store::Store;
 use kurier::store::memory::Mood;
 use serde_json::{Value, json};
 
-use super::world::{World, config, destination, route};
+use super::world::{OneSecret, World, config, destination, new_event, route};
 
 fn ids(list: &Value) -> Vec<String> {
     list["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
@@ -244,15 +246,43 @@ async fn the_description_names_the_parameters_that_lists_take_and_the_words_they
 #[tokio::test]
 async fn a_body_is_downloaded_byte_for_byte_and_never_opened_by_a_browser() {
     let world = World::open();
-    let mut new = super::world::new_event(1, "invoices", &["erp"]);
+    let mut new = new_event(1, "invoices", &["erp"]);
     let bytes: Vec<u8> = (0..=255).collect();
     new.event.body = bytes.clone().into();
-    let id = kurier::store::Store::accept(&*world.store, new).await.unwrap().event();
+    let id = Store::accept(&*world.store, new).await.unwrap().event();
     let reply = world.get(&format!("/api/v1/events/{id}/body")).await;
     assert_eq!(reply.body, bytes);
     assert_eq!(reply.headers["content-type"], "application/octet-stream");
     assert_eq!(reply.headers["content-disposition"], format!("attachment; filename=\"{id}.bin\""));
     assert_eq!(world.get(&format!("/api/v1/events/{id}")).await.json()["body"]["base64"].as_str().unwrap().len(), 344);
+}
+
+#[tokio::test]
+async fn a_type_that_only_the_body_tells_can_be_seen_and_searched_for() {
+    let world = World::open();
+    let mut config = config();
+    let scheme = kurier::document::parse("{ preset: hmac-body, secrets: [{ env: X }], event: { type: 'json:/kind' } }").unwrap();
+    let verifier = Verifier::compile(&scheme, "verify", &mut OneSecret, &mut Vec::new()).unwrap();
+    Arc::get_mut(&mut config.routes[0]).unwrap().verifier = verifier;
+    world.config.store(Arc::new(config));
+    for number in 0..30_u32 {
+        let mut event = new_event(number, "invoices", &["erp"]);
+        event.event.event_type = None;
+        event.event.body = format!("{{\"kind\":\"{}\"}}", if number == 3 { "rare" } else { "common" }).into();
+        world.store.accept(event).await.unwrap();
+    }
+    let list = world.get("/api/v1/events?limit=2").await.json();
+    assert_eq!(list["items"][0]["type"], "common");
+    let list = world.get("/api/v1/events?type=rare&limit=2").await.json();
+    assert_eq!((list["items"].as_array().unwrap().len(), &list["items"][0]["type"]), (1, &json!("rare")));
+    let (mut seen, mut cursor) = (0, String::new());
+    loop {
+        let page = world.get(&format!("/api/v1/events?type=common&limit=4&cursor={cursor}")).await.json();
+        seen += page["items"].as_array().unwrap().len();
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = next.to_owned();
+    }
+    assert_eq!(seen, 29);
 }
 
 #[tokio::test]
@@ -355,4 +385,17 @@ async fn head_is_answered_like_get() {
     let world = World::open();
     let reply = world.call(Method::HEAD, "/api/v1/events", &[("host", "localhost")], "").await;
     assert_eq!(reply.status, 200);
+}
+
+#[tokio::test]
+async fn a_process_that_can_no_longer_deliver_says_so_to_whoever_restarts_it() {
+    let world = World::open();
+    world.relay.ended.store(true, Ordering::Release);
+    for path in ["/livez", "/readyz"] {
+        let reply = world.get(path).await;
+        assert_eq!(reply.status, 503, "{path}");
+        assert!(reply.text().contains("restart kurier"), "{}", reply.text());
+    }
+    world.stopping.store(true, Ordering::Release);
+    assert_eq!(world.get("/livez").await.status, 200, "a relay that was asked to end is no fault");
 }

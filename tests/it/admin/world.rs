@@ -45,10 +45,15 @@ pub(super) struct FakeRelay {
     pub(super) paused: Mutex<BTreeMap<Name, Box<str>>>,
     pub(super) cancelled: Mutex<Vec<DeliveryId>>,
     pub(super) refuses: AtomicBool,
+    pub(super) ended: AtomicBool,
 }
 
 #[async_trait]
 impl Destinations for FakeRelay {
+    fn is_running(&self) -> bool {
+        !self.ended.load(std::sync::atomic::Ordering::Acquire)
+    }
+
     fn list(&self) -> Vec<DestinationView> {
         let paused = self.paused.lock();
         let view =
@@ -199,16 +204,17 @@ pub(super) fn new_event(number: u32, route: &str, destinations: &[&str]) -> NewE
     NewEvent { event, dedupe: None, answer: Answer::ok(), deliveries }
 }
 
-struct NoSecrets;
+/// The same secret whatever is asked for.
+pub(super) struct OneSecret;
 
-impl SecretSource for NoSecrets {
+impl SecretSource for OneSecret {
     fn secret(&mut self, _node: &Node, _path: &str) -> Option<KeyMaterial> {
-        None
+        Some(KeyMaterial { secret: Secret::new(b"secret".to_vec()), not_after: None })
     }
 }
 
 pub(super) fn route(name: &str, deliver: &[&str]) -> Arc<Route> {
-    let verifier = Verifier::compile(&Node::text("none"), "verify", &mut NoSecrets, &mut Vec::new()).expect("`none` compiles");
+    let verifier = Verifier::compile(&Node::text("none"), "verify", &mut OneSecret, &mut Vec::new()).expect("`none` compiles");
     Arc::new(Route {
         name: name.into(),
         path: PathPattern { text: "/callbacks/invoices".into(), segments: vec![Segment::Literal("callbacks".into())] },

@@ -327,6 +327,18 @@ fn names_lists_and_places_are_checked() {
 }
 
 #[test]
+fn a_destination_that_is_a_metadata_address_is_refused_however_it_is_written() {
+    for (url, address) in [
+        ("http://169.254.169.254/latest", "169.254.169.254"),
+        ("http://2852039166/", "169.254.169.254"),
+        ("http://[::ffff:a9fe:a9fe]/", "::ffff:169.254.169.254"),
+    ] {
+        let text = format!("routes:\n  a: {{ path: /a, verify: none, deliver: [erp] }}\ndestinations:\n  erp: {{ url: '{url}' }}\n");
+        reports(&text, &format!("routes.yaml:4:15: destinations.erp.url: {address} is a cloud metadata address, which is never called"));
+    }
+}
+
+#[test]
 fn what_is_allowed_and_probably_not_meant_is_a_warning() {
     let text = "server: { trusted_proxies: [0.0.0.0/0] }\nstore: { retention: 1d }\nroutes:\n  a: { path: /a, verify: none, methods: [GET], deliver: [erp], dedupe: { window: 3d } }\n\
                 destinations:\n  erp: { url: 'https://erp.example.ch' }\n  old: { url: 'http://old.example.ch', auth: { bearer: { env: A } } }\n";

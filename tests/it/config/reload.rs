@@ -83,26 +83,28 @@ fn a_secret_file_that_a_failed_load_wanted_is_watched_too() {
     assert!(watcher.changed());
 }
 
-fn config(head: &str, names: &[&str]) -> config::Config {
+fn config(head: &str, names: &[&str]) -> config::Loaded {
     let destinations: String = names.iter().map(|name| format!("  {name}: {{ url: 'https://erp.example.ch' }}\n")).collect();
     let text = format!("{head}\nroutes:\n  a: {{ path: /a, verify: none, deliver: [{}] }}\ndestinations:\n{destinations}", names[0]);
     let env: &dyn Environment = &all_set();
-    load_text(&text, env).map_err(|error| error.to_string()).unwrap().config
+    load_text(&text, env).map_err(|error| error.to_string()).unwrap()
 }
 
 #[test]
 fn a_change_of_listen_or_store_needs_a_restart_and_nothing_else_does() {
     let old = config("", &["erp", "shop"]);
     let same = config("server: { listen: 0.0.0.0:8080, limits: { body: 2MiB }, grace: 5s }", &["erp"]);
-    assert!(config::reload_refusals(&old, &same).is_empty());
-    assert_eq!(config::removed_destinations(&old, &same).iter().map(|name| name.to_string()).collect::<Vec<_>>(), ["shop"]);
+    assert!(config::reload_refusals(&old.config, &same).is_empty());
+    assert_eq!(config::removed_destinations(&old.config, &same.config).iter().map(|name| name.to_string()).collect::<Vec<_>>(), ["shop"]);
     let moved = config(
         "server: { listen: 0.0.0.0:8081 }\nadmin: { listen: '127.0.0.1:9091' }\nstore: { path: other, retention: 8d, max_size: 1GiB }",
         &["erp"],
     );
-    let refusals = config::reload_refusals(&old, &moved);
+    let refusals = config::reload_refusals(&old.config, &moved);
     let paths: Vec<_> = refusals.iter().map(|refusal| refusal.path.as_str()).collect();
     assert_eq!(paths, ["server.listen", "admin.listen", "store.path", "store.retention", "store.max_size"]);
-    assert!(refusals.iter().all(|refusal| refusal.message.starts_with("restart needed")));
-    assert!(config::removed_destinations(&old, &old).is_empty());
+    let located: Vec<_> = refusals.iter().map(|refusal| refusal.located("routes.yaml").to_string()).collect();
+    assert_eq!(located[0], "routes.yaml:1:19: server.listen: restart needed for this change (0.0.0.0:8080 → 0.0.0.0:8081)");
+    assert_eq!(located[3], "routes.yaml:3:34: store.retention: restart needed for this change (7d → 8d)");
+    assert!(config::removed_destinations(&old.config, &old.config).is_empty());
 }

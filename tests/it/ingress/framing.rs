@@ -180,6 +180,18 @@ async fn with_both_a_length_and_chunks_nothing_is_smuggled() {
 }
 
 #[tokio::test]
+async fn a_transfer_coding_besides_chunked_is_refused_and_closed() {
+    let world = World::new().await;
+    for coding in ["Transfer-Encoding: gzip, chunked", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"] {
+        let mut client = world.client().await;
+        client.send(format!("POST /in HTTP/1.1\r\nHost: localhost\r\n{coding}\r\n\r\n1\r\nx\r\n0\r\n\r\n")).await;
+        assert_eq!(client.answer().await.unwrap().status, 400, "{coding}");
+        client.ends_here().await;
+    }
+    assert!(world.store.is_empty());
+}
+
+#[tokio::test]
 async fn equal_lengths_may_be_repeated_and_lines_may_end_in_lf_without_smuggling() {
     let world = World::new().await;
     let mut client = world.client().await;

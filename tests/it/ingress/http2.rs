@@ -78,6 +78,18 @@ async fn a_request_over_http2_gets_the_same_answers() {
 }
 
 #[tokio::test]
+async fn over_http2_too_there_are_no_more_headers_than_a_destination_takes() {
+    let world = World::new().await;
+    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let ask = async |count: usize| {
+        let post = client.post(format!("http://{}/in", world.address)).body("x");
+        (0..count).fold(post, |post, number| post.header(format!("x-{number}"), "y")).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((ask(90).await, ask(101).await), (202, 431));
+    assert_eq!(world.events().await.len(), 1);
+}
+
+#[tokio::test]
 async fn where_the_outcome_is_unknown_the_stream_is_reset_without_an_answer() {
     let world = World::new().await;
     world.store.set_mood(Mood::Unknowing);

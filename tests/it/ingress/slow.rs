@@ -83,10 +83,17 @@ async fn a_body_that_stalls_gets_408_and_stores_nothing() {
 }
 
 #[tokio::test]
-async fn a_body_at_a_byte_per_read_is_slower_than_allowed() {
+async fn a_body_at_a_byte_per_read_is_slower_than_allowed_whatever_came_fast_before() {
+    for at_once in [0, 90_000] {
+        trickled(at_once).await;
+    }
+}
+
+async fn trickled(at_once: usize) {
     let world = impatient().await;
     let mut client = world.client().await;
-    client.send("POST /in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n").await;
+    client.send("POST /in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n").await;
+    client.send("x".repeat(at_once)).await;
     let (mut reading, mut writing) = client.stream.split();
     let trickle = async {
         loop {

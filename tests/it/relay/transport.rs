@@ -173,7 +173,7 @@ async fn silence_and_a_trickle_end_at_the_timeout() {
     .await;
     let (trickling, _) = server(|mut stream| async move {
         read_request(&mut stream).await;
-        drop(stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n").await);
+        drop(stream.write_all(b"HTTP/1.1 500 No\r\ncontent-length: 100\r\n\r\n").await);
         while stream.write_all(b"x").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -186,12 +186,44 @@ async fn silence_and_a_trickle_end_at_the_timeout() {
 }
 
 #[tokio::test]
+async fn a_yes_is_a_yes_even_when_the_rest_of_it_is_lost() {
+    for answer in
+        [&b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nx"[..], b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\nzz"]
+    {
+        let (address, _) = saying(answer).await;
+        let reply = send(outbound(&format!("http://{address}/"))).await.unwrap();
+        assert_eq!((reply.status.as_u16(), &reply.body[..], reply.truncated), (200, &b"x"[..], true));
+    }
+    let (hanging, _) = server(|mut stream| async move {
+        read_request(&mut stream).await;
+        drop(stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nx").await);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    })
+    .await;
+    let request = Outbound { timeout: Duration::from_millis(200), ..outbound(&format!("http://{hanging}/")) };
+    assert!(send(request).await.unwrap().truncated);
+}
+
+#[tokio::test]
+async fn a_post_without_a_body_says_so() {
+    let (address, _) = server(|mut stream| async move {
+        let request = read_request(&mut stream).await.unwrap();
+        let said = String::from_utf8_lossy(&request.head).to_ascii_lowercase().contains("content-length: 0");
+        let status = if said { "200 OK" } else { "411 Length Required" };
+        drop(stream.write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").as_bytes()).await);
+    })
+    .await;
+    let reply = send(Outbound { body: Bytes::new(), ..outbound(&format!("http://{address}/")) }).await.unwrap();
+    assert_eq!(reply.status, 200);
+}
+
+#[tokio::test]
 async fn a_connection_that_breaks_is_a_reset() {
     for answer in [
         &b""[..],
         b"HTTP/1.1 200 OK\r\ncontent-le",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nx",
-        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab",
+        b"HTTP/1.1 500 No\r\ncontent-length: 100\r\n\r\nx",
+        b"HTTP/1.1 500 No\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab",
     ] {
         let (address, _) = saying(answer).await;
         assert_eq!(fault(outbound(&format!("http://{address}/"))).await, FaultKind::Reset, "{answer:?}");
@@ -216,7 +248,7 @@ async fn what_is_not_http_is_a_protocol_fault() {
         &b"SSH-2.0-OpenSSH_9.2\r\n"[..],
         b"HTTP/1.1 banana\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nx y: 1\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nab",
+        b"HTTP/1.1 500 No\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nab",
         b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
     ] {
         let (address, _) = saying(answer).await;

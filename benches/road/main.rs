@@ -1,0 +1,129 @@
+//! `make bench`: what Kurier reaches, beside the limit measured in the same run.
+//!
+//! Four servers take the same load in turn: (a) the bare hyper + tower server, (b) that with nothing but the
+//! HMAC check and one raw append + fdatasync per group, (c) Kurier with its destination down, (d) Kurier that
+//! delivers to a sink. Each is a process of its own; this one is the load generator. Interleaved rounds, medians.
+#![expect(clippy::print_stdout, reason = "the table is what a benchmark is for")]
+#![expect(clippy::disallowed_methods, reason = "measures real time on real sockets")]
+
+mod limit;
+mod load;
+mod servers;
+mod table;
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use load::{Load, Measured};
+use servers::{Kind, Server};
+use table::Table;
+
+/// What is measured; each can be set by a variable, for a quick look (`BENCH_ROUNDS=1 BENCH_SECONDS=1`).
+struct Plan {
+    rounds: usize,
+    seconds: f64,
+    connections: Vec<usize>,
+}
+
+impl Plan {
+    fn from_environment() -> anyhow::Result<Self> {
+        let read = |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
+        let connections = read("BENCH_CONNECTIONS", "1,16,64,256");
+        Ok(Self {
+            rounds: read("BENCH_ROUNDS", "5").parse().context("BENCH_ROUNDS: a number")?,
+            seconds: read("BENCH_SECONDS", "2").parse().context("BENCH_SECONDS: a number")?,
+            connections: connections.split(',').map(str::parse).collect::<Result<_, _>>().context("BENCH_CONNECTIONS: numbers")?,
+        })
+    }
+
+    fn window(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    match arguments.next().as_deref() {
+        Some("serve") => {
+            let kind = arguments.next().context("which limit?")?;
+            tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(limit::serve(&kind))
+        }
+        Some(other) => bail!("unknown argument {other}; the variables BENCH_ROUNDS, BENCH_SECONDS and BENCH_CONNECTIONS set what is run"),
+        None => tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(&Plan::from_environment()?)),
+    }
+}
+
+async fn run(plan: &Plan) -> anyhow::Result<()> {
+    println!("{}", table::machine());
+    println!("\n1 KiB bodies, signed, unique; {} rounds of {} s each, interleaved, medians\n", plan.rounds, plan.seconds);
+    let mut table = Table::new();
+    for connections in &plan.connections {
+        for _ in 0..plan.rounds {
+            for kind in Kind::ALL {
+                table.add(*connections, kind, closed(kind, *connections, 1024, plan.window()).await?);
+            }
+        }
+        table.print(*connections);
+    }
+    println!();
+    for size in [256, 10 * 1024] {
+        let mut table = Table::new();
+        for _ in 0..plan.rounds {
+            for kind in Kind::ALL {
+                table.add(64, kind, closed(kind, 64, size, plan.window()).await?);
+            }
+        }
+        println!("{size} B bodies");
+        table.print(64);
+    }
+    half_load(plan).await?;
+    idle().await
+}
+
+/// As fast as this many connections go, each with one request under way.
+async fn closed(kind: Kind, connections: usize, body: usize, window: Duration) -> anyhow::Result<Measured> {
+    let server = Server::start(kind).await?;
+    let load = Load { address: server.address(), connections, body, window, rate: None };
+    // Caches, pools and the prepared segments are as in the midst of a day.
+    Load { window: window / 4, ..load }.run().await?;
+    let before = server.cost()?;
+    let mut measured = load.run().await?;
+    measured.cpu = server.cost()?.cpu.saturating_sub(before.cpu);
+    measured.rss_peak = server.cost()?.rss_peak;
+    measured.backlog = server.backlog().await?;
+    server.stop().await?;
+    Ok(measured)
+}
+
+/// Latency where it matters: at half of what (b) and (c) can take, measured from when each event was due.
+async fn half_load(plan: &Plan) -> anyhow::Result<()> {
+    println!("open loop at half of each one's rate with 64 connections, from the scheduled time");
+    for kind in [Kind::Raw, Kind::Accept, Kind::Deliver] {
+        let most = closed(kind, 64, 1024, plan.window()).await?.rate();
+        let server = Server::start(kind).await?;
+        let load = Load { address: server.address(), connections: 64, body: 1024, window: plan.window(), rate: Some(most / 2.0) };
+        let measured = load.run().await?;
+        println!("  {}", table::line(kind, &measured));
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+/// What Kurier takes while nothing happens.
+async fn idle() -> anyhow::Result<()> {
+    let server = Server::start(Kind::Accept).await?;
+    // The first seconds prepare segments; a second of silence seals the journal.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let before = server.cost()?;
+    let seconds = 10;
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let after = server.cost()?;
+    let share = after.cpu.saturating_sub(before.cpu).as_secs_f64() / 10.0 * 100.0;
+    println!(
+        "\nidle for {seconds} s: {:.1} MiB RSS, {share:.2} % CPU, {} bytes written",
+        table::mebibytes(after.rss),
+        after.written.saturating_sub(before.written)
+    );
+    server.stop().await
+}
