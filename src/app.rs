@@ -108,12 +108,13 @@ impl Running {
             metrics: metrics.clone(),
             seed: rand::random(),
         });
+        let keys = keys::Keeper::new(config.clone(), clock.clone())?;
         let ingress = Ingress::new(ingress::Parts {
             config: config.clone(),
             store: store.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
-            keys: Arc::new(keys::Keeper::new(config.clone(), clock.clone())?),
+            keys: Arc::new(keys.clone()),
             ids: IdSource::random().map_err(StartError::Random)?,
             stopping: stopping.clone(),
         });
@@ -131,6 +132,7 @@ impl Running {
             changed,
             public: public_options.clone(),
             store: store.clone(),
+            keys,
             metrics,
             clock,
         };
