@@ -17,8 +17,8 @@ How to set up each sender that Kurier knows by name. This page is made from the 
 and a test keeps it current.
 
 Put the block into `routes.yaml` and the sender's secret into the variable it names. Any key of a preset can be
-overridden beside `preset:`. What no preset has is described the same way: see the scheme language in the JSON Schema
-(`kurier check --schema`).
+overridden beside `preset:`. A sender that is not here is described the same way: see
+[A sender without a preset](#a-sender-without-a-preset) at the end.
 
 *Checked* says what a preset rests on. *Body* says whether what arrives is proven to come from the sender: where it is
 not, treat the request as a hint and fetch the object from the sender. (K) marks general knowledge that nobody has
@@ -49,6 +49,7 @@ pub fn senders_page() -> String {
             page.push_str(&section(name, preset));
         }
     }
+    page.push_str(include_str!("language.md"));
     page
 }
 
