@@ -5,6 +5,7 @@
 
 mod algorithm;
 pub mod captured;
+mod cavage;
 mod certificate;
 mod charset;
 mod compile;

@@ -331,7 +331,16 @@ fn bound(plan: &Plan, each: bool) -> Binding {
     let claims = plan.claims.iter().flat_map(|claims| claims.wanted.iter().map(|(_, wanted)| wanted));
     let programs = std::iter::once(&plan.signed).chain(plan.checks.iter().flat_map(|(left, right)| [left, right])).chain(claims);
     let (whole, fields) = programs.map(|program| program.body_use()).fold((false, false), |sum, one| (sum.0 | one.0, sum.1 | one.1));
-    let digest = matches!(&plan.carrier.format, Format::Message(message) if message.binds_body());
+    let digest = match &plan.carrier.format {
+        Format::Message(message) => message.binds_body(),
+        Format::Cavage(cavage) => cavage.binds_body(),
+        Format::Plain
+        | Format::Tagged { .. }
+        | Format::List { .. }
+        | Format::Positional { .. }
+        | Format::Json { .. }
+        | Format::Jws { .. } => false,
+    };
     let whole = whole || digest;
     match (whole && !each, whole || fields) {
         (true, _) => Binding::Whole,
