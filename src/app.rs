@@ -26,6 +26,7 @@ use crate::config::{self, Config, Live, LoadError, LoadOptions, Loaded, ProcessE
 use crate::document::Problem;
 use crate::egress::{HttpTransport, TransportError};
 use crate::ingress::{self, Ingress};
+use crate::jq::Children;
 use crate::relay::{self, Relay};
 use crate::server::{self, LiveOptions};
 use crate::store::Store;
@@ -104,6 +105,7 @@ impl Running {
             changes,
             store: store.clone(),
             transport: Arc::new(HttpTransport::new()?),
+            jq: Arc::new(Children::of_this_binary()),
             clock: clock.clone(),
             metrics: metrics.clone(),
             seed: rand::random(),
@@ -196,7 +198,12 @@ impl Port {
 
 async fn open_store(config: &Config, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Arc<dyn Store>, StoreError> {
     let settings = &config.store;
-    let options = LocalOptions { retention: settings.retention, max_size: settings.max_size, ..LocalOptions::new(&settings.path) };
+    let options = LocalOptions {
+        retention: settings.retention,
+        max_size: settings.max_size,
+        allow_file_systems: settings.allow_file_systems.clone(),
+        ..LocalOptions::new(&settings.path)
+    };
     Ok(Arc::new(LocalStore::open(options, clock, Some(metrics)).await?))
 }
 

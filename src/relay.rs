@@ -20,6 +20,7 @@ mod pause;
 mod pausing;
 mod scheduler;
 mod settle;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::config::Live;
 use crate::egress::Transport;
+use crate::jq;
 use crate::model::{DeliveryId, Name, Timestamp};
 use crate::store::{CommitError, Store};
 use crate::telemetry::Metrics;
@@ -60,6 +62,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// Makes the requests.
     pub transport: Arc<dyn Transport>,
+    /// Runs the programs of `when` and `transform`.
+    pub jq: Arc<dyn jq::Engine>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Counts attempts.

@@ -23,16 +23,21 @@ use super::table::Shape;
 use super::wrong::{Report, Wrong};
 use super::{Config, LoadOptions, RouteIndex};
 use crate::document::Node;
+use crate::jq::Programs;
 use crate::model::Name;
 
 /// One load in progress.
 pub(super) struct Compiler<'a> {
     /// Variables and files.
     pub(super) env: &'a dyn Environment,
+    /// The file's text.
+    pub(super) text: &'a str,
     /// Where relative paths start.
     pub(super) folder: &'a Path,
     /// How strict to be.
     pub(super) options: &'a LoadOptions,
+    /// The programs of `when` and `transform`.
+    pub(super) programs: Programs,
     /// What was found.
     pub(super) report: Report,
     /// What was read.
@@ -41,8 +46,8 @@ pub(super) struct Compiler<'a> {
 
 impl<'a> Compiler<'a> {
     /// A load that has read nothing yet.
-    pub(super) fn new(env: &'a dyn Environment, folder: &'a Path, options: &'a LoadOptions) -> Self {
-        Self { env, folder, options, report: Report::default(), read: Fingerprints::default() }
+    pub(super) fn new(env: &'a dyn Environment, text: &'a str, folder: &'a Path, options: &'a LoadOptions) -> Self {
+        Self { env, text, folder, options, programs: Programs::default(), report: Report::default(), read: Fingerprints::default() }
     }
 
     /// The configuration of this document; `None` when there are errors in the report.
@@ -77,7 +82,8 @@ impl<'a> Compiler<'a> {
         }
         let destinations: BTreeMap<_, _> = destinations.into_iter().map(|(name, destination)| (name, Arc::new(destination))).collect();
         let files = self.read.paths().map(Path::to_owned).collect();
-        Some(Config { server, admin, store, index: RouteIndex::new(&routes), routes, destinations, key_sources, files })
+        let programs = Arc::new(std::mem::take(&mut self.programs));
+        Some(Config { server, admin, store, index: RouteIndex::new(&routes), routes, destinations, key_sources, programs, files })
     }
 
     /// A path of the file, from the file's folder on.

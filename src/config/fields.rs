@@ -35,11 +35,7 @@ pub(super) static ROOT: Table = Table {
             Shape::Map { of: &Shape::Object(&DESTINATION), keys: Keys::Names },
             "Where events are delivered. Names are identity: what is pending for a removed one ends dead.",
         ),
-        Field::new(
-            "key_sources",
-            Shape::Map { of: &Shape::Object(&KEY_SOURCE), keys: Keys::Names },
-            "Where keys are fetched that a scheme names as `remote:NAME`.",
-        ),
+        Field::new("key_sources", KEY_SOURCES, "Where keys are fetched that a scheme names as `remote:NAME`."),
         later("tests", "Sample requests that `kurier check` runs."),
     ],
 };
@@ -122,6 +118,12 @@ static TOKEN: Table = Table {
     ],
 };
 
+/// The file systems that the store refuses unless they are allowed.
+const FILE_SYSTEMS: &[&str] = &[
+    "nfs", "smb", "cifs", "ncp", "afs", "coda", "9p", "virtiofs", "vboxsf", "vmhgfs", "ceph", "lustre", "beegfs", "gfs2", "ocfs2", "gpfs",
+    "fuse", "overlay", "aufs", "ecryptfs",
+];
+
 static STORE: Table = Table {
     name: "store",
     doc: "The embedded store. A change needs a restart.",
@@ -136,6 +138,11 @@ static STORE: Table = Table {
             "Most bytes on disk; pending events are never dropped for it.",
         )
         .default("20GiB"),
+        Field::new(
+            "allow_file_systems",
+            Shape::List { of: &Shape::Word(FILE_SYSTEMS), min: 1 },
+            "Network and union file systems that the store may lie on all the same; the promise is then only as good as theirs.",
+        ),
         Field::new("postgres", Shape::Later("comes in a later version"), "A shared store for several machines."),
     ],
 };
@@ -154,7 +161,11 @@ static ROUTE: Table = Table {
         ),
         Field::new("verify", Shape::Verify, "Who is believed: a preset, a scheme, or the word `none`.").required(),
         Field::new("dedupe", Shape::Object(&DEDUPE), "What makes two requests the same."),
-        Field::new("order_by", Shape::Template, "The lane: deliveries of one lane go one after the other."),
+        Field::new(
+            "order_by",
+            Shape::Short { short: &Shape::Template, long: &ORDER_BY },
+            "The lane: deliveries of one lane go one after the other.",
+        ),
         Field::new("limits", Shape::Object(&ROUTE_LIMITS), "Limits of this route."),
         Field::new(
             "respond",
@@ -173,6 +184,9 @@ static ROUTE: Table = Table {
     ],
 };
 
+const KEY_SOURCES: Shape = Shape::Map { of: &Shape::Object(&KEY_SOURCE), keys: Keys::Names };
+const MEMBERS: Shape = Shape::Map { of: &Shape::TextOrSecret, keys: Keys::Names };
+
 static KEY_SOURCE: Table = Table {
     name: "key_source",
     doc: "An API that gives a sender's public key by its id.",
@@ -180,11 +194,7 @@ static KEY_SOURCE: Table = Table {
     fields: &[
         Field::new("url", Shape::Text, "Where it is; `{id}` stands for the key's id, percent-encoded.").required(),
         Field::new("auth", Shape::Object(&AUTH), "Credentials; one kind of them."),
-        Field::new(
-            "body",
-            Shape::Map { of: &Shape::TextOrSecret, keys: Keys::Names },
-            "Sent as a JSON object by POST; the text `{id}` stands for the key's id. Without it, a GET.",
-        ),
+        Field::new("body", MEMBERS, "Posted as a JSON object; the text `{id}` stands for the key's id. Without it, a GET."),
         Field::new("pointer", Shape::Text, "The JSON pointer to the key in the answer; without it the answer is the key."),
     ],
 };
@@ -198,6 +208,35 @@ static DEDUPE: Table = Table {
         Field::new("window", Shape::Duration { min: 0, max: DURATION_MS_MAX }, "For how long a key is remembered; `0s`: no deduplication.")
             .default("3d"),
     ],
+};
+
+static ORDER_BY: Table = Table {
+    name: "order_by",
+    doc: "Lanes: deliveries of one lane go one after the other.",
+    one: false,
+    fields: &[
+        Field::new("key", Shape::Template, "The lane; deliveries with the same text are in the same one.").required(),
+        Field::new(
+            "failing",
+            Shape::Short { short: &Shape::Word(&["block", "skip"]), long: &FAILING },
+            "What a failing delivery does to its lane: hold it up until it is delivered or dead, or let it go on at once.",
+        )
+        .default("block"),
+    ],
+};
+
+static FAILING: Table = Table {
+    name: "failing",
+    doc: "What a failing delivery does to its lane.",
+    one: true,
+    fields: &[Field::new("park", Shape::Object(&PARK), "The lane goes on without it after some attempts; it is tried on by itself.")],
+};
+
+static PARK: Table = Table {
+    name: "park",
+    doc: "When a failing delivery steps out of its lane.",
+    one: false,
+    fields: &[Field::new("after", Shape::Integer { min: 1, max: 1_000_000 }, "After so many failed attempts.").required()],
 };
 
 static ROUTE_LIMITS: Table = Table {
@@ -231,8 +270,8 @@ static DELIVER: Table = Table {
     one: false,
     fields: &[
         Field::new("to", Shape::Destination, "The destination's name.").required(),
-        later("when", "A jq condition."),
-        later("transform", "A jq program that makes the body."),
+        Field::new("when", Shape::Text, "A jq condition over the event; when it is false or null, the delivery ends skipped."),
+        Field::new("transform", Shape::Text, "A jq program over the event; the one value that it makes is the JSON body."),
     ],
 };
 
@@ -368,7 +407,7 @@ mod tests {
     use crate::config::{Breaker, Retry, scalar, units};
     use crate::document::{Value, parse};
 
-    const TABLES: [&Table; 22] = [
+    const TABLES: [&Table; 25] = [
         &ROOT,
         &SERVER,
         &SERVER_TLS,
@@ -379,6 +418,9 @@ mod tests {
         &ROUTE,
         &KEY_SOURCE,
         &DEDUPE,
+        &ORDER_BY,
+        &FAILING,
+        &PARK,
         &ROUTE_LIMITS,
         &RESPOND,
         &DELIVER,

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::path::RouteIndex;
+use crate::jq::{ProgramId, Programs};
 use crate::model::{Answer, ClientTls, Name, Rate, Secret};
 use crate::signature::{Signer, Template, Verifier};
 
@@ -32,6 +33,8 @@ pub struct Config {
     pub destinations: BTreeMap<Name, Arc<Destination>>,
     /// Where keys are fetched, by name.
     pub key_sources: BTreeMap<Name, KeySource>,
+    /// The programs of every `when` and `transform`.
+    pub programs: Arc<Programs>,
     /// Every file that was read: the configuration itself, secrets, TLS. A change of one asks for a reload.
     pub files: Vec<PathBuf>,
     /// Finds the route of a path; made of `routes`.
@@ -128,6 +131,8 @@ pub struct StoreSettings {
     pub retention: Duration,
     /// Most bytes on disk.
     pub max_size: u64,
+    /// File systems by name that the store may lie on, although their syncs or locks are in doubt.
+    pub allow_file_systems: Vec<Box<str>>,
 }
 
 /// One of `routes`.
@@ -144,8 +149,8 @@ pub struct Route {
     pub dedupe_key: Option<Template>,
     /// For how long a key is remembered; zero: no deduplication.
     pub dedupe_window: Duration,
-    /// The lane, as a template.
-    pub order_by: Option<Template>,
+    /// Its lanes, if it has any.
+    pub order_by: Option<OrderBy>,
     /// Longest body in bytes.
     pub body_limit: usize,
     /// Requests per time, counted after verification.
@@ -156,10 +161,64 @@ pub struct Route {
     pub deliver: Vec<DeliverTo>,
 }
 
+/// `order_by` of a route.
+pub struct OrderBy {
+    /// The lane: deliveries of the same text go one after the other.
+    pub key: Template,
+    /// What a failing delivery does to those behind it.
+    pub failing: Failing,
+}
+
+/// What a failing delivery does to those behind it in its lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Failing {
+    /// They wait until it is delivered or dead.
+    #[default]
+    Block,
+    /// They go on while it waits for its next attempt.
+    Skip,
+    /// They go on once it has failed so often.
+    Park {
+        /// After so many failed attempts.
+        after: u32,
+    },
+}
+
+impl Failing {
+    /// After how many failed attempts a delivery steps out of its lane; none: never.
+    pub fn steps_out_after(self) -> Option<u32> {
+        match self {
+            Self::Block => None,
+            Self::Skip => Some(1),
+            Self::Park { after } => Some(after),
+        }
+    }
+}
+
 /// One of a route's `deliver`.
 pub struct DeliverTo {
     /// The destination's name; it exists.
     pub to: Name,
+    /// Decides whether an event is delivered there.
+    pub when: Option<Jq>,
+    /// Makes the body that is delivered.
+    pub transform: Option<Jq>,
+}
+
+impl DeliverTo {
+    /// Every event, as it is.
+    pub fn everything(to: Name) -> Self {
+        Self { to, when: None, transform: None }
+    }
+}
+
+/// A jq program of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Jq {
+    /// Which of [`Config::programs`] it is.
+    pub id: ProgramId,
+    /// The line of the file where it stands.
+    pub line: u32,
 }
 
 /// One of `key_sources`.

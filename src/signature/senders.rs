@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
-use super::compile::{self, Recorded};
+use super::compile::{self, Recorded, settings};
 use super::{Binding, KeyMaterial, SecretSource, preset_names, presets};
 use crate::document::{self, Entry, Node, Span, Value};
 use crate::model::Secret;
@@ -139,27 +139,6 @@ fn key_source(name: &str) -> &'static str {
         }
         _ => "{ url: \"https://…/{id}\", auth: …, pointer: /key }",
     }
-}
-
-/// The settings of `config` that a preset asks for, each once.
-fn settings(node: &Node) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
-    let mut add = |names: Vec<String>| {
-        names.into_iter().for_each(|name| {
-            if !found.contains(&name) {
-                found.push(name)
-            }
-        })
-    };
-    match &node.value {
-        Value::Scalar { text, .. } => {
-            add(text.split("{config:").skip(1).filter_map(|rest| rest.split(['}', '|']).next()).map(str::to_owned).collect());
-        }
-        Value::Sequence(items) => items.iter().for_each(|item| add(settings(item))),
-        Value::Mapping(entries) => entries.iter().for_each(|entry| add(settings(&entry.value))),
-        Value::Null => {}
-    }
-    found
 }
 
 fn signed(preset: &Node) -> String {

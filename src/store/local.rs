@@ -9,11 +9,13 @@
 //! trust the index with anything that the journal does not say, and never grow without a named limit (I10).
 
 mod batch;
+mod calendar;
 mod chain;
 mod codec;
 mod committer;
 mod disk;
 mod error;
+mod file_system;
 mod format;
 mod fuzz;
 mod index;
@@ -30,6 +32,7 @@ mod segment;
 mod shared;
 mod supply;
 mod table;
+pub mod tools;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -74,6 +77,11 @@ impl<D: Disk> LocalStore<D> {
     /// How many events wait for the index.
     pub fn unindexed(&self) -> usize {
         self.shared.unindexed.load(Ordering::Relaxed)
+    }
+
+    /// The operator says that the wall clock is right, however far it jumped.
+    pub fn believe_clock(&self) {
+        self.shared.calendar.believe(&*self.shared.clock);
     }
 
     fn refused_accept(&self, bytes: usize) -> Option<CommitError> {
@@ -187,7 +195,13 @@ impl<D: Disk> Store for LocalStore<D> {
     }
 
     fn attempt_begins(&self, delivery: DeliveryId) {
-        self.shared.in_flight.begins(delivery);
+        let version = {
+            let table = self.shared.table.lock();
+            table.get(delivery.event).and_then(|meta| Some(meta.delivery(delivery.ordinal)?.version))
+        };
+        if let Some(version) = version {
+            self.shared.in_flight.begins(delivery, version);
+        }
     }
 
     fn attempt_ends(&self, delivery: DeliveryId) {
@@ -228,7 +242,8 @@ impl<D: Disk> Store for LocalStore<D> {
         let shared = &self.shared;
         let index_bytes = shared.index().map_or(0, |index| index.bytes());
         let full = || shared.full.load(Ordering::Acquire).then(|| "the store is full".to_owned());
-        let unwritable = shared.queue.refusing().map(|reason| reason.to_string()).or_else(full);
+        let behind = || (shared.unindexed.load(Ordering::Relaxed) >= librarian::UNINDEXED_MAX).then(|| "the index is behind".to_owned());
+        let unwritable = shared.queue.refusing().map(|reason| reason.to_string()).or_else(full).or_else(behind);
         let events = shared.table.lock().events;
         StoreStats { bytes: shared.journal_bytes().saturating_add(index_bytes), events, unwritable }
     }

@@ -1,9 +1,13 @@
 //! The store: one contract suite against every engine, and what only the embedded engine can get wrong.
 
+mod cli;
 mod contract;
 mod fixture;
 mod make;
 mod model;
 mod rules;
-mod sim;
-mod sim_disk;
+mod safety;
+pub(crate) mod sim;
+pub(crate) mod sim_disk;
+mod tails;
+mod tools;

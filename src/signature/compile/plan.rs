@@ -166,6 +166,7 @@ impl Builder<'_> {
         let when = self.when(node, path);
         let keys = self.keys(node, path, algorithm, secrets, skip);
         let require = self.pairs(node, path, "require");
+        let limit = self.limits(node, path).into_iter().map(|(_, source, limit)| (source, limit)).collect();
         let checks = self.checks(node, path);
         let must_sign = self.must_sign(node, path, &signed);
         let reject = self.text(node, path, "reject_signed_matching").map(str::to_owned).and_then(|pattern| {
@@ -209,6 +210,7 @@ impl Builder<'_> {
             signed,
             prehash,
             require,
+            limit,
             checks,
             must_sign,
             reject,

@@ -19,7 +19,7 @@ use super::batch;
 use super::disk::{Disk, DiskFile};
 use super::keys::Keys;
 use super::queue::Entry;
-use super::segment::{Active, FIRST, PAGE, Predecessor};
+use super::segment::{Active, FIRST, Given, PAGE, Predecessor};
 use super::shared::{Ready, Shared, Shelved};
 use crate::model::Timestamp;
 use crate::store::{CommitError, Promise};
@@ -84,6 +84,13 @@ pub(super) struct Ledger {
     pub(super) position: u64,
 }
 
+impl Ledger {
+    /// The numbers that were given out.
+    pub(super) fn given(&self) -> Given {
+        Given { event: self.event.saturating_sub(1), position: self.position.saturating_sub(1) }
+    }
+}
+
 /// See the module.
 pub(super) struct Committer<D: Disk> {
     pub(super) shared: Arc<Shared<D>>,
@@ -128,7 +135,6 @@ impl<D: Disk> Committer<D> {
             }
         }
         self.shared.stop();
-        self.shared.ended.send_modify(|ended| *ended += 1);
     }
 
     /// Where the partial last page begins, and the image to write from there on.
@@ -150,7 +156,7 @@ impl<D: Disk> Committer<D> {
     /// One batch out of what waits.
     async fn commit(&mut self) {
         let now = self.shared.clock.now();
-        self.ledger.keys.expire(now);
+        self.ledger.keys.expire(self.shared.date());
         let (base, image) = self.image();
         let limit = batch_bytes_max(self.shared.sizes.segment);
         let mut building = Building::new(base, image, self.room(self.current.end), limit, now);
@@ -194,7 +200,7 @@ impl<D: Disk> Committer<D> {
     fn header(&self, ready: &Ready<D::File>, first_sequence: u64, end: usize) -> super::segment::SegmentHeader {
         let last_start = if self.last.length == 0 { end } else { self.last.base + self.last.start };
         let predecessor = Some(Predecessor { nonce: self.current.nonce, end, last_start });
-        let active = Some(Active { first_sequence, predecessor });
+        let active = Some(Active { first_sequence, predecessor, given: self.ledger.given() });
         super::segment::SegmentHeader { active, ..self.shared.header(ready.number, ready.nonce) }
     }
 
@@ -261,12 +267,15 @@ impl<D: Disk> Committer<D> {
     async fn next_segment(&mut self) -> Option<Ready<D::File>> {
         let mut refusing = false;
         let ready = loop {
+            let lost = self.shared.check_folder().await.err().map(|error| error.to_string());
             let trouble = {
                 let mut supply = self.shared.supply.lock();
-                if let Some(ready) = supply.ready.take() {
+                if lost.is_none()
+                    && let Some(ready) = supply.ready.take()
+                {
                     break Some(ready);
                 }
-                supply.trouble.clone()
+                lost.or_else(|| supply.trouble.clone())
             };
             if let Some(trouble) = trouble {
                 if !refusing {
@@ -295,11 +304,9 @@ impl<D: Disk> Committer<D> {
 
     /// Accepts that wait are refused: nothing of them was taken. Everything else goes on waiting.
     fn refuse_waiting(&mut self) {
-        let mut drained = VecDeque::new();
-        self.shared.queue.drain(&mut drained);
-        self.waiting.append(&mut drained);
         let mut kept = VecDeque::with_capacity(self.waiting.len());
-        for entry in self.waiting.drain(..) {
+        let queued = self.shared.queue.take_accepts();
+        for entry in self.waiting.drain(..).chain(queued) {
             match entry {
                 Entry::Accept(accept) => {
                     if accept.promise.take() {

@@ -34,12 +34,15 @@ pub(super) struct Keys {
     keys: HashMap<[u8; 16], Key>,
     buckets: BTreeMap<i64, Vec<[u8; 16]>>,
     answers: Vec<Arc<Answer>>,
+    /// The wall clock can't be believed just now.
+    is_doubted: bool,
 }
 
 impl Keys {
-    /// The key, if a request received at this time repeats it.
+    /// The key, if a request received at this time repeats it. While dates can't be believed every key counts.
     pub(super) fn current(&mut self, hash: &[u8; 16], received_at: Timestamp) -> Option<&mut Key> {
-        self.keys.get_mut(hash).filter(|key| key.expires_at > received_at)
+        let is_doubted = self.is_doubted;
+        self.keys.get_mut(hash).filter(|key| is_doubted || key.expires_at > received_at)
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -78,8 +81,10 @@ impl Keys {
         answer
     }
 
-    /// Forgets keys that ended before `now`, a whole bucket at a time.
-    pub(super) fn expire(&mut self, now: Timestamp) {
+    /// Forgets keys that ended before `now`, a whole bucket at a time; none: dates can't be believed.
+    pub(super) fn expire(&mut self, now: Option<Timestamp>) {
+        self.is_doubted = now.is_none();
+        let Some(now) = now else { return };
         let limit = now.saturating_sub(SLACK).millis() / BUCKET_MS;
         while let Some(bucket) = self.buckets.first_entry().filter(|bucket| *bucket.key() < limit) {
             for hash in bucket.remove() {

@@ -63,7 +63,6 @@ pub(super) async fn run<D: Disk>(shared: Arc<Shared<D>>) {
         }
     }
     *shared.index.write() = None;
-    shared.ended.send_modify(|ended| *ended += 1);
 }
 
 /// Brings events back for their replays, and sends these on to the committer. Only here does anything enter

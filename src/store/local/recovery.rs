@@ -18,6 +18,7 @@ use super::keys::Keys;
 use super::segment::{self, Active, FIRST, PAGE, Predecessor, SegmentHeader};
 use super::shared::{Shared, Shelved};
 use super::{librarian, supply};
+use crate::model::Timestamp;
 
 use replay::{Problem, Replayer};
 
@@ -57,7 +58,8 @@ async fn find<D: Disk>(shared: &Shared<D>, is_new: bool) -> Result<Vec<Found<D::
                     supply.pooled = supply.pooled.max(pooled);
                     supply.pool.push(path);
                 }
-                None => shared.disk.remove(&path).await.map_err(io)?,
+                None if supply::LEFTOVERS.contains(&name.as_str()) => shared.disk.remove(&path).await.map_err(io)?,
+                None => tracing::warn!(file = %path.display(), "a file in the journal's folder is none of the store's; it is left alone"),
             }
             continue;
         };
@@ -112,11 +114,12 @@ pub(super) async fn recover<D: Disk>(shared: &Arc<Shared<D>>, is_new: bool) -> R
         return Err(StoreError::damaged(&shared.path, "its journal has no segment that was ever used".to_owned()));
     }
     let (mut chain, mut keys, mut buffer) = (Chain::default(), Keys::default(), Vec::new());
+    let (now, mut newest_at) = (shared.clock.now(), Timestamp::default());
     for (at, segment) in found.iter().enumerate() {
         read(&*segment.file, &mut buffer).await.map_err(|error| StoreError::io(&shared.path, error))?;
         let Found { file, header } = segment;
         let successor = found.get(at + 1).map(|next| &next.header);
-        let mut replayer = Replayer { shared, keys: &mut keys, segment: header.number };
+        let mut replayer = Replayer { shared, keys: &mut keys, segment: header.number, now, newest_at: &mut newest_at };
         let read = chain.read(&buffer, header, successor, |batch, offset, payload| replayer.batch(batch, offset, payload));
         read.map_err(|problem| explain(shared, header.number, &problem))?;
         shared.shelf.lock().insert(header.number, Shelved { nonce: header.nonce, file: file.clone() });
@@ -124,8 +127,13 @@ pub(super) async fn recover<D: Disk>(shared: &Arc<Shared<D>>, is_new: bool) -> R
         while librarian::write_some(shared).map_err(|error| StoreError::io(&shared.path, io::Error::other(error)))? {}
     }
     drop(buffer);
+    shared.calendar.begin(&*shared.clock, if is_new { now } else { newest_at });
     let ledger = {
-        let table = shared.table.lock();
+        let mut table = shared.table.lock();
+        if let Some(active) = found.last().and_then(|last| last.header.active.as_ref()) {
+            table.sequence = table.sequence.max(active.given.event);
+            table.position = table.position.max(active.given.position);
+        }
         Ledger { keys, batch: chain.sequence.unwrap_or(0) + 1, event: table.sequence + 1, position: table.position + 1 }
     };
     open_fresh(shared, &found, &chain, ledger).await.map_err(|error| StoreError::io(&shared.path, error))
@@ -157,10 +165,11 @@ async fn open_fresh<D: Disk>(
             (header.number + 1, Some(predecessor))
         }
     };
-    let active = Some(Active { first_sequence: ledger.batch, predecessor });
+    let active = Some(Active { first_sequence: ledger.batch, predecessor, given: ledger.given() });
     let mut image = SegmentHeader { active, ..shared.header(number, nonce) }.encode();
     let mut last = Last::default();
-    if let (Some((header, bytes)), true) = (&chain.last, predecessor.is_some()) {
+    // What a repair wrote was synced by it, and its damaged records must not be sealed anew.
+    if let (Some((header, bytes)), true) = (chain.last.as_ref().filter(|(header, _)| !header.is_repaired()), predecessor.is_some()) {
         image.extend_from_slice(bytes);
         let flags = header.flags | batch::COPY;
         batch::finish(&mut image[FIRST..], nonce, header.sequence, flags, header.committed_at);

@@ -9,7 +9,9 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
+use super::calendar::Calendar;
 use super::disk::{Disk, DiskFile};
+use super::format;
 use super::index::{Index, Indexes};
 use super::interrupted::InFlight;
 use super::names::Names;
@@ -17,7 +19,7 @@ use super::queue::{Entry, Queue};
 use super::segment::{self, SegmentHeader};
 use super::table::Table;
 use crate::clock::Clock;
-use crate::model::{DeliveryId, EventId};
+use crate::model::{DeliveryId, EventId, Timestamp};
 use crate::store::{NewDelivery, Promise};
 use crate::telemetry::Metrics;
 
@@ -65,6 +67,7 @@ pub(super) struct Shared<D: Disk> {
     pub(super) store: u128,
     pub(super) sizes: Sizes,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) calendar: Calendar,
     pub(super) metrics: Option<Arc<Metrics>>,
     pub(super) random: Arc<dyn Fn() -> u128 + Send + Sync>,
     pub(super) queue: Queue,
@@ -74,7 +77,7 @@ pub(super) struct Shared<D: Disk> {
     pub(super) newest: watch::Sender<u64>,
     pub(super) in_flight: InFlight<D::File>,
     /// The locked format file.
-    pub(super) lock: Mutex<Option<D::File>>,
+    pub(super) lock: Mutex<Option<Arc<D::File>>>,
     pub(super) supply: Mutex<Supply<D::File>>,
     /// Held while a segment is being prepared or replaced.
     pub(super) preparing: tokio::sync::Mutex<()>,
@@ -119,6 +122,20 @@ impl<D: Disk> Shared<D> {
         SegmentHeader { number, nonce, store: self.store, created_at: self.clock.now(), active: None }
     }
 
+    /// The folder is still the one that was locked (rule 18).
+    pub(super) async fn check_folder(&self) -> std::io::Result<()> {
+        let lock = self.lock.lock().clone();
+        match lock {
+            Some(lock) => format::is_still_ours(&self.disk, &self.path, &lock).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The time, where dates can be believed just now.
+    pub(super) fn date(&self) -> Option<Timestamp> {
+        self.calendar.is_believed(&*self.clock).then(|| self.clock.now())
+    }
+
     /// Takes a file that may be overwritten.
     pub(super) fn take_pooled(&self) -> Option<PathBuf> {
         self.supply.lock().pool.pop()
@@ -153,12 +170,40 @@ impl<D: Disk> Shared<D> {
         self.supply_changed.notify_one();
     }
 
+    /// A helper panicked: what nobody works on any more must not be waited for.
+    fn died(&self, name: &str) {
+        tracing::error!("the store's `{name}` ended by a panic, which is a bug: nothing is committed any more; restart the process");
+        self.queue.refuse_accepts(Some("a part of the store ended by a panic: restart the process"));
+        self.queue.close();
+        self.stop();
+        let mut waiting = VecDeque::new();
+        self.queue.drain(&mut waiting);
+        // Dropping a promise says that the outcome can't be known.
+        drop(waiting);
+        self.recalls.lock().clear();
+    }
+
     /// Bytes of all segments, the prepared ones and the pool included.
     pub(super) fn journal_bytes(&self) -> u64 {
         let supply = self.supply.lock();
         let spare = supply.pool.len() + usize::from(supply.ready.is_some());
         drop(supply);
         (self.shelf.lock().len() + spare) as u64 * self.sizes.segment as u64
+    }
+}
+
+/// Stands for a helper that runs.
+pub(super) struct Running<D: Disk> {
+    pub(super) shared: Arc<Shared<D>>,
+    pub(super) name: &'static str,
+}
+
+impl<D: Disk> Drop for Running<D> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.died(self.name);
+        }
+        self.shared.ended.send_modify(|ended| *ended += 1);
     }
 }
 

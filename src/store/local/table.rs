@@ -116,6 +116,9 @@ impl Table {
 
     /// An operator's deliveries became durable. `false`: the event is not in memory.
     pub(super) fn add_replay(&mut self, replay: Replayed) -> bool {
+        if self.live.get(&replay.sequence).is_none_or(|meta| meta.id != replay.event) {
+            return false;
+        }
         let Some(mut meta) = self.live.remove(&replay.sequence) else { return false };
         self.settled.remove(&replay.sequence);
         meta.changes += 1;
@@ -131,7 +134,7 @@ impl Table {
 
     /// A settlement became durable at `place`. `false`: the event is not in memory.
     pub(super) fn settle(&mut self, settled: &Settled, place: Place) -> bool {
-        let Some(meta) = self.live.get_mut(&settled.sequence) else { return false };
+        let Some(meta) = self.live.get_mut(&settled.sequence).filter(|meta| meta.id == settled.delivery.event) else { return false };
         meta.changes += 1;
         if settled.attempt.is_some() {
             meta.attempts.push(AttemptPlace { ordinal: settled.delivery.ordinal, place });

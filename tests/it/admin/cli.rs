@@ -278,13 +278,14 @@ fn the_help_names_every_command() {
       init          Write a commented routes.yaml to start from
       demo          Everything in one process: relay, a sample downstream, signed sample callbacks
       check         Check a configuration the way the start does, and name every problem
-      verify        Run signature vectors, or explain why a captured request does not verify
+      verify        Run signature vectors, or explain one captured request
       events        Show events of a running server
       replay        Deliver stored events again
       destinations  Show, pause and resume destinations of a running server
       send          Send a correctly signed sample request to the running server
       secret        Make secrets
       health        Exit with 0 when the running server is ready
+      store         Look at, check, repair, back up and restore the store's folder
       help          Print this message or the help of the given subcommand(s)
 
     Options:

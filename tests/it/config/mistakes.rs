@@ -16,7 +16,7 @@ routes:
   invoices:
     path: callbacks/dvelop
     verify: {}
-    deliver: [erq, { to: bookkeeping, when: '.x' }]
+    deliver: [erq, { to: bookkeeping, when: '.x ||' }]
     respond: { status: 404 }
   payments:
     path: /callbacks/../inpasy
@@ -46,7 +46,7 @@ destinations:
     routes.yaml:10:11: routes.invoices.path: the path `callbacks/dvelop` does not start with `/`; write `/callbacks/dvelop`
     routes.yaml:11:13: routes.invoices.verify: is empty; name a scheme such as `{ preset: github, secrets: [{ env: GITHUB_SECRET }] }`, or write `none`
     routes.yaml:12:15: routes.invoices.deliver[0]: unknown destination "erq"; did you mean "erp"?
-    routes.yaml:12:45: routes.invoices.deliver[1].when: `when` not available yet
+    routes.yaml:12:49: routes.invoices.deliver[1].when: expected the end, found `||`
     routes.yaml:13:24: routes.invoices.respond.status: 404 is too large; at most 299
     routes.yaml:15:11: routes.payments.path: the path has a `..` segment; paths are matched exactly: clients resolve dots before they send
     routes.yaml:16:15: routes.payments.methods[0]: unknown value "post"; did you mean "POST"?
@@ -408,4 +408,33 @@ fn a_key_source_that_is_named_has_to_be_there() {
     assert!(found.contains("add `key_sources"), "{found}");
     let found = warnings(&with("none", sources));
     assert!(found.iter().any(|line| line.contains("no route's keys come from \"plaad\"")), "{found:?}");
+}
+
+#[test]
+fn a_programs_mistake_is_told_at_its_own_line_and_column() {
+    let delivers = |deliver: &str| {
+        format!(
+            "routes:\n  a:\n    path: /a\n    verify: none\n    deliver:\n{deliver}\ndestinations:\n  erp: {{ url: 'https://erp.example.ch' }}\n"
+        )
+    };
+    for (deliver, line) in [
+        ("      - { to: erp, when: '.a | foo(1)' }", "routes.yaml:6:32: routes.a.deliver[0].when: unknown filter `foo`"),
+        (
+            "      - to: erp\n        transform: |\n          .body\n            | .a[\n",
+            "routes.yaml:9:18: routes.a.deliver[0].transform: expected closing bracket",
+        ),
+        (
+            "      - { to: erp, transform: '{ path: env.PATH }' }",
+            "routes.yaml:6:40: routes.a.deliver[0].transform: `env` is not available; a program sees the event only, no environment",
+        ),
+        (
+            "      - { to: erp, transform: halt }",
+            "routes.yaml:6:31: routes.a.deliver[0].transform: `halt` is not available; a program can't",
+        ),
+        ("      - { to: erp, when: '.a |' }", "routes.yaml:6:31: routes.a.deliver[0].when: expected term, found the end"),
+    ] {
+        reports(&delivers(deliver), line);
+    }
+    let both = problems(&delivers("      - { to: erp, when: foo, transform: 'bar | baz' }"));
+    assert_eq!(both.lines().count(), 3, "every mistake at once: {both}");
 }

@@ -47,7 +47,7 @@ pub(super) fn route() -> Route {
         body_limit: 1024,
         rate: None,
         respond: Some(Answer { status: 202, content_type: Some("application/json".into()), body: Bytes::from_static(br#"{"ok":true}"#) }),
-        deliver: vec![DeliverTo { to: Name::from("erp") }],
+        deliver: vec![DeliverTo::everything(Name::from("erp"))],
     }
 }
 
@@ -85,11 +85,12 @@ pub(super) fn config(server: Server, routes: Vec<Route>) -> Config {
     Config {
         server,
         admin: Admin { listen: SocketAddr::from(([127, 0, 0, 1], 0)), tokens: Vec::new() },
-        store: StoreSettings { path: PathBuf::new(), retention: Duration::ZERO, max_size: 0 },
+        store: StoreSettings { path: PathBuf::new(), retention: Duration::ZERO, max_size: 0, allow_file_systems: Vec::new() },
         index: kurier::config::RouteIndex::new(&routes),
         routes,
         destinations: BTreeMap::new(),
         key_sources: BTreeMap::new(),
+        programs: Arc::default(),
         files: Vec::new(),
     }
 }

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kurier::clock::TokioClock;
-use kurier::model::{Delivery, DeliveryId, DeliveryState, EventId, OutcomeKind};
+use kurier::clock::{Clock, TokioClock};
+use kurier::model::{Delivery, DeliveryId, DeliveryState, EventId, OutcomeKind, Timestamp};
 use kurier::store::local::{LocalOptions, LocalStore, MemoryIndexes, Run, Seams, StoreError};
 use kurier::store::{CommitError, EventFilter, Receipt, Store};
 use parking_lot::Mutex;
@@ -35,13 +35,46 @@ pub(crate) fn options() -> LocalOptions {
     LocalOptions { segment_bytes: SEGMENT, ..LocalOptions::new("/store") }
 }
 
+/// A wall clock that can be set, over a boot clock that can't.
+#[derive(Clone)]
+pub(crate) struct SimClock {
+    tokio: TokioClock,
+    shift_ms: Arc<AtomicI64>,
+}
+
+impl SimClock {
+    /// Shows so many seconds after the tests' time.
+    pub(crate) fn starting_at(seconds: u64) -> Self {
+        Self { tokio: TokioClock::starting_at(make::at(seconds)), shift_ms: Arc::default() }
+    }
+
+    /// Somebody sets the wall clock.
+    pub(crate) fn jump(&self, seconds: i64) {
+        self.shift_ms.fetch_add(seconds * 1000, Ordering::Relaxed);
+    }
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.tokio.now().millis() + self.shift_ms.load(Ordering::Relaxed))
+    }
+
+    fn boot(&self) -> Duration {
+        self.tokio.boot()
+    }
+}
+
 /// Opens the store that lies on this disk.
 pub(crate) async fn open_with(disk: &SimDisk, options: LocalOptions) -> Result<Arc<SimStore>, StoreError> {
+    open_at(disk, options, SimClock::starting_at(0)).await
+}
+
+/// Opens the store that lies on this disk, by this clock.
+pub(crate) async fn open_at(disk: &SimDisk, options: LocalOptions, clock: SimClock) -> Result<Arc<SimStore>, StoreError> {
     static NONCES: AtomicU64 = AtomicU64::new(1);
     let random = Arc::new(|| u128::from(NONCES.fetch_add(1, Ordering::Relaxed)) << 64 | 0x9e37_79b9);
     let seams = Seams { disk: disk.clone(), indexes: Arc::new(MemoryIndexes), run: Run::Tasks, random };
-    let clock = Arc::new(TokioClock::starting_at(make::NOW));
-    Ok(Arc::new(LocalStore::open_on(seams, options, clock, None).await?))
+    Ok(Arc::new(LocalStore::open_on(seams, options, Arc::new(clock), None).await?))
 }
 
 pub(crate) async fn open(disk: &SimDisk) -> Result<Arc<SimStore>, StoreError> {

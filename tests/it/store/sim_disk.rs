@@ -70,6 +70,8 @@ struct World {
     faults: Faults,
     calls: u64,
     syncs: u64,
+    /// The file system's number.
+    kind: u64,
 }
 
 /// The disk; clones are the same one.
@@ -147,14 +149,33 @@ impl SimDisk {
             faults: Faults::default(),
             calls: 0,
             syncs: 0,
+            kind: 0xef53,
         };
         Self { world: Arc::new(Mutex::new(world)), frozen: Arc::new(Notify::new()) }
+    }
+
+    /// Another disk with the same bytes on it; nothing of it is locked.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = Self::new(9);
+        {
+            let (from, mut to) = (self.world.lock(), copy.world.lock());
+            to.inodes.clone_from(&from.inodes);
+            to.inodes.values_mut().for_each(|inode| inode.is_locked = false);
+            (to.names, to.durable_names) = (from.names.clone(), from.durable_names.clone());
+            (to.changes, to.dirs, to.next) = (from.changes.clone(), from.dirs.clone(), from.next);
+        }
+        copy
     }
 
     pub(crate) fn set(&self, faults: Faults) {
         let mut world = self.world.lock();
         world.calls = 0;
         world.faults = faults;
+    }
+
+    /// From now on this is the file system, as `statfs` numbers it.
+    pub(crate) fn set_kind(&self, kind: u64) {
+        self.world.lock().kind = kind;
     }
 
     /// Resolves once the disk froze.
@@ -198,6 +219,22 @@ impl SimDisk {
         change(&mut inode.current);
         inode.durable = inode.current.clone();
         inode.dirty.clear();
+    }
+
+    /// Puts a file there, durably.
+    pub(crate) fn plant(&self, path: &Path, bytes: &[u8]) {
+        let mut world = self.world.lock();
+        let inode = world.next;
+        world.next += 1;
+        world.inodes.insert(inode, Inode { durable: bytes.to_vec(), current: bytes.to_vec(), ..Inode::default() });
+        world.names.insert(path.to_owned(), inode);
+        world.durable_names.insert(path.to_owned(), inode);
+    }
+
+    /// Puts a copy of a file in its place.
+    pub(crate) fn replace(&self, path: &Path) {
+        let bytes = self.bytes(path);
+        self.plant(path, &bytes);
     }
 
     /// Loses a file, if it is there.
@@ -257,7 +294,9 @@ impl World {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
         let fails = self.one_in(self.faults.write_fails);
-        let length = if fails { self.rng.random_range(0..=bytes.len()) } else { bytes.len() };
+        // A write that stops does so between sectors, as assumed of the disk.
+        let cut = (offset + self.rng.random_range(0..=bytes.len())) / SECTOR * SECTOR;
+        let length = if fails { cut.saturating_sub(offset) } else { bytes.len() };
         self.inodes.get_mut(&inode).unwrap().write(offset, &bytes[..length]);
         if fails { Err(broken("the write stopped half-way")) } else { Ok(()) }
     }
@@ -278,7 +317,7 @@ impl Disk for SimDisk {
 
     async fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.call(|world| {
-            world.dirs.insert(path.to_owned());
+            world.dirs.extend(path.ancestors().map(Path::to_path_buf));
             Ok(())
         })
         .await
@@ -347,6 +386,14 @@ impl Disk for SimDisk {
             Ok(())
         })
         .await
+    }
+
+    async fn file_system(&self, _path: &Path) -> io::Result<u64> {
+        self.call(|world| Ok(world.kind)).await
+    }
+
+    async fn is_same(&self, path: &Path, file: &SimFile) -> io::Result<bool> {
+        self.call(|world| Ok(world.file(path)? == file.inode)).await
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::model::Timestamp;
 use crate::store::local::batch::{self, BatchHeader};
 use crate::store::local::chain::Damage;
 use crate::store::local::codec::Malformed;
@@ -53,19 +54,23 @@ pub(super) struct Replayer<'a, D: Disk> {
     pub(super) shared: &'a Arc<Shared<D>>,
     pub(super) keys: &'a mut Keys,
     pub(super) segment: u64,
+    pub(super) now: Timestamp,
+    /// When the newest batch so far was committed.
+    pub(super) newest_at: &'a mut Timestamp,
 }
 
 impl<D: Disk> Replayer<'_, D> {
     pub(super) fn batch(&mut self, header: &BatchHeader, offset: usize, payload: &[u8]) -> Result<(), Problem> {
         let mut table = self.shared.table.lock();
         table.touch(self.segment, header.committed_at);
+        *self.newest_at = header.committed_at;
         for found in placed(self.segment, offset, payload) {
             let (place, frame, record) = found?;
             let malformed = |error: Malformed| Problem::Record { offset, error };
             match frame.kind {
                 Kind::Event => {
                     let head = record::event_head(record, &frame, &mut self.shared.names.lock()).map_err(malformed)?;
-                    if let Some(key) = head.dedupe.filter(|key| key.expires_at.saturating_add(SLACK) > self.shared.clock.now()) {
+                    if let Some(key) = head.dedupe.filter(|key| self.is_current(key.expires_at)) {
                         self.keys.insert(key.hash, head.id, &head.answer, key.expires_at);
                     }
                     table.add_event(head, place);
@@ -92,6 +97,12 @@ impl<D: Disk> Replayer<'_, D> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a key may still be needed. The clock may be wrong by more than a window: the last commit's time
+    /// is another witness.
+    fn is_current(&self, expires_at: Timestamp) -> bool {
+        expires_at.saturating_add(SLACK) > self.now.min(*self.newest_at)
     }
 
     fn recall(&self, table: &mut Table, sequence: u64) -> Result<(), Problem> {
