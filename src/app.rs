@@ -112,13 +112,14 @@ impl Running {
             metrics: metrics.clone(),
             seed: rand::random(),
         });
+        let keys = keys::Keeper::new(config.clone(), clock.clone())?;
         let ingress = Ingress::new(ingress::Parts {
             config: config.clone(),
             store: store.clone(),
             settled,
             clock: clock.clone(),
             metrics: metrics.clone(),
-            keys: Arc::new(keys::Keeper::new(config.clone(), clock.clone())?),
+            keys: Arc::new(keys.clone()),
             ids: IdSource::random().map_err(StartError::Random)?,
             stopping: stopping.clone(),
         });
@@ -136,6 +137,7 @@ impl Running {
             changed,
             public: public_options.clone(),
             store: store.clone(),
+            keys,
             metrics,
             clock,
         };

@@ -67,7 +67,7 @@ enum Command {
     Demo(demo::Args),
     /// Check a configuration the way the start does, and name every problem
     Check(check::Args),
-    /// Run signature vectors
+    /// Run signature vectors, or explain one captured request
     Verify(verify::Args),
     /// Show events of a running server
     Events(Box<events::Args>),

@@ -5,6 +5,7 @@
 
 mod algorithm;
 pub mod captured;
+mod cavage;
 mod certificate;
 mod charset;
 mod compile;
@@ -46,14 +47,14 @@ pub use self::doctor::{Diagnosis, Step};
 pub use self::fuzz::fuzz_scheme;
 pub use self::handshake::Handshake;
 pub use self::keeper::{KeyKeeper, KeyState, NoKeys, WantedKey};
-pub use self::presets::preset_names;
+pub use self::presets::{preset_names, preset_settings};
 pub use self::senders::senders_page;
 pub use self::sign::{Signer, new_signing_secret};
 
 use self::json::Pointers;
 use self::keeper::Context;
 use self::request::{Document, Request, Scope};
-use self::source::Names;
+use self::source::{Names, Source};
 use self::tree::Check;
 use crate::document::{Node, Problem};
 use crate::model::{Answer, Event, Inbound, Secret, Timestamp};
@@ -160,6 +161,7 @@ pub struct Verifier {
     pointers: Pointers,
     methods: Option<Vec<Method>>,
     credential_headers: Vec<HeaderName>,
+    credential_parameters: Vec<Box<str>>,
     /// Whether a scheme's keys have to be fetched.
     fetches: bool,
 }
@@ -196,7 +198,13 @@ impl Verifier {
         credential_headers.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         credential_headers.dedup();
         let fetches = schemes.iter().any(|scheme| scheme.plans.iter().any(|plan| matches!(plan.keys, key::Keys::Remote(_))));
-        Self { check, pointers, methods, credential_headers, fetches }
+        let mut credential_parameters = Vec::new();
+        for source in schemes.iter().flat_map(|scheme| scheme.credential_sources()) {
+            if let Source::Query(name) = source {
+                credential_parameters.push(name.clone());
+            }
+        }
+        Self { check, pointers, methods, credential_headers, credential_parameters, fetches }
     }
 
     /// The keys that have to be fetched before [`judge`](Self::judge) can judge this request; mostly none.
@@ -288,6 +296,17 @@ impl Verifier {
     /// Whether the scheme knows where a sender says what happened.
     pub fn has_event_type(&self) -> bool {
         self.check.schemes().iter().any(|scheme| scheme.has_event_type())
+    }
+
+    /// Names of query parameters that carry credentials of this scheme; their values are not stored.
+    pub fn credential_parameters(&self) -> &[Box<str>] {
+        &self.credential_parameters
+    }
+
+    /// Whether a credential stands in the body, which is stored and delivered as it is.
+    pub fn keeps_credentials(&self) -> bool {
+        let in_body = |source: &Source| matches!(source, Source::Form(_) | Source::Json { .. } | Source::Xml(_));
+        self.check.schemes().iter().any(|scheme| scheme.credential_sources().any(in_body))
     }
 
     /// The sender's word for what happened, read from a stored event.

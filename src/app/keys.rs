@@ -43,7 +43,8 @@ const PLACES_MAX: usize = 1024;
 /// Most fetches at a time.
 const FETCHES_MAX: usize = 16;
 
-/// The keys in memory and the ways to get more.
+/// The keys in memory and the ways to get more. Clones share them.
+#[derive(Clone)]
 pub(super) struct Keeper(Arc<Inner>);
 
 struct Inner {
@@ -96,6 +97,13 @@ impl Keeper {
     fn over(config: Live, clock: Arc<dyn Clock>, public: Arc<dyn Transport>, own: Arc<dyn Transport>) -> Self {
         let fetches = Arc::new(Semaphore::new(FETCHES_MAX));
         Self(Arc::new(Inner { config, clock, public, own, places: Mutex::default(), fetches }))
+    }
+}
+
+impl Keeper {
+    /// Forgets what came from the operator's own sources: they may be others now, with other credentials.
+    pub(super) fn configured_anew(&self) {
+        self.0.places.lock().retain(|place, _| matches!(place, Place::Url(_)));
     }
 }
 

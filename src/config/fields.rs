@@ -35,11 +35,7 @@ pub(super) static ROOT: Table = Table {
             Shape::Map { of: &Shape::Object(&DESTINATION), keys: Keys::Names },
             "Where events are delivered. Names are identity: what is pending for a removed one ends dead.",
         ),
-        Field::new(
-            "key_sources",
-            Shape::Map { of: &Shape::Object(&KEY_SOURCE), keys: Keys::Names },
-            "Where keys are fetched that a scheme names as `remote:NAME`.",
-        ),
+        Field::new("key_sources", KEY_SOURCES, "Where keys are fetched that a scheme names as `remote:NAME`."),
         later("tests", "Sample requests that `kurier check` runs."),
     ],
 };
@@ -188,6 +184,9 @@ static ROUTE: Table = Table {
     ],
 };
 
+const KEY_SOURCES: Shape = Shape::Map { of: &Shape::Object(&KEY_SOURCE), keys: Keys::Names };
+const MEMBERS: Shape = Shape::Map { of: &Shape::TextOrSecret, keys: Keys::Names };
+
 static KEY_SOURCE: Table = Table {
     name: "key_source",
     doc: "An API that gives a sender's public key by its id.",
@@ -195,11 +194,7 @@ static KEY_SOURCE: Table = Table {
     fields: &[
         Field::new("url", Shape::Text, "Where it is; `{id}` stands for the key's id, percent-encoded.").required(),
         Field::new("auth", Shape::Object(&AUTH), "Credentials; one kind of them."),
-        Field::new(
-            "body",
-            Shape::Map { of: &Shape::TextOrSecret, keys: Keys::Names },
-            "Sent as a JSON object by POST; the text `{id}` stands for the key's id. Without it, a GET.",
-        ),
+        Field::new("body", MEMBERS, "Posted as a JSON object; the text `{id}` stands for the key's id. Without it, a GET."),
         Field::new("pointer", Shape::Text, "The JSON pointer to the key in the answer; without it the answer is the key."),
     ],
 };

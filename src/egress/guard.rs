@@ -43,12 +43,6 @@ pub(super) async fn resolve_public(host: String) -> Result<Vec<SocketAddr>, Box<
     }
 }
 
-/// The address that a url's host is already, and whether it is public.
-pub(super) fn is_public_literal(url: &url::Url) -> Option<(IpAddr, bool)> {
-    let address = literal(url)?;
-    Some((address, is_public(address)))
-}
-
 /// The check for a url whose host is an address already: no resolver is asked for those.
 pub(super) fn check_literal(url: &url::Url) -> Result<(), Forbidden> {
     match literal(url) {

@@ -9,10 +9,10 @@ use reqwest::{Client, Request};
 use url::Url;
 
 use super::fault::fault;
-use super::guard::{NotPublic, is_public_literal, resolve_public};
+use super::guard::{NotPublic, resolve_public};
 use super::http_client::{TransportError, client, exchange};
 use super::{Fault, Outbound, Reply, Transport};
-use crate::model::FaultKind;
+use crate::model::{FaultKind, is_public, literal};
 
 /// The most that is read of a reply: a set of keys or a chain of certificates.
 pub const PUBLIC_REPLY_BYTES_MAX: usize = 256 * 1024;
@@ -49,9 +49,9 @@ fn check(url: &Url) -> Result<(), Fault> {
     if url.scheme() != "https" || !url.username().is_empty() || url.password().is_some() {
         return Err(fault(FaultKind::Unsendable, "the url is not plain https"));
     }
-    match is_public_literal(url) {
-        Some((address, false)) => Err(fault(FaultKind::ForbiddenAddress, NotPublic(address).to_string())),
-        Some((_, true)) | None => Ok(()),
+    match literal(url) {
+        Some(address) if !is_public(address) => Err(fault(FaultKind::ForbiddenAddress, NotPublic(address).to_string())),
+        Some(_) | None => Ok(()),
     }
 }
 

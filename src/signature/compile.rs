@@ -29,7 +29,7 @@ use super::{Binding, SecretSource, Verifier, presets, template};
 use crate::document::{Entry, Node, Problem, Value, did_you_mean};
 use crate::model::Secret;
 
-const SCHEME_KEYS: [&str; 29] = [
+const SCHEME_KEYS: [&str; 30] = [
     "preset",
     "secrets",
     "secret",
@@ -41,6 +41,7 @@ const SCHEME_KEYS: [&str; 29] = [
     "checks",
     "each",
     "require",
+    "limit",
     "must_sign",
     "reject_signed_matching",
     "timestamp",
@@ -62,8 +63,20 @@ const SCHEME_KEYS: [&str; 29] = [
 ];
 
 /// What may differ from one variant to the next; the rest belongs to the scheme.
-const VARIANT_KEYS: [&str; 11] =
-    ["when", "algorithm", "key", "signature", "signed", "prehash", "checks", "require", "must_sign", "reject_signed_matching", "timestamp"];
+const VARIANT_KEYS: [&str; 12] = [
+    "when",
+    "algorithm",
+    "key",
+    "signature",
+    "signed",
+    "prehash",
+    "checks",
+    "require",
+    "limit",
+    "must_sign",
+    "reject_signed_matching",
+    "timestamp",
+];
 
 /// The forms of `verify` that are no scheme.
 const FORMS: [&str; 5] = ["any", "all", "allow_from", "basic", "token"];
@@ -230,6 +243,9 @@ impl Compiler<'_> {
             Some(Recorded::Handshake) => without(&merged, &["ack"]),
         };
         let config = self.resolver.config(&merged, path, self.problems);
+        if self.recorded.is_none() {
+            self.unused_settings(&merged, path);
+        }
         let secrets = if key::is_fetched(&merged) && merged.get("secrets").is_none() {
             secrets::Secrets::none(&merged, path)
         } else {
@@ -264,6 +280,19 @@ impl Compiler<'_> {
             handshakes,
             binding,
         })
+    }
+
+    /// A setting that nothing asks for is a slip of the pen, or meant for another preset.
+    fn unused_settings(&mut self, scheme: &Node, path: &str) {
+        let used = settings(&without(scheme, &["config"]));
+        for entry in scheme.get("config").and_then(Node::as_mapping).unwrap_or_default() {
+            if !used.contains(&entry.key) {
+                let path = format!("{path}.config.{}", entry.key);
+                let mut problem = Problem::new(entry.key_span, path, format!("nothing in this scheme asks for `config.{}`", entry.key));
+                problem.hint = did_you_mean(&entry.key, used.iter().map(String::as_str));
+                self.problems.push(problem);
+            }
+        }
     }
 
     fn preset(&mut self, node: &Node, path: &str) -> Option<Node> {
@@ -331,7 +360,16 @@ fn bound(plan: &Plan, each: bool) -> Binding {
     let claims = plan.claims.iter().flat_map(|claims| claims.wanted.iter().map(|(_, wanted)| wanted));
     let programs = std::iter::once(&plan.signed).chain(plan.checks.iter().flat_map(|(left, right)| [left, right])).chain(claims);
     let (whole, fields) = programs.map(|program| program.body_use()).fold((false, false), |sum, one| (sum.0 | one.0, sum.1 | one.1));
-    let digest = matches!(&plan.carrier.format, Format::Message(message) if message.binds_body());
+    let digest = match &plan.carrier.format {
+        Format::Message(message) => message.binds_body(),
+        Format::Cavage(cavage) => cavage.binds_body(),
+        Format::Plain
+        | Format::Tagged { .. }
+        | Format::List { .. }
+        | Format::Positional { .. }
+        | Format::Json { .. }
+        | Format::Jws { .. } => false,
+    };
     let whole = whole || digest;
     match (whole && !each, whole || fields) {
         (true, _) => Binding::Whole,
@@ -351,6 +389,7 @@ fn credential(algorithm: Algorithm, carrier: Carrier, keys: Keys) -> Scheme {
         signed: template::literal(""),
         prehash: false,
         require: Vec::new(),
+        limit: Vec::new(),
         checks: Vec::new(),
         must_sign: Vec::new(),
         reject: None,
@@ -369,6 +408,30 @@ fn credential(algorithm: Algorithm, carrier: Carrier, keys: Keys) -> Scheme {
         head_ok: false,
         binding: Binding::None,
     }
+}
+
+/// The settings of `config` that a scheme asks for, each once.
+pub(super) fn settings(node: &Node) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let mut add = |names: Vec<String>| {
+        names.into_iter().for_each(|name| {
+            if !found.contains(&name) {
+                found.push(name)
+            }
+        })
+    };
+    let named =
+        |text: &str| text.split("config:").skip(1).map(|rest| rest.split(['}', '|', ' ']).next().unwrap_or_default().to_owned()).collect();
+    match &node.value {
+        Value::Scalar { text, .. } => add(named(text)),
+        Value::Sequence(items) => items.iter().for_each(|item| add(settings(item))),
+        Value::Mapping(entries) => entries.iter().for_each(|entry| {
+            add(named(&entry.key));
+            add(settings(&entry.value));
+        }),
+        Value::Null => {}
+    }
+    found
 }
 
 fn without(node: &Node, keys: &[&str]) -> Node {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::Refusal;
+use super::cavage::Cavage;
 use super::encoding::Encoding;
 use super::jws;
 use super::limits::{CANDIDATES_MAX, ITEMS_MAX, PARTS_MAX, SIGNATURE_BYTES_MAX};
@@ -43,6 +44,8 @@ pub(super) enum Format {
     Json { take: Vec<Box<str>> },
     /// `header.payload.signature`, or `header..signature`
     Jws { algs: Vec<Box<str>>, detached: bool },
+    /// `keyId="1",headers="date",signature="abc"`
+    Cavage(Cavage),
     /// `Signature` and `Signature-Input`
     Message(Message),
 }
@@ -95,7 +98,7 @@ impl Carrier {
             let values = self.values(source, scope, &mut found)?;
             let there = !values.is_empty();
             for value in values {
-                self.read(&value, &mut found)?;
+                self.read(&value, scope, &mut found)?;
             }
             if there && self.first {
                 break;
@@ -133,7 +136,7 @@ impl Carrier {
         }
     }
 
-    fn read(&self, value: &[u8], found: &mut Extracted) -> Result<(), Refusal> {
+    fn read(&self, value: &[u8], scope: &Scope<'_, '_, '_>, found: &mut Extracted) -> Result<(), Refusal> {
         if value.len() > SIGNATURE_BYTES_MAX {
             return Err(Refusal::Malformed);
         }
@@ -175,6 +178,11 @@ impl Carrier {
                     }
                 }
                 Ok(())
+            }
+            Format::Cavage(cavage) => {
+                found.any = true;
+                let signature = cavage.read(text, scope, found)?;
+                self.candidate(signature.as_bytes(), found)
             }
             Format::Jws { algs, detached } => {
                 found.any = true;

@@ -251,7 +251,7 @@ impl<'f> Filler<'f> {
         };
         let inner = match &carrier.format {
             Format::Plain | Format::List { .. } => signature.clone(),
-            Format::Message(_) => return Err("message signatures are not made here".to_owned()),
+            Format::Message(_) | Format::Cavage(_) => return Err("message signatures are not made here".to_owned()),
             Format::Jws { .. } => {
                 let part = |name: &str| self.tags.iter().find(|(tag, _)| &**tag == name).map_or("", |(_, value)| value);
                 format!("{}.{}.{text}", part(jws::HEAD), part(jws::PAYLOAD)).into_bytes()

@@ -56,6 +56,8 @@ pub(super) struct Plan {
     /// The signature is over the hex SHA-256 of what `signed` renders.
     pub(super) prehash: bool,
     pub(super) require: Vec<(Source, Program)>,
+    /// What values must look like.
+    pub(super) limit: Vec<(Source, Regex)>,
     pub(super) checks: Vec<(Program, Program)>,
     pub(super) must_sign: Vec<http::HeaderName>,
     pub(super) reject: Option<Regex>,
@@ -194,6 +196,12 @@ impl Plan {
             let value = scope.look(source)?.ok_or(Refusal::MissingHeader)?;
             if !bool::from(value.ct_eq(&wanted.bytes(scope)?)) {
                 return Err(Refusal::Mismatch);
+            }
+        }
+        for (source, limit) in &self.limit {
+            let value = scope.look(source)?.ok_or(Refusal::MissingHeader)?;
+            if limit.find(&value).is_none_or(|found| found.len() != value.len()) {
+                return Err(Refusal::Malformed);
             }
         }
         let candidates = extracted.candidates(self.carrier.all)?;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
-use super::compile::{self, Recorded};
+use super::compile::{self, Recorded, settings};
 use super::{Binding, KeyMaterial, SecretSource, preset_names, presets};
 use crate::document::{self, Entry, Node, Span, Value};
 use crate::model::Secret;
@@ -17,8 +17,8 @@ How to set up each sender that Kurier knows by name. This page is made from the 
 and a test keeps it current.
 
 Put the block into `routes.yaml` and the sender's secret into the variable it names. Any key of a preset can be
-overridden beside `preset:`. What no preset has is described the same way: see the scheme language in the JSON Schema
-(`kurier check --schema`).
+overridden beside `preset:`. A sender that is not here is described the same way: see
+[A sender without a preset](#a-sender-without-a-preset) at the end.
 
 *Checked* says what a preset rests on. *Body* says whether what arrives is proven to come from the sender: where it is
 not, treat the request as a hint and fetch the object from the sender. (K) marks general knowledge that nobody has
@@ -49,6 +49,7 @@ pub fn senders_page() -> String {
             page.push_str(&section(name, preset));
         }
     }
+    page.push_str(include_str!("language.md"));
     page
 }
 
@@ -138,27 +139,6 @@ fn key_source(name: &str) -> &'static str {
         }
         _ => "{ url: \"https://…/{id}\", auth: …, pointer: /key }",
     }
-}
-
-/// The settings of `config` that a preset asks for, each once.
-fn settings(node: &Node) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
-    let mut add = |names: Vec<String>| {
-        names.into_iter().for_each(|name| {
-            if !found.contains(&name) {
-                found.push(name)
-            }
-        })
-    };
-    match &node.value {
-        Value::Scalar { text, .. } => {
-            add(text.split("{config:").skip(1).filter_map(|rest| rest.split(['}', '|']).next()).map(str::to_owned).collect());
-        }
-        Value::Sequence(items) => items.iter().for_each(|item| add(settings(item))),
-        Value::Mapping(entries) => entries.iter().for_each(|entry| add(settings(&entry.value))),
-        Value::Null => {}
-    }
-    found
 }
 
 fn signed(preset: &Node) -> String {

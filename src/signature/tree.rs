@@ -9,7 +9,7 @@ use super::algorithm::Algorithm;
 use super::handshake::Handshake;
 use super::keeper::Context;
 use super::request::{Document, Request};
-use super::scheme::Scheme;
+use super::scheme::{Plan, Scheme};
 use super::source::Source;
 use super::{Binding, Facts, Refusal};
 
@@ -136,6 +136,12 @@ impl Scheme {
     /// Whether it proves something about the request, more than that its sender knows a word.
     fn is_signature(&self) -> bool {
         self.plans.iter().all(|plan| !matches!(plan.algorithm, Algorithm::Token | Algorithm::Basic))
+    }
+
+    /// Where credentials stand in a request.
+    pub(super) fn credential_sources(&self) -> impl Iterator<Item = &Source> {
+        let token = |plan: &&Plan| matches!(plan.algorithm, Algorithm::Token | Algorithm::Basic);
+        self.plans.iter().filter(token).flat_map(|plan| &plan.carrier.from)
     }
 
     /// Headers whose values let their bearer in again.

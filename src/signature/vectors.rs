@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use super::captured::Record;
 use super::compile::{self, Recorded};
 use super::keeper::{Context, NoKeys};
-use super::{Handshake, Judged, KeyMaterial, SecretSource};
+use super::{Handshake, Judged, KeyMaterial, SecretSource, Verifier};
 use crate::document::{Entry, Node, Span, Value};
 use crate::model::Secret;
 
@@ -105,12 +105,7 @@ impl Vector {
             "invalid" => false,
             other => return Err(format!("unknown verdict `{other}`")),
         };
-        let mut problems = Vec::new();
-        let verifier = compile::verifier(&self.scheme_node(), "verify", &mut Literal, &mut problems, Some(recorded));
-        let Some(verifier) = verifier.filter(|_| problems.is_empty()) else {
-            let texts: Vec<String> = problems.iter().map(|problem| problem.located("vector").to_string()).collect();
-            return Err(texts.join("; "));
-        };
+        let verifier = self.verifier(recorded)?;
         let verdict = verifier.judge_in(record.inbound()?, Context { now: record.received_at(), keys: &NoKeys });
         match (genuine, verdict) {
             (true, Ok(Judged::Handshake(answer))) if recorded == Recorded::Handshake => self.compare(&answer),
@@ -120,6 +115,15 @@ impl Vector {
             (true, Err(refusal)) => Err(format!("genuine, but refused: {}", refusal.as_str())),
             (false, Ok(_)) => Err("forged, but accepted".to_owned()),
         }
+    }
+
+    fn verifier(&self, recorded: Recorded) -> Result<Verifier, String> {
+        let mut problems = Vec::new();
+        let verifier = compile::verifier(&self.scheme_node(), "verify", &mut Literal, &mut problems, Some(recorded));
+        verifier.filter(|_| problems.is_empty()).ok_or_else(|| {
+            let texts: Vec<String> = problems.iter().map(|problem| problem.located("vector").to_string()).collect();
+            texts.join("; ")
+        })
     }
 
     fn compare(&self, answer: &Handshake) -> Result<(), String> {
@@ -159,3 +163,6 @@ impl Vector {
         }
     }
 }
+
+#[cfg(test)]
+mod mutations;

@@ -8,6 +8,7 @@ mod limits;
 mod messages;
 mod presets;
 mod refusals;
+mod texts;
 mod tokens;
 mod tree;
 

@@ -166,6 +166,16 @@ async fn a_source_is_asked_with_its_credentials_and_the_id_as_one_segment() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reload_forgets_what_the_operators_sources_said_and_no_more() {
+    let (_script, keeper) = keeper([Ok((200, "pem")), Ok((200, "pem"))]);
+    let named = WantedKey::Named { source: "bank".into(), id: "a".into() };
+    keeper.fetch(&named).await;
+    keeper.fetch(&url()).await;
+    keeper.configured_anew();
+    assert_eq!((keeper.look(&named), keeper.look(&url())), (KeyState::Unavailable, known("pem")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_remembered_and_what_is_under_way_is_bounded() {
     let (script, keeper) = keeper((0..PLACES_MAX + 100).map(|_| Ok((200, "pem"))));
     let places: Vec<_> = (0..PLACES_MAX + 50).map(|n| WantedKey::Url(format!("https://sender.example/{n}").into())).collect();

@@ -105,6 +105,10 @@ impl Compiler<'_> {
         if let Some(text) = unbound {
             self.report.warn(Wrong::new(text), draft.verify.span, &draft.verify.path);
         }
+        if draft.verifier.as_ref().is_some_and(crate::signature::Verifier::keeps_credentials) {
+            let wrong = Wrong::new("the sender's secret stands in the body, which is stored and delivered as it is");
+            self.report.warn(wrong.hint("whoever may read events may send them too"), draft.verify.span, &draft.verify.path);
+        }
         if draft.methods.contains(&Method::GET) {
             for (DeliverTo { to, .. }, place) in &draft.deliver {
                 if destinations.get(to).is_some_and(|destination| destination.format == Format::Original) {

@@ -73,7 +73,7 @@ impl Builder<'_> {
     }
 
     /// `limit`: whole values only.
-    fn limits(&mut self, node: &Node, path: &str) -> Vec<(Box<str>, Source, Regex)> {
+    pub(super) fn limits(&mut self, node: &Node, path: &str) -> Vec<(Box<str>, Source, Regex)> {
         let Some(limit) = node.get("limit") else { return Vec::new() };
         let path = format!("{path}.limit");
         let mut limits = Vec::new();

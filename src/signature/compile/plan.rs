@@ -48,8 +48,10 @@ impl Builder<'_> {
     fn signature_plan(&mut self, node: &Node, path: &str, algorithm: Algorithm, secrets: &Secrets, skip: bool) -> Option<Plan> {
         let before = self.problems.len();
         let format = node.get("signature").and_then(|signature| signature.get("format")).and_then(Node::as_str);
-        if format == Some("http-message") {
-            return self.message(node, path, algorithm, secrets, skip).filter(|_| self.problems.len() == before);
+        match format {
+            Some("http-message") => return self.message(node, path, algorithm, secrets, skip).filter(|_| self.problems.len() == before),
+            Some("http-signature") => return self.cavage(node, path, algorithm, secrets, skip).filter(|_| self.problems.len() == before),
+            Some(_) | None => {}
         }
         self.fields = false;
         let carrier = self.carrier(node, path, algorithm);
@@ -164,6 +166,7 @@ impl Builder<'_> {
         let when = self.when(node, path);
         let keys = self.keys(node, path, algorithm, secrets, skip);
         let require = self.pairs(node, path, "require");
+        let limit = self.limits(node, path).into_iter().map(|(_, source, limit)| (source, limit)).collect();
         let checks = self.checks(node, path);
         let must_sign = self.must_sign(node, path, &signed);
         let reject = self.text(node, path, "reject_signed_matching").map(str::to_owned).and_then(|pattern| {
@@ -179,8 +182,25 @@ impl Builder<'_> {
                 false
             }
         };
-        let message = matches!(carrier.format, Format::Message(_));
-        let freshness = self.freshness(node, path, &signed, &must_sign, message);
+        let listed: &[Box<str>] = match &carrier.format {
+            Format::Cavage(cavage) => &cavage.components,
+            Format::Message(message) => &message.components,
+            Format::Plain
+            | Format::Tagged { .. }
+            | Format::List { .. }
+            | Format::Positional { .. }
+            | Format::Json { .. }
+            | Format::Jws { .. } => &[],
+        };
+        // The parameters of a message signature are all part of what it signs.
+        let mut bound: Vec<String> = listed.iter().map(|component| format!("header:{component}")).collect();
+        if matches!(carrier.format, Format::Message(_)) {
+            bound.extend(["sig:created", "sig:nonce"].map(str::to_owned));
+        }
+        if listed.iter().any(|component| &**component == "(created)") {
+            bound.push("sig:created".to_owned());
+        }
+        let freshness = self.freshness(node, path, &signed, &must_sign, &bound);
         let keys = keys?;
         Some(Plan {
             when,
@@ -190,6 +210,7 @@ impl Builder<'_> {
             signed,
             prehash,
             require,
+            limit,
             checks,
             must_sign,
             reject,
@@ -312,7 +333,7 @@ impl Builder<'_> {
                 self.problem(
                     signature,
                     path,
-                    format!("unknown format `{other}`; plain, kv, list, positional, json and http-message are known"),
+                    format!("unknown format `{other}`; plain, kv, list, positional, json, http-message and http-signature are known"),
                 );
                 return None;
             }
@@ -362,7 +383,7 @@ impl Builder<'_> {
         names
     }
 
-    fn freshness(&mut self, node: &Node, path: &str, signed: &Program, must_sign: &[HeaderName], message: bool) -> Option<Freshness> {
+    fn freshness(&mut self, node: &Node, path: &str, signed: &Program, must_sign: &[HeaderName], bound: &[String]) -> Option<Freshness> {
         let timestamp = node.get("timestamp")?;
         let path = format!("{path}.timestamp");
         known_keys(self.problems, timestamp, &path, &["from", "unit", "tolerance"]);
@@ -371,8 +392,7 @@ impl Builder<'_> {
             return None;
         };
         let (from, name) = self.single(timestamp, &format!("{path}.from"), from)?;
-        // The parameters of a message signature are all part of what it signs.
-        if !(is_bound(&from, &name, signed, must_sign) || message && matches!(from, Source::Field(_))) {
+        if !(is_bound(&from, &name, signed, must_sign) || bound.iter().any(|known| **known == *name)) {
             self.problem(timestamp, &path, format!("`{name}` is not among what is signed, so its time proves nothing"));
         }
         let word = self.text(timestamp, &path, "unit").unwrap_or("s");

@@ -157,3 +157,13 @@ async fn what_is_for_the_operator_is_stored_without_a_delivery() {
     let deliveries: Vec<_> = items.iter().map(|item| (item.event.event_type.as_deref().unwrap(), item.deliveries.len())).collect();
     assert_eq!(deliveries, [("push", 1), ("ping", 0)]);
 }
+
+#[tokio::test]
+async fn a_secret_in_the_query_is_not_stored() {
+    let world = world("{ algorithm: token, secrets: [{ env: s3cr3t }], signature: { from: 'query:code' } }").await;
+    let mut client = world.client().await;
+    assert_eq!(client.ask(request("POST", "/in?a=%2F&c%6fde=s3cr3t&b=1&code=s3cr3t", "")).await.status, 202);
+    assert_eq!(client.ask(request("POST", "/in?code=wrong", "")).await.status, 401);
+    let events = world.events().await;
+    assert_eq!(events[0].target, "/in?a=%2F&c%6fde={secret}&b=1&code={secret}");
+}

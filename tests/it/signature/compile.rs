@@ -258,3 +258,13 @@ fn the_type_of_a_stored_event_is_read_later() {
     };
     assert_eq!(verifier.event_type(&event).as_deref(), Some("user.created"));
 }
+
+#[test]
+fn a_setting_that_nothing_asks_for_is_an_error() {
+    let found = problems("{ preset: meta, secrets: [{ env: k }], config: { verify_token: a, verfy_token: b } }");
+    assert!(
+        found.contains("verify.config.verfy_token: nothing in this scheme asks for `config.verfy_token`; did you mean \"verify_token\"?"),
+        "{found}"
+    );
+    assert!(problems("{ preset: github, secrets: [{ env: k }], config: { foo: bar } }").contains("asks for `config.foo`"));
+}

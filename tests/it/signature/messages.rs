@@ -152,3 +152,47 @@ fn one_of_several_signatures_is_chosen_by_its_label_and_an_end_of_time_counts() 
     let preset = compile(&format!("{{ preset: http-message-signatures, key: {{ encoding: base64 }}, secrets: [{{ env: '{SHARED}' }}] }}"));
     assert_eq!(preset.binding(), Binding::Whole);
 }
+
+fn draft(list: &str, key: &[u8], signed: &str, body: &str) -> Inbound {
+    use base64::Engine;
+    use hmac::{Hmac, KeyInit, Mac};
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(key).unwrap();
+    mac.update(signed.as_bytes());
+    let signature = base64::engine::general_purpose::STANDARD.encode(mac.finalize().into_bytes());
+    let header = format!("keyId=\"k1\",algorithm=\"hs2019\",created=1700000000,headers=\"{list}\",signature=\"{signature}\"");
+    let headers = [("signature", header.as_str()), ("host", "hooks.example.ch"), ("digest", EMPTY_OBJECT)];
+    post("/in?x=1", &headers, body)
+}
+
+/// SHA-256 of `{}`.
+const EMPTY_OBJECT: &str = "SHA-256=RBNvo1WzZ4oRRq0W9+hknpT7T8If536DEMBg9hyq/4o=";
+
+#[test]
+fn the_draft_before_the_standard_is_read_too() {
+    let verifier = compile(
+        "{ algorithm: hmac-sha256, secrets: { k1: { env: k } }, key: { by: 'sig:keyId' }, timestamp: { from: 'sig:created', unit: s, tolerance: 300 },
+           signature: { format: http-signature, from: header:signature, components: ['(request-target)', '(created)', digest] } }",
+    );
+    let list = "(request-target) (created) host digest";
+    let signed = format!("(request-target): post /in?x=1\n(created): 1700000000\nhost: hooks.example.ch\ndigest: {EMPTY_OBJECT}");
+    let check = |request: Inbound| refusal(verifier.verify(request, at(NOW)));
+    let genuine = draft(list, b"k", &signed, "{}");
+    assert_eq!(check(genuine.clone()), None);
+    assert_eq!(refusal(verifier.verify(genuine.clone(), at(NOW + 301))), Some(Refusal::Stale));
+    assert_eq!(check(draft(list, b"other", &signed, "{}")), Some(Refusal::Mismatch));
+    assert_eq!(check(draft(list, b"k", &signed, "{} ")), Some(Refusal::Mismatch), "the digest is checked against the body");
+    assert_eq!(check(draft("(request-target) (created)", b"k", &signed, "{}")), Some(Refusal::MissingHeader));
+    assert_eq!(check(draft(&format!("{list} date"), b"k", &signed, "{}")), Some(Refusal::MissingHeader));
+    assert_eq!(check(draft(&format!("{list} host"), b"k", &signed, "{}")), Some(Refusal::Malformed));
+    assert_eq!(check(Inbound { target: Bytes::from("/in?x=2"), ..genuine.clone() }), Some(Refusal::Mismatch));
+    for broken in ["keyId=\"k1", "keyId", "a=1,a=2", "=x", "keyId=\"k1\" x"] {
+        assert_eq!(check(with(genuine.clone(), "signature", broken)), Some(Refusal::Malformed), "{broken}");
+    }
+    assert_eq!(verifier.binding(), Binding::Whole);
+    assert!(
+        problems(
+            "{ algorithm: ed25519, key: { encoding: pem }, secrets: [{ env: k }], signature: { format: http-signature, from: header:x } }"
+        )
+        .contains("`components` is missing")
+    );
+}

@@ -15,15 +15,21 @@ const KEYS: [&str; 6] = [
     "user:password",
 ];
 
-/// What presets ask of a route's `config`.
-const CONFIG: &str = "success_url: https://a.example/ok, failure_url: https://a.example/no, verify_token: token-of-the-tests, public_key: pk, \
-     verification_token: vt, endpoint: https://a.example/e, origin: sender.example, rate: 120, topic: https://a.example/t, webhook_id: WH-1, \
-     topic_arn: arn:aws:sns:a:1:t, audience: https://a.example/p, service_account: s@a.example";
+/// What the preset asks of a route's `config`.
+fn config(preset: &str) -> String {
+    let value = |name: &str| match name {
+        "success_url" => "https://a.example/ok",
+        "failure_url" => "https://a.example/no",
+        _ => "token-of-the-tests",
+    };
+    let settings: Vec<String> = kurier::signature::preset_settings(preset).iter().map(|name| format!("{name}: {}", value(name))).collect();
+    settings.join(", ")
+}
 
 fn yaml(preset: &str, key: &str, by_id: bool) -> String {
     let key = serde_json::Value::from(key);
     let secrets = if by_id { format!("{{ k1: {{ env: {key} }} }}") } else { format!("[{{ env: {key} }}]") };
-    format!("{{ preset: {preset}, secrets: {secrets}, config: {{ {CONFIG} }} }}")
+    format!("{{ preset: {preset}, secrets: {secrets}, config: {{ {} }} }}", config(preset))
 }
 
 /// The preset with a key that it takes.
@@ -36,7 +42,7 @@ fn with_some_key(preset: &str) -> Verifier {
     });
     let keys: Vec<&str> = KEYS.into_iter().chain(pems).collect();
     // Where the sender publishes its keys, none is configured.
-    if let Ok(verifier) = try_compile(&format!("{{ preset: {preset}, config: {{ {CONFIG} }} }}")) {
+    if let Ok(verifier) = try_compile(&format!("{{ preset: {preset}, config: {{ {} }} }}", config(preset))) {
         return verifier;
     }
     let mut last = String::new();

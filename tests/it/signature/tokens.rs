@@ -181,5 +181,21 @@ fn a_detached_signature_covers_method_path_the_named_headers_and_the_body() {
     for (index, request) in changed.into_iter().enumerate() {
         assert_eq!(refusal(verifier.verify(request, now)), Some(Refusal::Mismatch), "{index}");
     }
-    assert_eq!(refusal(verifier.verify(genuine, at(1_638_186_175 + 301))), Some(Refusal::Stale));
+    assert_eq!(refusal(verifier.verify(genuine.clone(), at(1_638_186_175 + 301))), Some(Refusal::Stale));
+
+    // The key set is fetched from the address that the signature names, when it is one of the sender's two.
+    let fetching = compile("{ preset: truelayer }");
+    let header = header("Tl-Signature");
+    let (head, signature) = header.split_once("..").unwrap();
+    let named = |url: &str| {
+        let json = String::from_utf8(URL_SAFE_NO_PAD.decode(head).unwrap()).unwrap();
+        let json = json.replace("https://webhooks.truelayer.com/.well-known/jwks", url);
+        let other = with(genuine.clone(), "tl-signature", &format!("{}..{signature}", part(&json)));
+        fetching.wanted_keys(&other).len()
+    };
+    assert_eq!(named("https://webhooks.truelayer.com/.well-known/jwks"), 1);
+    assert_eq!(named("https://webhooks.truelayer-sandbox.com/.well-known/jwks"), 1);
+    for elsewhere in ["https://webhooks.truelayer.com/uploads/jwks", "https://evil.example/.well-known/jwks", ""] {
+        assert_eq!(named(elsewhere), 0, "{elsewhere}");
+    }
 }
