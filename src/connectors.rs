@@ -7,9 +7,11 @@
 //! Each connector has its settings (a checked constructor, and its keys for whoever reads a file), its
 //! wire functions, and one table of outcomes.
 
+mod amount;
 pub mod dvelop;
 mod json;
 mod keys;
+pub mod payjoe;
 mod text;
 
 use std::time::Duration;
