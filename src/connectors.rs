@@ -9,6 +9,7 @@
 
 mod amount;
 pub mod dvelop;
+pub mod inpasy;
 mod json;
 mod keys;
 pub mod payjoe;
