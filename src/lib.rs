@@ -13,6 +13,7 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod connectors;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod document;
