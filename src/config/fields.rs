@@ -422,7 +422,7 @@ mod tests {
     use crate::config::{Breaker, Retry, scalar, units};
     use crate::document::{Value, parse};
 
-    const TABLES: [&Table; 25] = [
+    const TABLES: [&Table; 26] = [
         &ROOT,
         &SERVER,
         &SERVER_TLS,
