@@ -51,7 +51,7 @@ const KEPT_TO: &[(&str, &[&str])] = &[
     ("hmac", &["signature", "connectors/bankintegration/"]),
     ("oauth2", &["connectors/oauth.rs", "connectors/oauth/"]),
     ("rust_decimal", &["connectors"]),
-    ("encoding_rs", &["connectors/inpasy"]),
+    ("encoding_rs", &["connectors/inpasy", "signature/charset.rs"]),
     ("prometheus_client", &["telemetry/metrics.rs", "ingress"]),
     ("tracing_subscriber", &["telemetry/logs.rs"]),
     ("anyhow", &["app", "cli", "demo", "main.rs"]),

@@ -96,17 +96,27 @@ impl Filters {
             bytes.put_u64_le(generation.first);
             bytes.put_u64_le(generation.last);
             bytes.put_u64_le(generation.keys);
-            generation.words.iter().for_each(|word| bytes.put_u64_le(*word));
+            let used: Vec<(u32, u64)> =
+                (0..).zip(&generation.words).filter(|(_, word)| **word != 0).map(|(at, word)| (at, *word)).collect();
+            bytes.put_u32_le(u32::try_from(used.len()).unwrap_or(u32::MAX));
+            for (at, word) in used {
+                bytes.put_u32_le(at);
+                bytes.put_u64_le(word);
+            }
         }
     }
 
     /// The inverse of [`Filters::encode`].
     pub(super) fn decode(cursor: &mut Cursor<'_>) -> Result<Self, Malformed> {
         let mut filters = Self::default();
-        for _ in 0..cursor.count(24 + WORDS * 8)? {
+        for _ in 0..cursor.count(28)? {
             let (first, last, keys) = (cursor.u64()?, cursor.u64()?, cursor.u64()?);
-            let words = cursor.take(WORDS * 8)?.chunks_exact(8).map(|word| Cursor::new(word).u64()).collect::<Result<Vec<_>, _>>()?;
-            filters.0.push_back(Generation { first, last, keys, words: words.into_boxed_slice() });
+            let mut words = vec![0; WORDS].into_boxed_slice();
+            for _ in 0..cursor.count(12)? {
+                let at = usize::try_from(cursor.u32()?).unwrap_or(usize::MAX);
+                *words.get_mut(at).ok_or(Malformed("filter"))? = cursor.u64()?;
+            }
+            filters.0.push_back(Generation { first, last, keys, words });
         }
         Ok(filters)
     }

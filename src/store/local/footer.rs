@@ -1,7 +1,7 @@
 //! Footers: what a sealed segment holds, in a file of its own beside it that goes when the segment goes.
 //!
-//! A footer is made of nothing but its segment's bytes, so it can be made again at any time and is never synced:
-//! one that is missing, torn or of another incarnation (every checksum is seeded by the segment's nonce) is made
+//! A footer is made of nothing but its segment's bytes, so it can be made again at any time: one
+//! that is missing, torn or of another incarnation (every checksum is seeded by the segment's nonce) is made
 //! anew. An event that was finished before its segment was sealed is known from here alone; one that outlives its
 //! segment is *carried*: memory knows it while it waits, then the index.
 

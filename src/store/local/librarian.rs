@@ -22,7 +22,7 @@ use super::footer::{self, Footing};
 use super::index::IndexError;
 use super::shared::{Recall, Shared};
 use super::table::Pin;
-use crate::store::{CommitError, ReadError};
+use crate::store::CommitError;
 
 pub(super) use seal::{footing, prime, read_segment};
 
@@ -83,6 +83,11 @@ impl<D: Disk> Librarian<D> {
 
     /// One piece of work; whether there was any.
     async fn step(&mut self) -> io::Result<bool> {
+        let suspect = self.shared.suspects.lock().pop_first();
+        if let Some(number) = suspect {
+            self.mend_footer(number).await?;
+            return Ok(true);
+        }
         if self.seal_next().await? || self.forget_next().await? {
             return Ok(true);
         }
@@ -195,11 +200,6 @@ fn write_some<D: Disk>(shared: &Shared<D>) -> Result<bool, IndexError> {
     table.repeats_indexed(&repeats);
     shared.unindexed.store(table.unindexed(), Ordering::Relaxed);
     Ok(true)
-}
-
-/// What the caller of a read hears of it.
-pub(super) fn unreadable(error: &IndexError) -> ReadError {
-    ReadError::Io(error.to_string())
 }
 
 /// The footer of a segment that has gone is no error.

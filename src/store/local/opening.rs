@@ -167,6 +167,7 @@ impl<D: Disk> LocalStore<D> {
             sealed_keys: Mutex::default(),
             last: Mutex::default(),
             unindexed: AtomicUsize::new(0),
+            suspects: Mutex::default(),
             unsealed: AtomicUsize::new(0),
             recalls: Mutex::new(VecDeque::new()),
             full: AtomicBool::new(false),

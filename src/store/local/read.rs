@@ -10,7 +10,8 @@ use bytes::Bytes;
 use super::batch;
 use super::disk::{Disk, DiskFile};
 use super::footer::{self, Columns, FooterEvent};
-use super::librarian::{entries, footing, unreadable};
+use super::index::IndexError;
+use super::librarian::{entries, footing};
 use super::record::{self, EventHead, Frame, Kind};
 use super::shared::Shared;
 use super::table::{Meta, Place};
@@ -35,7 +36,16 @@ async fn meta<D: Disk>(shared: &Shared<D>, id: EventId) -> Result<Option<Meta>, 
     }
 }
 
-fn unreadable_footer(error: &std::io::Error) -> ReadError {
+/// The index failed: nobody asks it again, and the librarian makes it anew.
+fn broken<D: Disk>(shared: &Shared<D>, error: &IndexError) -> ReadError {
+    tracing::error!(%error, "the index failed; it is made anew from the journal");
+    *shared.index.write() = None;
+    shared.index_wanted.notify_one();
+    ReadError::Io(error.to_string())
+}
+
+fn unreadable_footer<D: Disk>(shared: &Shared<D>, segment: u64, error: &std::io::Error) -> ReadError {
+    shared.suspect(segment, error);
     ReadError::Io(error.to_string())
 }
 
@@ -48,7 +58,7 @@ fn no_index() -> ReadError {
 pub(super) async fn forgotten<D: Disk>(shared: &Shared<D>, id: EventId) -> Result<Option<Meta>, ReadError> {
     let index = shared.index_soon().await;
     if let Some(index) = &index
-        && let Some(meta) = entries::meta_of(&**index, id, &mut shared.names.lock()).map_err(|error| unreadable(&error))?
+        && let Some(meta) = entries::meta_of(&**index, id, &mut shared.names.lock()).map_err(|error| broken(shared, &error))?
     {
         return Ok(Some(meta));
     }
@@ -57,8 +67,8 @@ pub(super) async fn forgotten<D: Disk>(shared: &Shared<D>, id: EventId) -> Resul
         table.usage.iter().rev().filter(|(_, usage)| usage.sealed && !usage.forgotten).map(|(number, _)| *number).collect()
     };
     for number in sealed {
-        let Some(footing) = footing(shared, number).await.map_err(|error| unreadable_footer(&error))? else { continue };
-        let found = footer::event_by_id(&footing, id, &shared.names).await.map_err(|error| unreadable_footer(&error))?;
+        let Some(footing) = footing(shared, number).await.map_err(|error| unreadable_footer(shared, number, &error))? else { continue };
+        let found = footer::event_by_id(&footing, id, &shared.names).await.map_err(|error| unreadable_footer(shared, number, &error))?;
         if let Some(found) = found {
             // A carried event that neither memory nor the index knows: the index is not whole yet.
             return if index.is_none() && found.meta.is_pending() { Err(no_index()) } else { Ok(Some(found.meta)) };
@@ -160,9 +170,9 @@ async fn sealed_below<D: Disk>(shared: &Shared<D>, before: u64) -> Result<(Vec<F
         if found.len() >= CHUNK {
             return Ok((found, true));
         }
-        let Some(footing) = footing(shared, number).await.map_err(|error| unreadable_footer(&error))? else { continue };
+        let Some(footing) = footing(shared, number).await.map_err(|error| unreadable_footer(shared, number, &error))? else { continue };
         let some = footer::events_below(&footing, before, CHUNK, &shared.names).await;
-        found.extend(some.map_err(|error| unreadable_footer(&error))?);
+        found.extend(some.map_err(|error| unreadable_footer(shared, number, &error))?);
     }
     Ok((found, false))
 }
@@ -173,7 +183,7 @@ async fn some_below<D: Disk>(shared: &Shared<D>, before: u64) -> Result<(Vec<Can
     let index = shared.index_soon().await;
     let live = shared.table.lock().below(before, CHUNK);
     let indexed = match &index {
-        Some(index) => entries::below(&**index, before, CHUNK).map_err(|error| unreadable(&error))?,
+        Some(index) => entries::below(&**index, before, CHUNK).map_err(|error| broken(shared, &error))?,
         None => Vec::new(),
     };
     let (sealed, has_more) = sealed_below(shared, before).await?;
@@ -195,7 +205,7 @@ async fn some_below<D: Disk>(shared: &Shared<D>, before: u64) -> Result<(Vec<Can
         let found = match (candidate, &index) {
             (Some(candidate), _) => Some(candidate),
             (None, Some(index)) => {
-                let meta = entries::meta(&**index, sequence, &mut shared.names.lock()).map_err(|error| unreadable(&error))?;
+                let meta = entries::meta(&**index, sequence, &mut shared.names.lock()).map_err(|error| broken(shared, &error))?;
                 meta.map(|meta| Candidate { meta, columns: None })
             }
             (None, None) => None,

@@ -156,6 +156,7 @@ impl<D: Disk> Walk<'_, D> {
             let name = segment::file_name(header.number);
             StoreError::damaged(&shared.path, format!("`{name}` at byte {}: {}", error.offset, error.what))
         })?;
+        prove(&*found.file, self.chain.last_start, self.chain.end).await.map_err(|error| self.io(error))?;
         footer::write(&shared.disk, &shared.journal(), header.number, &built.bytes).await.map_err(|error| self.io(error))?;
         let footing = Footing::open(&shared.disk, &shared.journal(), header.number, header.nonce).await.map_err(|error| self.io(error))?;
         let footing = footing.ok_or_else(|| self.io(io::Error::other("a footer that was just written can't be read")))?;
@@ -242,6 +243,18 @@ fn explain<D: Disk>(shared: &Shared<D>, number: u64, problem: &Problem) -> Store
     }
 }
 
+/// Makes a segment's last batch durable, whose sync may never have returned: the same bytes are written again, since
+/// after a failed sync the kernel may take them for written.
+async fn prove<F: DiskFile>(file: &F, last_start: usize, end: usize) -> io::Result<()> {
+    let start = last_start / PAGE * PAGE;
+    let mut bytes = vec![0; end.next_multiple_of(PAGE).saturating_sub(start)];
+    let length = usize::try_from(file.length().await?).unwrap_or(usize::MAX);
+    bytes.truncate(length.saturating_sub(start));
+    file.read_at(start as u64, &mut bytes).await?;
+    file.write_at(start as u64, &bytes).await?;
+    file.sync_data().await
+}
+
 /// The fresh segment, with the copy of the last batch, synced. It takes the place of a last segment that holds
 /// nothing of its own, so that a process that dies again and again does not fill the disk with segments.
 async fn open_fresh<D: Disk>(
@@ -278,6 +291,10 @@ async fn open_fresh<D: Disk>(
     let end = image.len().next_multiple_of(batch::ALIGN);
     image.resize(image.len().next_multiple_of(PAGE), 0);
     let file = Arc::new(supply::install(shared, number, &image).await?);
+    if let Some(Found { file, .. }) = found.last().filter(|_| chain.own > 0) {
+        // Its footer will tell what is in it now: that must not be lost any more.
+        prove(&**file, chain.last_start, chain.end).await?;
+    }
     last.image = image;
     shared.shelf.lock().insert(number, Shelved { nonce, file: file.clone() });
     shared.supply.lock().wanted = Some(number + 1);

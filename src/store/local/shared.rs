@@ -1,6 +1,6 @@
 //! What the committer, its helpers and the callers share.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -112,6 +112,8 @@ pub(super) struct Shared<D: Disk> {
     pub(super) index: RwLock<Option<Arc<dyn Index>>>,
     /// How many events wait for the index.
     pub(super) unindexed: AtomicUsize,
+    /// Segments whose footers turned out to be damaged.
+    pub(super) suspects: Mutex<BTreeSet<u64>>,
     /// How many segments wait for their footer.
     pub(super) unsealed: AtomicUsize,
     /// What is about events that are not in memory.
@@ -184,6 +186,15 @@ impl<D: Disk> Shared<D> {
         let mut supply = self.supply.lock();
         supply.pooled += 1;
         self.journal().join(format!("pool-{:016x}.seg", supply.pooled))
+    }
+
+    /// A footer could not be read: if it is damaged, it is made anew.
+    pub(super) fn suspect(&self, segment: u64, error: &std::io::Error) {
+        if error.kind() == std::io::ErrorKind::InvalidData {
+            tracing::error!(segment, %error, "a segment's footer is damaged; it is made anew");
+            self.suspects.lock().insert(segment);
+            self.index_wanted.notify_one();
+        }
     }
 
     /// Notes how much waits for the librarian.

@@ -15,6 +15,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::Notify;
 
+use super::sim_index::SimIndexes;
+
 const SECTOR: usize = 512;
 
 /// What a failing sync does to what it should have made durable.
@@ -24,6 +26,15 @@ pub(crate) enum Fate {
     Lost,
     /// All of it landed.
     Landed,
+}
+
+/// How a disk may lie: faults that the store could not survive, planted to show that the simulation sees them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// Every sync says OK, and nothing is durable.
+    Syncs,
+    /// The same for a sync that follows the write of a segment's header alone.
+    HeaderSyncs,
 }
 
 /// What goes wrong, and how often.
@@ -41,6 +52,8 @@ pub(crate) struct Faults {
     pub(crate) capacity: Option<u64>,
     /// After so many calls nothing is answered any more.
     pub(crate) freezes_after: Option<u64>,
+    /// A planted fault.
+    pub(crate) lie: Option<Lie>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -50,6 +63,8 @@ struct Inode {
     /// Sectors that differ and that a sync would write.
     dirty: BTreeSet<usize>,
     is_locked: bool,
+    /// The last write was the first page alone.
+    wrote_header: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -79,6 +94,8 @@ struct World {
 pub(crate) struct SimDisk {
     world: Arc<Mutex<World>>,
     frozen: Arc<Notify>,
+    /// What lies on it besides files.
+    pub(crate) indexes: SimIndexes,
 }
 
 /// An open file of it.
@@ -118,6 +135,7 @@ impl Inode {
             self.current.resize(end, 0);
         }
         self.current[offset..end].copy_from_slice(bytes);
+        self.wrote_header = offset == 0 && bytes.len() == 4096;
         self.dirty.extend(offset / SECTOR..end.div_ceil(SECTOR));
     }
 
@@ -151,7 +169,7 @@ impl SimDisk {
             syncs: 0,
             kind: 0xef53,
         };
-        Self { world: Arc::new(Mutex::new(world)), frozen: Arc::new(Notify::new()) }
+        Self { world: Arc::new(Mutex::new(world)), frozen: Arc::new(Notify::new()), indexes: SimIndexes::default() }
     }
 
     /// Another disk with the same bytes on it; nothing of it is locked.
@@ -176,6 +194,11 @@ impl SimDisk {
     /// From now on this is the file system, as `statfs` numbers it.
     pub(crate) fn set_kind(&self, kind: u64) {
         self.world.lock().kind = kind;
+    }
+
+    /// The planted fault.
+    pub(crate) fn lie(&self) -> Option<Lie> {
+        self.world.lock().faults.lie
     }
 
     /// Resolves once the disk froze.
@@ -203,6 +226,7 @@ impl SimDisk {
             }
         }
         *names = durable_names.clone();
+        self.indexes.tear(rng);
     }
 
     /// Bytes of a file as a reader finds them.
@@ -303,6 +327,10 @@ impl World {
 
     fn sync(&mut self, inode: u64) -> io::Result<()> {
         self.syncs += 1;
+        let is_header = self.inodes[&inode].wrote_header;
+        if self.faults.lie == Some(Lie::Syncs) || (self.faults.lie == Some(Lie::HeaderSyncs) && is_header) {
+            return Ok(());
+        }
         let fails = self.faults.all_fail || self.one_in(self.faults.sync_fails);
         let fate = if self.rng.random_bool(0.5) { Fate::Lost } else { Fate::Landed };
         let World { rng, inodes, .. } = self;

@@ -43,6 +43,7 @@ impl<D: Disk> Committer<D> {
                     Ok(Some(())) => return,
                     Ok(None) => {}
                     Err(error) => {
+                        self.shared.suspect(number, &error);
                         tracing::error!(segment = number, %error, "a dedupe key can't be looked up: the request is refused");
                         self.ledger.unsure.insert(hash);
                         return;

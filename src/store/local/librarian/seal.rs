@@ -123,7 +123,7 @@ impl<D: Disk> Librarian<D> {
         }
     }
 
-    async fn mend_footer(&self, number: u64) -> io::Result<()> {
+    pub(super) async fn mend_footer(&self, number: u64) -> io::Result<()> {
         let shared = &self.shared;
         let Some([file, behind]) = self.pair(number) else { return Ok(()) };
         let mut chain = prime(shared, number).await?;
