@@ -15,7 +15,7 @@ use kurier::ingress::{self, Ingress};
 use kurier::model::Timestamp;
 use kurier::relay::{self, Parts, Relay};
 use kurier::store::Settled;
-use kurier::store::local::{LocalOptions, LocalStore, MemoryIndexes, Run, Seams};
+use kurier::store::local::{LocalOptions, LocalStore, Run, Seams};
 use kurier::telemetry::Metrics;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -136,7 +136,7 @@ async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) ->
     world.ledger.lock().begin_life(now);
     let nonces = Arc::new(AtomicU64::new(1));
     let random = Arc::new(move || u128::from(seed) << 64 | u128::from(nonces.fetch_add(1, Ordering::Relaxed)) << 16 | 0x9e37);
-    let seams = Seams { disk: disk.clone(), indexes: Arc::new(MemoryIndexes::default()), run: Run::Tasks, random };
+    let seams = Seams { disk: disk.clone(), indexes: Arc::new(disk.indexes.clone()), run: Run::Tasks, random };
     let options = LocalOptions { segment_bytes: crate::store::sim::SEGMENT, ..LocalOptions::new("/store") };
     let store = match LocalStore::open_on(seams, options, clock.clone(), None).await {
         Ok(store) => Arc::new(store),

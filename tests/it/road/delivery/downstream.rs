@@ -70,7 +70,7 @@ fn serve(stream: &TcpStream, log: &Mutex<Vec<String>>) -> std::io::Result<()> {
         "raw" => writer.write_all(&hex::decode(rest).unwrap())?,
         "hang" => std::thread::sleep(Duration::from_secs(30)),
         "trickle" => {
-            writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")?;
+            writer.write_all(b"HTTP/1.1 500 No\r\ncontent-length: 1000\r\n\r\n")?;
             for _ in 0..300 {
                 writer.write_all(b"x")?;
                 std::thread::sleep(Duration::from_millis(100));

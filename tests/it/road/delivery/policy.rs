@@ -39,7 +39,9 @@ fn every_answer_and_every_kind_of_silence_has_its_row_in_the_policy_table() {
             "delivered",
             "200",
         ),
-        ("odd-chunks", raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nhello\r\n"), "retried", ""),
+        // Its status is an answer, whatever becomes of the rest.
+        ("odd-chunks", raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nhello\r\n"), "delivered", "\"status\":200"),
+        ("odd-error", raw(b"HTTP/1.1 500 No\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nhello\r\n"), "retried", ""),
     ] {
         rows.push((name.to_owned(), path, outcome, record.to_owned()));
     }
