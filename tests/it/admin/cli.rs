@@ -284,6 +284,7 @@ fn the_help_names_every_command() {
       destinations  Show, pause and resume destinations of a running server
       send          Send a correctly signed sample request to the running server
       secret        Make secrets
+      store         Look at, check, repair, back up and restore the store's folder
       health        Exit with 0 when the running server is ready
       help          Print this message or the help of the given subcommand(s)
 
