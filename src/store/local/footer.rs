@@ -20,7 +20,7 @@ use super::table::{Meta, Place};
 use crate::model::{Name, Timestamp};
 
 pub(super) use build::{Built, build};
-pub(super) use look::{Footing, carried, dead, event_by_id, events_below, ids, key, keys, ops, write};
+pub(super) use look::{Footing, carried, dead, event_by_id, events_below, ids, is_sound, key, keys, ops, write};
 
 const MAGIC: &[u8; 8] = b"KURIERFT";
 const VERSION: u32 = 1;

@@ -62,7 +62,11 @@ impl<D: Disk> Librarian<D> {
         self.mend_footers().await;
         while !shared.is_stopping() {
             if shared.index().is_none() {
-                rebuild::renew(&shared, &self.chain).await;
+                self.mend_footers().await;
+                if let Err(error) = rebuild::renew(&shared, self.chain.clone()).await {
+                    tracing::error!(%error, "the index can't be made anew; it is tried again");
+                    tokio::time::sleep(TRY_EVERY).await;
+                }
                 continue;
             }
             self.recall().await;
@@ -83,9 +87,10 @@ impl<D: Disk> Librarian<D> {
 
     /// One piece of work; whether there was any.
     async fn step(&mut self) -> io::Result<bool> {
-        let suspect = self.shared.suspects.lock().pop_first();
+        let suspect = self.shared.suspects.lock().first().copied();
         if let Some(number) = suspect {
-            self.mend_footer(number).await?;
+            self.mend_if_needed(number).await;
+            self.shared.suspects.lock().remove(&number);
             return Ok(true);
         }
         if self.seal_next().await? || self.forget_next().await? {

@@ -6,14 +6,15 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::batch;
 use super::disk::{Disk, DiskFile};
 use super::footer::{self, Columns, FooterEvent};
 use super::index::IndexError;
-use super::librarian::{entries, footing};
+use super::librarian::{Found, entries, footing};
 use super::record::{self, EventHead, Frame, Kind};
-use super::shared::Shared;
+use super::shared::{INDEX_LOOK, INDEX_WAIT, Shared};
 use super::table::{Meta, Place};
 use crate::model::{Attempt, DeliveryId, Event, EventId};
 use crate::store::{EventFilter, EventRecord, EventSummary, ReadError};
@@ -45,8 +46,27 @@ fn broken<D: Disk>(shared: &Shared<D>, error: &IndexError) -> ReadError {
 }
 
 fn unreadable_footer<D: Disk>(shared: &Shared<D>, segment: u64, error: &std::io::Error) -> ReadError {
-    shared.suspect(segment, error);
+    if error.kind() == std::io::ErrorKind::InvalidData {
+        shared.suspect(segment);
+    }
     ReadError::Io(error.to_string())
+}
+
+/// A sealed segment's footer. One that is missing is being made anew, and waited for a little; none: the segment goes.
+async fn footing_soon<D: Disk>(shared: &Shared<D>, number: u64) -> Result<Found<D>, ReadError> {
+    let deadline = Instant::now() + INDEX_WAIT;
+    loop {
+        let found = footing(shared, number).await.map_err(|error| unreadable_footer(shared, number, &error))?;
+        let is_kept = || shared.table.lock().usage.get(&number).is_some_and(|usage| !usage.forgotten);
+        if found.is_some() || !is_kept() {
+            return Ok(found);
+        }
+        shared.suspect(number);
+        if Instant::now() >= deadline {
+            return Err(ReadError::Io("a segment's footer is being made anew".to_owned()));
+        }
+        tokio::time::sleep(INDEX_LOOK).await;
+    }
 }
 
 fn no_index() -> ReadError {
@@ -67,7 +87,7 @@ pub(super) async fn forgotten<D: Disk>(shared: &Shared<D>, id: EventId) -> Resul
         table.usage.iter().rev().filter(|(_, usage)| usage.sealed && !usage.forgotten).map(|(number, _)| *number).collect()
     };
     for number in sealed {
-        let Some(footing) = footing(shared, number).await.map_err(|error| unreadable_footer(shared, number, &error))? else { continue };
+        let Some(footing) = footing_soon(shared, number).await? else { continue };
         let found = footer::event_by_id(&footing, id, &shared.names).await.map_err(|error| unreadable_footer(shared, number, &error))?;
         if let Some(found) = found {
             // A carried event that neither memory nor the index knows: the index is not whole yet.
@@ -170,7 +190,7 @@ async fn sealed_below<D: Disk>(shared: &Shared<D>, before: u64) -> Result<(Vec<F
         if found.len() >= CHUNK {
             return Ok((found, true));
         }
-        let Some(footing) = footing(shared, number).await.map_err(|error| unreadable_footer(shared, number, &error))? else { continue };
+        let Some(footing) = footing_soon(shared, number).await? else { continue };
         let some = footer::events_below(&footing, before, CHUNK, &shared.names).await;
         found.extend(some.map_err(|error| unreadable_footer(shared, number, &error))?);
     }

@@ -26,10 +26,10 @@ use crate::store::{NewDelivery, Promise};
 use crate::telemetry::Metrics;
 
 /// How long a read waits for an index that is being made anew.
-const INDEX_WAIT: Duration = Duration::from_secs(5);
+pub(super) const INDEX_WAIT: Duration = Duration::from_secs(5);
 
 /// How often it looks.
-const INDEX_LOOK: Duration = Duration::from_millis(20);
+pub(super) const INDEX_LOOK: Duration = Duration::from_millis(20);
 
 /// A segment that can be read.
 pub(super) struct Shelved<F> {
@@ -188,13 +188,12 @@ impl<D: Disk> Shared<D> {
         self.journal().join(format!("pool-{:016x}.seg", supply.pooled))
     }
 
-    /// A footer could not be read: if it is damaged, it is made anew.
-    pub(super) fn suspect(&self, segment: u64, error: &std::io::Error) {
-        if error.kind() == std::io::ErrorKind::InvalidData {
-            tracing::error!(segment, %error, "a segment's footer is damaged; it is made anew");
-            self.suspects.lock().insert(segment);
-            self.index_wanted.notify_one();
+    /// A footer is missing or damaged: it is made anew.
+    pub(super) fn suspect(&self, segment: u64) {
+        if self.suspects.lock().insert(segment) {
+            tracing::error!(segment, "a segment's footer can't be read; it is made anew");
         }
+        self.index_wanted.notify_one();
     }
 
     /// Notes how much waits for the librarian.

@@ -1,5 +1,6 @@
 //! Tails: what only a copy or a note in the side file still says.
 
+use std::path::Path;
 use std::time::Duration;
 
 use kurier::model::{DeliveryId, DeliveryState, OutcomeKind};
@@ -7,10 +8,10 @@ use kurier::store::Store;
 use kurier::store::local::LocalOptions;
 
 use super::make::{event, new, settlement};
-use super::sim::{SEGMENT, open, open_with, options, run};
+use super::sim::{SEGMENT, open, open_with, options, run, segment};
 use super::sim_disk::{Faults, SimDisk};
 
-/// A batch whose sync never returned is copied by a start; then the power goes, and only the copy is left.
+/// A batch whose sync never returned is copied by a start; then it is lost, and only the copy is left.
 #[test]
 fn a_batch_that_only_its_copy_still_says_outlives_its_segment() {
     let mut only_copies = 0;
@@ -32,7 +33,14 @@ fn a_batch_that_only_its_copy_still_says_outlives_its_segment() {
             assert!(store.event(event(1).id).await.unwrap().is_some());
             assert_eq!(store.states("").await.unwrap()["pause"], "new");
         });
-        disk.cut_power();
+        // The batch itself rots away, and so does whatever was made of it.
+        disk.tamper(&segment(1), |bytes| {
+            let body = bytes.windows(7).position(|bytes| bytes == b"{\"n\":1}").unwrap();
+            bytes[body..].fill(0);
+        });
+        for name in ["journal/0000000000000001.foot", "checkpoint"] {
+            disk.forget(&Path::new("/store").join(name));
+        }
         let is_kept = run(async {
             let store = open_with(&disk, short()).await.unwrap();
             assert!(store.event(event(1).id).await.unwrap().is_some(), "it was shown to be durable");
@@ -41,7 +49,7 @@ fn a_batch_that_only_its_copy_still_says_outlives_its_segment() {
                 store.set_state("cursor".to_owned(), Some(n.to_string().into())).await.unwrap();
             }
             tokio::time::sleep(Duration::from_secs(100)).await;
-            !disk.names(std::path::Path::new("/store/journal")).contains(&"0000000000000001.seg".to_owned())
+            !disk.names(Path::new("/store/journal")).contains(&"0000000000000001.seg".to_owned())
         });
         only_copies += u32::from(is_kept);
         run(async {

@@ -233,6 +233,7 @@ fn a_backup_made_under_load_holds_what_was_acknowledged_before_it_and_nothing_re
                 acknowledged.iter().filter(|(_, at)| *at + Duration::from_millis(100) < begun).map(|(n, _)| *n).collect();
             (before, refused, target)
         });
+        disk.set(Faults::default());
         run(async {
             let backup = open_with(&disk, LocalOptions { path: target.clone().into(), ..options() }).await.unwrap();
             let there = ids(&backup).await;

@@ -43,7 +43,7 @@ impl<D: Disk> Committer<D> {
                     Ok(Some(())) => return,
                     Ok(None) => {}
                     Err(error) => {
-                        self.shared.suspect(number, &error);
+                        self.shared.suspect(number);
                         tracing::error!(segment = number, %error, "a dedupe key can't be looked up: the request is refused");
                         self.ledger.unsure.insert(hash);
                         return;

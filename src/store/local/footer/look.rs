@@ -129,6 +129,18 @@ impl<F: DiskFile> Footing<F> {
     }
 }
 
+/// Whether every part is what was written, the events' blocks included.
+pub(in crate::store::local) async fn is_sound<F: DiskFile>(footing: &Footing<F>) -> io::Result<bool> {
+    for part in [Part::Events, Part::Blocks, Part::Ids, Part::Keys, Part::Carried, Part::Ops, Part::Dead] {
+        match footing.part(part).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}
+
 /// All event ids, in their order.
 pub(in crate::store::local) async fn ids<F: DiskFile>(footing: &Footing<F>) -> io::Result<Vec<u128>> {
     let bytes = footing.part(Part::Ids).await?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use super::{TRY_EVERY, entries, footing, read_segment};
+use super::{entries, footing, read_segment};
 use crate::model::EventId;
 use crate::store::local::chain::Chain;
 use crate::store::local::codec::Malformed;
@@ -19,26 +19,8 @@ use crate::store::local::table::{Meta, Table};
 /// How often a segment that is written while it is read is read again.
 const TRIES_MAX: u32 = 5;
 
-/// Makes the index anew until that succeeds or the store is closed. `chain` stands behind the last sealed segment.
-pub(super) async fn renew<D: Disk>(shared: &Arc<Shared<D>>, chain: &Chain) {
-    while !shared.is_stopping() {
-        *shared.index.write() = None;
-        match fresh(shared, chain.clone()).await {
-            Ok(()) => {
-                tracing::info!("the index is whole");
-                return;
-            }
-            Err(error) => tracing::error!(%error, "the index can't be made anew"),
-        }
-        tokio::select! {
-            biased;
-            () = shared.index_wanted.notified() => tokio::time::sleep(TRY_EVERY).await,
-            () = tokio::time::sleep(TRY_EVERY) => {}
-        }
-    }
-}
-
-async fn fresh<D: Disk>(shared: &Arc<Shared<D>>, mut chain: Chain) -> Result<(), IndexError> {
+/// Makes the index anew. `chain` stands behind the last sealed segment.
+pub(super) async fn renew<D: Disk>(shared: &Arc<Shared<D>>, mut chain: Chain) -> Result<(), IndexError> {
     let failed = |error: io::Error| IndexError(error.to_string());
     let index = shared.indexes.create(&shared.path.join("index"))?;
     let (sealed, others): (Vec<_>, Vec<_>) = {
@@ -63,6 +45,7 @@ async fn fresh<D: Disk>(shared: &Arc<Shared<D>>, mut chain: Chain) -> Result<(),
         merge(shared, &*index, Vec::new(), ops).map_err(failed)?;
     }
     *shared.index.write() = Some(index);
+    tracing::info!("the index is whole");
     Ok(())
 }
 

@@ -111,19 +111,26 @@ impl<D: Disk> Librarian<D> {
             if self.shared.is_stopping() {
                 return;
             }
-            match footing(&self.shared, number).await {
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => {
-                    if let Err(error) = self.mend_footer(number).await {
-                        tracing::error!(segment = number, %error, "a segment's footer can't be made anew: its events can't be looked up");
-                    }
-                }
+            // Only whether it is there: one that is damaged inside is found out when it is read.
+            if !matches!(footing(&self.shared, number).await, Ok(Some(_))) {
+                self.mend_if_needed(number).await;
             }
             tokio::task::yield_now().await;
         }
     }
 
-    pub(super) async fn mend_footer(&self, number: u64) -> io::Result<()> {
+    /// Makes a segment's footer anew unless a sound one is there after all.
+    pub(super) async fn mend_if_needed(&self, number: u64) {
+        let is_sound = match footing(&self.shared, number).await {
+            Ok(Some(footing)) => footer::is_sound(&footing).await.unwrap_or(false),
+            Ok(None) | Err(_) => false,
+        };
+        if !is_sound && let Err(error) = self.mend_footer(number).await {
+            tracing::error!(segment = number, %error, "a segment's footer can't be made anew: its events can't be looked up");
+        }
+    }
+
+    async fn mend_footer(&self, number: u64) -> io::Result<()> {
         let shared = &self.shared;
         let Some([file, behind]) = self.pair(number) else { return Ok(()) };
         let mut chain = prime(shared, number).await?;
