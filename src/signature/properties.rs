@@ -115,6 +115,8 @@ proptest! {
 
     #[test]
     fn a_sample_verifies_and_one_flipped_bit_of_its_body_is_refused(body in prop::collection::vec(any::<u8>(), 1..200), bit in any::<usize>()) {
+        // A body that could be a handshake's text is refused as an event, whatever its signature.
+        let body = [b"{", &body[..]].concat();
         for (preset, verifier) in sampled().iter().filter(|(_, verifier)| signs_the_bytes(verifier)) {
             let sample = verifier.sample(draft(&body), NOW);
             prop_assert!(sample.is_ok(), "{}: {:?}", preset, sample.err());

@@ -18,7 +18,7 @@ fn home(deliver: &str, destinations: &str) -> Home {
 
 fn routes(deliver: &str, destinations: &str) -> String {
     format!(
-        "server: {{ listen: 127.0.0.1:0 }}\nadmin: {{ listen: 127.0.0.1:0 }}\nstore: {{ path: ./data }}\nroutes:\n  events:\n    path: /in\n    \
+        "server: {{ listen: 127.0.0.1:0 }}\nadmin: {{ listen: 127.0.0.1:0 }}\nstore: {{ path: ./data, allow_file_systems: [overlay] }}\nroutes:\n  events:\n    path: /in\n    \
          verify: none\n    deliver:\n{deliver}\ndestinations:\n{destinations}\n"
     )
 }

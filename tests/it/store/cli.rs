@@ -8,7 +8,7 @@ fn home(sink: &Sink) -> Home {
     let home = Home::new(&format!(
         "server: {{ listen: 127.0.0.1:0 }}
 admin: {{ listen: 127.0.0.1:0 }}
-store: {{ path: ./data }}
+store: {{ path: ./data, allow_file_systems: [overlay] }}
 routes:
   github:
     path: /github

@@ -16,7 +16,7 @@ fn a_thousand_reloads_under_traffic_let_nobody_in_and_lose_nothing() {
     let sink = Sink::start();
     let file = |rate: usize| {
         format!(
-            "server: {{ listen: 127.0.0.1:0 }}\nadmin: {{ listen: 127.0.0.1:0 }}\nstore: {{ path: ./data }}\nroutes:\n  code:\n    path: /in\n    \
+            "server: {{ listen: 127.0.0.1:0 }}\nadmin: {{ listen: 127.0.0.1:0 }}\nstore: {{ path: ./data, allow_file_systems: [overlay] }}\nroutes:\n  code:\n    path: /in\n    \
              verify: {{ preset: github, secrets: [{{ env: HUB }}] }}\n    dedupe: {{ window: 0s }}\n    deliver: [erp]\ndestinations:\n  \
              erp: {{ url: '{}', limits: {{ concurrency: {rate} }} }}\n",
             sink.url("/in")
@@ -133,7 +133,7 @@ fn a_dead_destination_with_a_long_backlog_holds_no_other_up() {
     let sink = Sink::start();
     let dead = crate::harness::free_address();
     let text = format!(
-        "server: {{ listen: 127.0.0.1:0 }}\nadmin: {{ listen: 127.0.0.1:0 }}\nstore: {{ path: ./data }}\nroutes:\n  bad:\n    path: /bad\n    verify: \
+        "server: {{ listen: 127.0.0.1:0 }}\nadmin: {{ listen: 127.0.0.1:0 }}\nstore: {{ path: ./data, allow_file_systems: [overlay] }}\nroutes:\n  bad:\n    path: /bad\n    verify: \
          none\n    deliver: [bad]\n  events:\n    path: /in\n    verify: none\n    deliver: [well]\ndestinations:\n  bad: {{ url: 'http://{dead}/' }}\n  \
          well: {{ url: '{}' }}\n",
         sink.url("/in")
