@@ -1,4 +1,6 @@
-//! `kurier replay`: stored events are delivered again.
+//! `kurier replay`: stored events are delivered again, named one by one or found by a filter.
+
+mod select;
 
 use serde_json::{Map, Value, json};
 
@@ -8,14 +10,23 @@ use super::exit::{Exit, Failure};
 use super::table::{field, items};
 use crate::config::Scope;
 use crate::model::EventId;
+use select::{Chosen, Filter};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The events
-    #[arg(required = true, value_name = "ID")]
+    #[arg(
+        value_name = "ID",
+        required_unless_present_any = ["route", "event_type", "destination", "since", "until"],
+        conflicts_with_all = ["route", "event_type", "destination", "state", "since", "until"]
+    )]
     ids: Vec<EventId>,
 
-    /// Only to this destination; may be given several times [default: where the route delivers now]
+    #[command(flatten)]
+    filter: Filter,
+
+    /// Only to this destination; may be given several times [default: of an ID, where the route delivers now; of a
+    /// filter, where the delivery is in the state]
     #[arg(long, value_name = "DESTINATION")]
     to: Vec<String>,
 
@@ -33,21 +44,23 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
     let client = Client::new(args.remote, context, Some(Scope::Operate))?;
-    let mut request = Map::new();
-    if args.dry_run {
-        request.insert("dry_run".to_owned(), json!(true));
-    }
-    if !args.to.is_empty() {
-        request.insert("destinations".to_owned(), json!(args.to));
+    let chosen = if args.ids.is_empty() {
+        select::chosen(&client, &args.filter).await?
+    } else {
+        args.ids.iter().map(|id| Chosen { event: id.to_string(), destinations: Vec::new() }).collect()
+    };
+    if chosen.is_empty() {
+        eprintln!("no events match");
     }
     let (mut done, mut unreachable): (Vec<Value>, Option<Failure>) = (Vec::new(), None);
-    for id in &args.ids {
-        match client.post(&["api", "v1", "events", &id.to_string(), "replay"], Some(Value::Object(request.clone()))).await {
+    for Chosen { event, destinations } in &chosen {
+        let destinations = if args.to.is_empty() { destinations } else { &args.to };
+        match client.post(&["api", "v1", "events", event, "replay"], Some(request(destinations, args.dry_run))).await {
             Ok(answer) => done.push(answer),
             // The others may well go through; what failed is said now, what was done is said below.
-            Err(failure) if !failure.is_unreachable() => eprint!("{}", failure.about(id)),
+            Err(failure) if !failure.is_unreachable() => eprint!("{}", failure.about(event)),
             Err(failure) => {
-                unreachable = Some(failure.about(id));
+                unreachable = Some(failure.about(event));
                 break;
             }
         }
@@ -65,7 +78,18 @@ pub(super) async fn run(args: Args, context: &mut Context) -> Result<Exit, Failu
     if let Some(failure) = unreachable {
         return Err(failure);
     }
-    Ok(all_or_failed(done.len() == args.ids.len()))
+    Ok(all_or_failed(done.len() == chosen.len()))
+}
+
+fn request(destinations: &[String], dry_run: bool) -> Value {
+    let mut request = Map::new();
+    if dry_run {
+        request.insert("dry_run".to_owned(), json!(true));
+    }
+    if !destinations.is_empty() {
+        request.insert("destinations".to_owned(), json!(destinations));
+    }
+    Value::Object(request)
 }
 
 fn line(answer: &Value, dry_run: bool) -> String {

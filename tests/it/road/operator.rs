@@ -30,6 +30,38 @@ fn a_dead_letter_is_listed_read_and_replayed_from_the_terminal() {
 }
 
 #[test]
+fn the_dead_letters_of_a_bad_hour_are_replayed_by_a_filter_and_never_twice() {
+    let sink = Sink::start();
+    sink.script(&["400 No", "400 No", "400 No"]);
+    let home = home(&sink);
+    let kurier = home.serve();
+    let admin = kurier.admin_url();
+    for number in 1..=3 {
+        let body = number.to_string();
+        let signature = github_signature(GITHUB, body.as_bytes());
+        request(kurier.public, "POST", "/callbacks/github", &[("x-hub-signature-256", &signature)], body.as_bytes());
+        sink.wait_for(number);
+    }
+    wait_until("all are dead", || {
+        home.run(&["events", "list", "--state", "dead", "--admin-url", &admin]).stdout.matches("evt_").count() == 3
+    });
+    let replay = |more: &[&str]| {
+        home.run(&[&["replay", "--route", "code", "--state", "dead", "--since", "1h", "--admin-url", &admin], more].concat())
+    };
+    let ran = replay(&["--dry-run"]);
+    assert_eq!((ran.code, ran.stdout.matches("would be replayed").count()), (Some(0), 3), "{ran:?}");
+    assert_eq!(replay(&[]).stdout.matches("is replayed").count(), 3);
+    let bodies: Vec<_> = sink.wait_for(6)[3..].iter().map(|delivery| delivery.text()).collect();
+    assert_eq!(bodies.iter().collect::<std::collections::BTreeSet<_>>().len(), 3, "{bodies:?}");
+    wait_until("all have arrived", || {
+        home.run(&["events", "list", "--state", "delivered", "--admin-url", &admin]).stdout.matches("delivered").count() == 3
+    });
+    let again = replay(&[]);
+    assert_eq!((again.code, again.stdout.as_str()), (Some(0), ""), "{again:?}");
+    assert_eq!(home.run(&["replay", "--admin-url", &admin]).code, Some(2), "everything is never meant by nothing");
+}
+
+#[test]
 fn health_tells_a_running_one_from_none() {
     let sink = Sink::start();
     let home = home(&sink);
