@@ -23,7 +23,7 @@ fail() { echo "image: $*" >&2; exit 1; }
 b() { buildah --root "$work/storage" --runroot "$work/run" --storage-driver vfs "$@"; }
 
 # The bases: Debian as it is published, and the same with a compiler and this machine's Rust toolchain.
-mirror=$(awk '/^deb /{print $2; exit} /^URIs:/{print $2; exit}' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -1)
+mirror=$({ cat /etc/apt/sources.list /etc/apt/sources.list.d/*.sources 2>/dev/null || true; } | awk '$1 == "deb" && !found { print $2; found = 1 } $1 == "URIs:" && !found { print $2; found = 1 }')
 debootstrap --variant=minbase --include=ca-certificates bookworm "$work/slim" "${mirror:-http://deb.debian.org/debian}" >"$work/debootstrap.log" \
   || { tail "$work/debootstrap.log"; fail "debootstrap"; }
 from_folder() { # folder, tag, then what is added
