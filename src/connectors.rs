@@ -8,6 +8,7 @@
 //! wire functions, and one table of outcomes.
 
 mod amount;
+pub mod bankintegration;
 pub mod dvelop;
 pub mod inpasy;
 mod json;
