@@ -13,7 +13,9 @@ pub mod dvelop;
 pub mod inpasy;
 mod json;
 mod keys;
+pub mod oauth;
 pub mod payjoe;
+pub mod smartbusiness;
 mod text;
 
 use std::time::Duration;
