@@ -4,11 +4,13 @@
 
 mod admin;
 mod config;
+mod connectors;
 mod fuzz;
 mod harness;
 mod ingress;
 mod relay;
 mod road;
 mod signature;
+mod simulators;
 mod store;
 mod tidy;
