@@ -3,6 +3,8 @@ FROM rust:1-bookworm AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src ./src
+# Named by the manifest, so cargo wants to see them.
+COPY benches ./benches
 RUN cargo build --release --locked --no-default-features && strip target/release/kurier
 
 # glibc and the authorities' certificates, nothing else.

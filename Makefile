@@ -5,7 +5,7 @@ export CARGO_TERM_COLOR ?= auto
 export INSTA_UPDATE ?= no
 FUZZ_TARGETS := request routes_yaml journal_batch
 
-.PHONY: test tools fmt lint unit doc fuzz-check fuzz bench demo
+.PHONY: test tools fmt lint unit doc fuzz-check fuzz bench image soak demo
 
 test: tools fmt lint unit doc fuzz-check
 
@@ -45,5 +45,16 @@ fuzz:
 bench:
 	cargo bench --locked --bench road
 
+# Builds the image without an engine and runs it as an engine would; as root on Debian, some minutes.
+image:
+	tests/image.sh
+
 demo:
 	cargo run --release -- demo
+
+# The simulation with 10,000 seeds and 200 rounds of kill -9; hours. SIM_SEED=n plays one seed again.
+SOAK_SEEDS ?= 10000
+SOAK_ROUNDS ?= 200
+soak:
+	SIM_SEEDS=$(SOAK_SEEDS) cargo test --release --locked --test it -- --nocapture store::sim::
+	KURIER_CRASH_ROUNDS=$(SOAK_ROUNDS) cargo test --release --locked --test it -- --nocapture road::crash::

@@ -80,14 +80,16 @@ impl Acceptor {
 
     fn prepare(&self, route: &Route, verified: Verified) -> NewEvent {
         let dedupe = key::dedupe(route, &verified, self.clock.now());
-        let lane = route.order_by.as_ref().and_then(|order_by| order_by.render(verified.inbound()));
+        let lane = route.order_by.as_ref().and_then(|order_by| order_by.key.render(verified.inbound()));
         let lane = lane.map(|value| Lane(xxh3_64(&value)));
         let (inbound, facts) = verified.into_parts();
         let received_at = inbound.received_at;
+        // What is for the operator's eyes only is kept and brought nowhere.
+        let destinations = if facts.operator_only { &[][..] } else { &route.deliver[..] };
         let deliveries =
-            route.deliver.iter().map(|deliver| NewDelivery { destination: deliver.to.clone(), lane, due: received_at }).collect();
+            destinations.iter().map(|deliver| NewDelivery { destination: deliver.to.clone(), lane, due: received_at }).collect();
         let answer = route.respond.clone().or(facts.answer).unwrap_or_else(Answer::ok);
-        let target = without_secret(route, &inbound);
+        let target = without_parameters(without_secret(route, &inbound), route.verifier.credential_parameters());
         let mut headers = inbound.headers;
         keep_end_to_end(&mut headers);
         for name in route.verifier.credential_headers() {
@@ -127,6 +129,26 @@ fn without_secret(route: &Route, inbound: &Inbound) -> Bytes {
         masked.extend_from_slice(if is_secret { SECRET_SEGMENT } else { segment });
     }
     masked.extend_from_slice(inbound.target.get(inbound.path().len()..).unwrap_or_default());
+    masked.into()
+}
+
+/// The target with the values of these query parameters replaced, whatever they are: one of them let the sender
+/// in (I9).
+fn without_parameters(target: Bytes, names: &[Box<str>]) -> Bytes {
+    let Some(at) = target.iter().position(|byte| *byte == b'?').filter(|_| !names.is_empty()) else { return target };
+    let mut masked = target[..=at].to_vec();
+    for (index, part) in target[at + 1..].split(|byte| *byte == b'&').enumerate() {
+        if index > 0 {
+            masked.push(b'&');
+        }
+        let name = part.split(|byte| *byte == b'=').next().unwrap_or_default();
+        let decoded: Vec<u8> = percent_encoding::percent_decode(name).collect();
+        if names.iter().any(|secret| secret.as_bytes() == decoded) {
+            masked.extend_from_slice(&[name, b"=", SECRET_SEGMENT].concat());
+        } else {
+            masked.extend_from_slice(part);
+        }
+    }
     masked.into()
 }
 

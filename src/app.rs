@@ -2,6 +2,7 @@
 //! stop.
 
 mod descriptors;
+mod keys;
 mod listen;
 mod reload;
 mod wire;
@@ -25,10 +26,11 @@ use crate::config::{self, Config, Live, LoadError, LoadOptions, Loaded, ProcessE
 use crate::document::Problem;
 use crate::egress::{HttpTransport, TransportError};
 use crate::ingress::{self, Ingress};
+use crate::jq::Children;
 use crate::relay::{self, Relay};
 use crate::server::{self, LiveOptions};
-use crate::store::Store;
 use crate::store::local::{LocalOptions, LocalStore, StoreError};
+use crate::store::{Settled, Store};
 use crate::telemetry::Metrics;
 
 use listen::Listeners;
@@ -98,20 +100,26 @@ impl Running {
         let (changed, changes) = watch::channel(());
         let stopping = Arc::new(AtomicBool::new(false));
 
+        let settled = Settled::default();
         let relay = relay::start(relay::Parts {
             config: config.clone(),
             changes,
             store: store.clone(),
+            settled: settled.clone(),
             transport: Arc::new(HttpTransport::new()?),
+            jq: Arc::new(Children::of_this_binary()),
             clock: clock.clone(),
             metrics: metrics.clone(),
             seed: rand::random(),
         });
+        let keys = keys::Keeper::new(config.clone(), clock.clone())?;
         let ingress = Ingress::new(ingress::Parts {
             config: config.clone(),
             store: store.clone(),
+            settled,
             clock: clock.clone(),
             metrics: metrics.clone(),
+            keys: Arc::new(keys.clone()),
             ids: IdSource::random().map_err(StartError::Random)?,
             stopping: stopping.clone(),
         });
@@ -129,6 +137,7 @@ impl Running {
             changed,
             public: public_options.clone(),
             store: store.clone(),
+            keys,
             metrics,
             clock,
         };
@@ -192,7 +201,12 @@ impl Port {
 
 async fn open_store(config: &Config, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Arc<dyn Store>, StoreError> {
     let settings = &config.store;
-    let options = LocalOptions { retention: settings.retention, max_size: settings.max_size, ..LocalOptions::new(&settings.path) };
+    let options = LocalOptions {
+        retention: settings.retention,
+        max_size: settings.max_size,
+        allow_file_systems: settings.allow_file_systems.clone(),
+        ..LocalOptions::new(&settings.path)
+    };
     Ok(Arc::new(LocalStore::open(options, clock, Some(metrics)).await?))
 }
 

@@ -1,8 +1,8 @@
 //! The command line. Results go to standard output, messages to standard error, and the exit code says what
 //! kind of end it was ([`Exit`]).
 //!
-//! Commands that look at a running server talk to its admin API like anybody else; none of them opens the
-//! store.
+//! Commands that look at a running server talk to its admin API like anybody else. Only `serve` opens the store;
+//! `store` reads and mends its files.
 
 mod check;
 mod client;
@@ -20,6 +20,7 @@ mod send;
 mod serve;
 mod settings;
 mod show;
+mod store;
 mod table;
 mod verify;
 
@@ -66,7 +67,7 @@ enum Command {
     Demo(demo::Args),
     /// Check a configuration the way the start does, and name every problem
     Check(check::Args),
-    /// Run signature vectors
+    /// Run signature vectors, or explain one captured request
     Verify(verify::Args),
     /// Show events of a running server
     Events(Box<events::Args>),
@@ -78,6 +79,8 @@ enum Command {
     Send(send::Args),
     /// Make secrets
     Secret(secret::Args),
+    /// Look at, check, repair, back up and restore the store's folder
+    Store(store::Args),
     /// Exit with 0 when the running server is ready
     Health(health::Args),
 }
@@ -138,6 +141,7 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failu
         Command::Destinations(args) => destinations::run(args, context).await,
         Command::Send(args) => send::run(args, context).await,
         Command::Secret(args) => secret::run(&args, context),
+        Command::Store(args) => store::run(args, context).await,
         Command::Health(args) => health::run(args, context).await,
     }
 }

@@ -25,6 +25,7 @@ mod table;
 mod units;
 mod validity;
 mod watch;
+mod within;
 mod wrong;
 
 pub use environment::{Environment, ProcessEnvironment};

@@ -2,11 +2,13 @@
 //!
 //! It never follows a redirect, never uses a proxy from the environment, never keeps a cookie, never
 //! decompresses, and never calls a cloud metadata address. What a destination does to us is a [`Fault`], not
-//! an error. `http_client` is the only file that knows the HTTP library.
+//! an error. `http_client` and `public` alone know
+//! the HTTP library.
 
 mod fault;
 mod guard;
 mod http_client;
+mod public;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use crate::model::{ClientTls, FaultKind};
 
 pub(crate) use fault::cut;
 pub use http_client::{ADMIN_ANSWER_BYTES_MAX, HttpTransport, REPLY_BODY_BYTES_MAX, TransportError, admin_call};
+pub use public::{PUBLIC_REPLY_BYTES_MAX, PublicTransport};
 
 /// One request to make.
 pub struct Outbound {

@@ -1,7 +1,8 @@
 //! The public side: takes a request in, bounds it, finds its route, has it verified and accepted, answers.
 //!
 //! Nothing here stores or delivers by itself, and nothing here can say 2xx to a sender without the store's
-//! receipt (`response`). Checks go from cheap to costly: path, method, address rate, announced length, then the
+//! receipt (`response`), but for what is no event: a handshake that the route's scheme answers, and a HEAD by
+//! which a sender tries the address. Checks go from cheap to costly: path, method, address rate, announced length, then the
 //! body (counted while it arrives), then the signature, then the route's rate, then the commit. The body is
 //! never parsed and never decompressed here, and copied at most once.
 //!
@@ -15,6 +16,7 @@ mod origin;
 mod refusal;
 mod response;
 mod standing;
+mod waiting;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -34,7 +36,8 @@ use crate::accept::{Acceptor, IdSource};
 use crate::clock::Clock;
 use crate::config::{self, Live};
 use crate::server::ServeOptions;
-use crate::store::Store;
+use crate::signature::KeyKeeper;
+use crate::store::{Settled, Store};
 use crate::telemetry::Metrics;
 
 use budget::Budget;
@@ -60,10 +63,14 @@ pub struct Parts {
     pub config: Live,
     /// Where events go.
     pub store: Arc<dyn Store>,
+    /// Hints that an event's deliveries were settled.
+    pub settled: Settled,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Where refusals and acceptances are counted.
     pub metrics: Arc<Metrics>,
+    /// Who keeps the keys that senders publish.
+    pub keys: Arc<dyn KeyKeeper>,
     /// Where event ids come from.
     pub ids: IdSource,
     /// Whether new requests get 503 because the process is about to stop. Set it when the listener is closed
@@ -78,9 +85,11 @@ pub struct Ingress(Arc<Inner>);
 struct Inner {
     config: Live,
     store: Arc<dyn Store>,
+    settled: Settled,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     acceptor: Acceptor,
+    keys: Arc<dyn KeyKeeper>,
     stopping: Arc<AtomicBool>,
     standing: Standing,
     budget: Budget,
@@ -93,10 +102,10 @@ impl Ingress {
     /// The public side, made once; a reload changes only what `config` points to, and limiters and counters
     /// live on.
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, store, clock, metrics, ids, stopping } = parts;
+        let Parts { config, store, settled, clock, metrics, keys, ids, stopping } = parts;
         let acceptor = Acceptor::new(store.clone(), clock.clone(), ids);
         let standing = Standing::new(clock.clone(), metrics.clone());
-        Self(Arc::new(Inner { config, store, clock, metrics, acceptor, stopping, standing, budget: Budget::default() }))
+        Self(Arc::new(Inner { config, store, settled, clock, metrics, acceptor, keys, stopping, standing, budget: Budget::default() }))
     }
 
     /// The service for `server::serve`.

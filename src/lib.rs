@@ -19,6 +19,7 @@ pub mod demo;
 pub mod document;
 pub mod egress;
 pub mod ingress;
+pub mod jq;
 pub mod limits;
 pub mod model;
 pub mod relay;

@@ -5,9 +5,14 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use kurier::cli::{self, Cli, Exit};
 use kurier::clock::{Clock as _, SystemClock};
+use kurier::jq;
 use kurier::telemetry::logs;
 
 fn main() -> ExitCode {
+    // Before anything else: a jq process has no logs, no threads and no configuration.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == jq::CHILD_ARGUMENT) {
+        return jq::run_as_child();
+    }
     let cli = Cli::parse();
     let given = std::env::var(logs::FILTER_VARIABLE).ok().filter(|filter| !filter.is_empty());
     let filter = given.unwrap_or_else(|| cli.log_filter_default().to_owned());

@@ -20,6 +20,8 @@ mod pause;
 mod pausing;
 mod scheduler;
 mod settle;
+mod throughput;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,8 +34,9 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::config::Live;
 use crate::egress::Transport;
+use crate::jq;
 use crate::model::{DeliveryId, Name, Timestamp};
-use crate::store::{CommitError, Store};
+use crate::store::{CommitError, Settled, Store};
 use crate::telemetry::Metrics;
 use breaker::Breaker;
 use dispatcher::Dispatcher;
@@ -42,6 +45,7 @@ pub use pause::Paused;
 use pause::Pauses;
 use pausing::Change;
 use scheduler::Scheduler;
+use throughput::Throughput;
 
 /// The target of the log lines that tell what happens to each delivery; their field `step` is `attempt`,
 /// `delivered`, `retry`, `dead` or `ended`.
@@ -58,8 +62,12 @@ pub struct Parts {
     pub changes: watch::Receiver<()>,
     /// Where deliveries come from and settlements go.
     pub store: Arc<dyn Store>,
+    /// Told of every settlement.
+    pub settled: Settled,
     /// Makes the requests.
     pub transport: Arc<dyn Transport>,
+    /// Runs the programs of `when` and `transform`.
+    pub jq: Arc<dyn jq::Engine>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Counts attempts.
@@ -80,6 +88,7 @@ pub struct Relay {
 pub struct RelayHandle {
     config: Live,
     store: Arc<dyn Store>,
+    settled: Settled,
     clock: Arc<dyn Clock>,
     board: Arc<Mutex<Board>>,
     commands: mpsc::Sender<Change>,
@@ -91,6 +100,8 @@ struct Board {
     scheduler: Scheduler,
     /// The pauses that are durable.
     pauses: BTreeMap<Name, Pauses>,
+    /// How fast configured destinations go.
+    throughput: BTreeMap<Name, Throughput>,
 }
 
 /// How a destination stands.
@@ -108,6 +119,8 @@ pub struct DestinationStatus {
     pub in_flight: usize,
     /// Deliveries that wait, those under way included.
     pub pending: u64,
+    /// When these will have ended at the pace of the last minute; none while there is no pace, as in a pause.
+    pub drains_in: Option<Duration>,
 }
 
 /// How a destination's breaker stands.
@@ -157,6 +170,7 @@ pub fn start(parts: Parts) -> Relay {
     let handle = RelayHandle {
         config: parts.config.clone(),
         store: parts.store.clone(),
+        settled: parts.settled.clone(),
         clock: parts.clock.clone(),
         board: board.clone(),
         commands,
@@ -202,13 +216,15 @@ impl RelayHandle {
         let board = self.board.lock();
         let status = |(name, destination): (&Name, &Arc<crate::config::Destination>)| {
             let standing = board.scheduler.standing(name);
+            let (pending, now) = (counts.get(name).map_or(0, |count| count.pending), Moment::now(&*self.clock));
             DestinationStatus {
                 name: name.clone(),
                 url: shown(&destination.url),
                 paused: board.pauses.get(name).and_then(|pauses| pauses.current.clone()),
                 breaker: self.breaker(standing.breaker),
                 in_flight: standing.in_flight,
-                pending: counts.get(name).map_or(0, |count| count.pending),
+                pending,
+                drains_in: board.throughput.get(name).copied().unwrap_or_default().drains_in(pending, now),
             }
         };
         config.destinations.iter().map(status).collect()
@@ -243,6 +259,7 @@ impl RelayHandle {
     /// on, and its settlement is refused.
     pub fn cancelled(&self, delivery: DeliveryId) {
         self.board.lock().scheduler.forget(delivery);
+        self.settled.hint(delivery.event);
     }
 
     async fn change(&self, destination: &str, reason: Option<String>) -> Result<(), ControlError> {

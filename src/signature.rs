@@ -3,39 +3,58 @@
 //! A [`Verifier`] turns an [`Inbound`] into a [`Verified`], the only value that can be accepted; nothing else
 //! makes one.
 
+mod algorithm;
+pub mod captured;
+mod cavage;
+mod certificate;
+mod charset;
 mod compile;
+mod doctor;
 mod encoding;
 mod extract;
 mod facts;
 mod form;
 mod fuzz;
+mod handshake;
 mod json;
+mod jwk;
+mod jws;
+mod keeper;
 mod key;
 pub mod limits;
 mod mac;
+mod message;
 mod presets;
 #[cfg(test)]
 mod properties;
+mod remote;
 mod request;
 mod same;
 mod sample;
 mod scheme;
+mod senders;
 mod sign;
 mod source;
 mod template;
 mod timestamp;
 mod tree;
 pub mod vectors;
+mod xml;
 
 use http::{HeaderName, Method};
 
+pub use self::doctor::{Diagnosis, Step};
 pub use self::fuzz::fuzz_scheme;
-pub use self::presets::preset_names;
+pub use self::handshake::Handshake;
+pub use self::keeper::{KeyKeeper, KeyState, NoKeys, WantedKey};
+pub use self::presets::{preset_names, preset_settings};
+pub use self::senders::senders_page;
 pub use self::sign::{Signer, new_signing_secret};
 
 use self::json::Pointers;
+use self::keeper::Context;
 use self::request::{Document, Request, Scope};
-use self::source::Names;
+use self::source::{Names, Source};
 use self::tree::Check;
 use crate::document::{Node, Problem};
 use crate::model::{Answer, Event, Inbound, Secret, Timestamp};
@@ -74,6 +93,17 @@ pub struct Facts {
     pub dedupe_key: Option<Vec<u8>>,
     /// The preset's answer.
     pub answer: Option<Answer>,
+    /// It is kept for the operator to see and goes to no destination.
+    pub operator_only: bool,
+    handshake: Option<Handshake>,
+}
+
+/// What a request turned out to be.
+pub enum Judged {
+    /// A genuine one.
+    Event(Box<Verified>),
+    /// A question about the address itself, with its answer: it is never an event.
+    Handshake(Handshake),
 }
 
 /// Why a request is not authenticated; for logs and metrics, never for the caller.
@@ -93,6 +123,8 @@ pub enum Refusal {
     KeyFetch,
     /// The sender's address is not allowed.
     Address,
+    /// It is no event but a handshake, which only [`Verifier::judge`] answers.
+    Handshake,
 }
 
 impl Refusal {
@@ -106,6 +138,7 @@ impl Refusal {
             Self::UnknownKey => "unknown_key",
             Self::KeyFetch => "key_fetch",
             Self::Address => "address",
+            Self::Handshake => "handshake",
         }
     }
 }
@@ -128,6 +161,9 @@ pub struct Verifier {
     pointers: Pointers,
     methods: Option<Vec<Method>>,
     credential_headers: Vec<HeaderName>,
+    credential_parameters: Vec<Box<str>>,
+    /// Whether a scheme's keys have to be fetched.
+    fetches: bool,
 }
 
 impl Verifier {
@@ -139,7 +175,7 @@ impl Verifier {
     /// Compiles a `verify` node. `None` when there were problems, which have been added, or when a secret could
     /// not be had, which its source has reported.
     pub fn compile(node: &Node, path: &str, secrets: &mut dyn SecretSource, problems: &mut Vec<Problem>) -> Option<Self> {
-        compile::verifier(node, path, secrets, problems, false)
+        compile::verifier(node, path, secrets, problems, None)
     }
 
     fn new(check: Check, pointers: Pointers) -> Self {
@@ -161,25 +197,58 @@ impl Verifier {
         let mut credential_headers: Vec<HeaderName> = schemes.iter().flat_map(|scheme| scheme.credential_headers()).collect();
         credential_headers.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         credential_headers.dedup();
-        Self { check, pointers, methods, credential_headers }
+        let fetches = schemes.iter().any(|scheme| scheme.plans.iter().any(|plan| matches!(plan.keys, key::Keys::Remote(_))));
+        let mut credential_parameters = Vec::new();
+        for source in schemes.iter().flat_map(|scheme| scheme.credential_sources()) {
+            if let Source::Query(name) = source {
+                credential_parameters.push(name.clone());
+            }
+        }
+        Self { check, pointers, methods, credential_headers, credential_parameters, fetches }
     }
 
-    /// Checks a request as of `now`.
+    /// The keys that have to be fetched before [`judge`](Self::judge) can judge this request; mostly none.
+    pub fn wanted_keys(&self, inbound: &Inbound) -> Vec<WantedKey> {
+        if !self.fetches {
+            return Vec::new();
+        }
+        let request = Request::of_inbound(inbound);
+        let json = Document::new(&inbound.body, &self.pointers);
+        self.check.schemes().iter().filter_map(|scheme| scheme.wanted(&request, &json)).collect()
+    }
+
+    /// Judges a request as of `now`, with what `keys` has of keys that the schemes do not hold themselves.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn judge(&self, inbound: Inbound, now: Timestamp, keys: &dyn KeyKeeper) -> Result<Judged, Refusal> {
+        self.judge_in(inbound, Context { now: Some(now), keys })
+    }
+
+    /// Checks a request that can only be an event, with the keys that the schemes hold themselves.
     ///
     /// # Errors
     /// Why it is refused.
     pub fn verify(&self, inbound: Inbound, now: Timestamp) -> Result<Verified, Refusal> {
-        self.verify_at(inbound, Some(now))
+        match self.judge(inbound, now, &NoKeys)? {
+            Judged::Event(verified) => Ok(*verified),
+            Judged::Handshake(_) => Err(Refusal::Handshake),
+        }
     }
 
-    /// Without a time, neither the age of a signature nor that of a key is looked at.
-    fn verify_at(&self, inbound: Inbound, now: Option<Timestamp>) -> Result<Verified, Refusal> {
+    fn judge_in(&self, inbound: Inbound, context: Context<'_>) -> Result<Judged, Refusal> {
         let facts = {
             let request = Request::of_inbound(&inbound);
             let json = Document::new(&inbound.body, &self.pointers);
-            self.check.verify(&request, &json, inbound.peer, now).map_err(|failure| failure.refusal)?
+            if let Some(answer) = self.check.unverified(&request, &json, inbound.peer, context) {
+                return answer.map(Judged::Handshake);
+            }
+            self.check.verify(&request, &json, inbound.peer, context).map_err(|failure| failure.refusal)?
         };
-        Ok(Verified { inbound, facts })
+        match facts.handshake {
+            Some(answer) if !facts.operator_only => Ok(Judged::Handshake(answer)),
+            Some(_) | None => Ok(Judged::Event(Box::new(Verified { inbound, facts }))),
+        }
     }
 
     /// Methods that the preset brings.
@@ -197,6 +266,12 @@ impl Verifier {
         self.check.schemes().iter().find_map(|scheme| scheme.on_invalid).unwrap_or(401)
     }
 
+    /// Whether a request of this method may be a handshake, though the route takes no events by it.
+    pub fn may_ask(&self, method: &Method) -> bool {
+        let asks = |rule: &handshake::Rule| rule.when.methods.contains(method);
+        self.check.schemes().iter().any(|scheme| scheme.handshakes.iter().any(asks))
+    }
+
     /// Whether the sender tries the address with HEAD and expects success.
     pub fn head_ok(&self) -> bool {
         self.check.schemes().iter().any(|scheme| scheme.head_ok)
@@ -207,6 +282,12 @@ impl Verifier {
         self.check.binding()
     }
 
+    /// The sources of the configuration's `key_sources` that the schemes name.
+    pub fn key_sources(&self) -> Vec<&str> {
+        let plans = self.check.schemes().into_iter().flat_map(|scheme| &scheme.plans);
+        plans.filter_map(|plan| plan.keys.source_name()).collect()
+    }
+
     /// Headers that carry credentials of this scheme; they are neither stored nor forwarded.
     pub fn credential_headers(&self) -> &[HeaderName] {
         &self.credential_headers
@@ -215,6 +296,17 @@ impl Verifier {
     /// Whether the scheme knows where a sender says what happened.
     pub fn has_event_type(&self) -> bool {
         self.check.schemes().iter().any(|scheme| scheme.has_event_type())
+    }
+
+    /// Names of query parameters that carry credentials of this scheme; their values are not stored.
+    pub fn credential_parameters(&self) -> &[Box<str>] {
+        &self.credential_parameters
+    }
+
+    /// Whether a credential stands in the body, which is stored and delivered as it is.
+    pub fn keeps_credentials(&self) -> bool {
+        let in_body = |source: &Source| matches!(source, Source::Form(_) | Source::Json { .. } | Source::Xml(_));
+        self.check.schemes().iter().any(|scheme| scheme.credential_sources().any(in_body))
     }
 
     /// The sender's word for what happened, read from a stored event.
@@ -263,8 +355,8 @@ impl Template {
     /// What is wrong with it, as a fragment.
     pub fn compile(text: &str) -> Result<Self, String> {
         let mut pointers = Pointers::new();
-        let mut names = Names { pointers: &mut pointers, config: &[], fields: false };
-        let program = template::compile(text, template::Allowed { secret: false }, &mut names)?;
+        let mut names = Names { pointers: &mut pointers, config: &[], fields: false, token: false };
+        let program = template::compile(text, template::Allowed::PLAIN, &mut names)?;
         Ok(Self { program, pointers })
     }
 
@@ -272,7 +364,7 @@ impl Template {
     pub fn render(&self, inbound: &Inbound) -> Option<Vec<u8>> {
         let request = Request::of_inbound(inbound);
         let json = Document::new(&inbound.body, &self.pointers);
-        self.program.bytes(&Scope { request: &request, json: &json, tags: &[], key: None }).ok()
+        self.program.bytes(&Scope::new(&request, &json)).ok()
     }
 }
 

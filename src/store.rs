@@ -8,6 +8,7 @@
 
 pub mod local;
 pub mod memory;
+mod settled;
 mod ticket;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use crate::model::{
     Timestamp,
 };
 
+pub use settled::{Settled, WAITED_FOR_MAX, Waiting};
 pub use ticket::{CommitError, Promise, Ticket};
 
 /// A delivery to commit with its event.

@@ -4,4 +4,4 @@
 pub mod logs;
 mod metrics;
 
-pub use metrics::{Counter, Metrics, RefusalReason, UNKNOWN_ROUTE};
+pub use metrics::{Backlog, Counter, Metrics, RefusalReason, UNKNOWN_ROUTE};

@@ -159,7 +159,7 @@ fn routes(listen: SocketAddr, admin: SocketAddr, target: SocketAddr) -> String {
     format!(
         "server: {{ listen: '{listen}' }}
 admin: {{ listen: '{admin}' }}
-store: {{ path: data }}
+store: {{ path: data, allow_file_systems: [overlay] }}
 routes:
   invoices:
     path: {PATH}

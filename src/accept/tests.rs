@@ -28,7 +28,8 @@ fn route(path: &str) -> Route {
         body_limit: 1024,
         rate: None,
         respond: Some(Answer { status: 202, content_type: None, body: Bytes::new() }),
-        deliver: vec![DeliverTo { to: Name::from("erp") }, DeliverTo { to: Name::from("archive") }],
+        wait: None,
+        deliver: vec![DeliverTo::everything(Name::from("erp")), DeliverTo::everything(Name::from("archive"))],
     }
 }
 

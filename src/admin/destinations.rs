@@ -6,6 +6,7 @@ use http::Response;
 use http_body_util::Full;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::problem::Problem;
 use super::query::{Query, page_by_name};
@@ -50,6 +51,8 @@ pub struct DestinationView {
     pub breaker_open_until: Option<Timestamp>,
     /// Attempts under way.
     pub in_flight: usize,
+    /// When what is pending will have ended at the pace of the last minute; none: there is no pace.
+    pub drains_in: Option<Duration>,
 }
 
 /// Why a destination was neither paused nor resumed.
@@ -90,6 +93,7 @@ pub(super) fn list(call: &Call<'_>) -> Result<Response<Full<Bytes>>, Problem> {
             "paused_because": paused,
             "breaker_open_until": view.and_then(|view| view.breaker_open_until).map(|time| time.to_string()),
             "in_flight": view.map_or(0, |view| view.in_flight),
+            "drains_in_seconds": view.and_then(|view| view.drains_in).map(|time| time.as_secs()),
             "concurrency": settings.map(|settings| settings.concurrency),
             "rate": settings.and_then(|settings| settings.rate).map(|rate| rate.to_string()),
             "pending": count.pending,

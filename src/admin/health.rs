@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 
 use super::{Parts, answer};
 use crate::config::Config;
-use crate::model::{DestinationCounts, Name};
+use crate::model::Name;
+use crate::telemetry::Backlog;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -51,11 +52,13 @@ pub(super) fn metrics(parts: &Parts, config: &Config, shown: &Shown) -> Response
     let mut shown = shown.0.lock();
     shown.extend(config.destinations.keys().cloned());
     shown.extend(counts.keys().cloned());
-    let with_age = |name: &Name| {
+    let drains: BTreeMap<Name, Option<Duration>> = parts.destinations.list().into_iter().map(|view| (view.name, view.drains_in)).collect();
+    let backlog = |name: &Name| {
         let count = counts.get(name).copied().unwrap_or_default();
         let age = count.oldest_pending.map_or(Duration::ZERO, |oldest| now.since(oldest));
-        (name.clone(), (count, age))
+        let drains_in = if count.pending == 0 { Some(Duration::ZERO) } else { drains.get(name).copied().flatten() };
+        (name.clone(), Backlog { count, age, drains_in })
     };
-    let counts: BTreeMap<Name, (DestinationCounts, Duration)> = shown.iter().map(with_age).collect();
+    let counts: BTreeMap<Name, Backlog> = shown.iter().map(backlog).collect();
     answer::text(StatusCode::OK, OPENMETRICS, parts.metrics.encode(&counts, &parts.store.stats()))
 }

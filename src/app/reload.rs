@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use super::keys::Keeper;
 use super::{warn, wire};
 use crate::clock::Clock;
 use crate::config::{self, Config, Fingerprints, Live, LoadOptions, ProcessEnvironment, Watcher};
@@ -32,6 +33,7 @@ pub(super) struct Target {
     pub(super) changed: watch::Sender<()>,
     pub(super) public: LiveOptions,
     pub(super) store: Arc<dyn Store>,
+    pub(super) keys: Keeper,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -108,6 +110,7 @@ impl Target {
         self.metrics.prepare(new.routes.iter().map(|route| &route.name), new.destinations.keys());
         self.public.store(Arc::new(wire::public_options(&new)));
         self.config.store(Arc::new(new));
+        self.keys.configured_anew();
         self.changed.send_replace(());
     }
 }

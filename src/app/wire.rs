@@ -33,6 +33,7 @@ impl Destinations for RelayDestinations {
                 BreakerStatus::Closed | BreakerStatus::Probing => None,
             },
             in_flight: status.in_flight,
+            drains_in: status.drains_in,
         };
         self.0.destinations().into_iter().map(view).collect()
     }

@@ -1,32 +1,56 @@
-//! `kurier verify`: signature vectors.
+//! `kurier verify`: signature vectors, and the doctor for one captured request.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::Context;
 use super::exit::{Exit, Failure};
 use super::table::printable;
+use super::{Context, settings};
+use crate::config::{Config, Route};
+use crate::model::Timestamp;
 use crate::signature::vectors::{self, Report};
+use crate::signature::{Diagnosis, Verifier, captured};
 
 #[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["vectors", "route"]))]
 pub(super) struct Args {
     /// The vectors to run
     #[arg(long, value_name = "FILE")]
-    vectors: PathBuf,
+    vectors: Option<PathBuf>,
+
+    /// Explain why a captured request of this route verifies or not
+    #[arg(long, value_name = "NAME", requires = "request")]
+    route: Option<String>,
+
+    /// The captured request: an HTTP/1.1 message, or JSON with method, url, headers and body
+    #[arg(long, value_name = "FILE", requires = "route")]
+    request: Option<PathBuf>,
+
+    /// When the request was received, in RFC 3339 [default: what the file says, else now]
+    #[arg(long, value_name = "TIME", requires = "request")]
+    at: Option<Timestamp>,
 
     /// Print every result as JSON
     #[arg(long)]
     json: bool,
 
     /// Name the vectors that passed too
-    #[arg(long, short, conflicts_with = "json")]
+    #[arg(long, short, conflicts_with = "json", requires = "vectors")]
     verbose: bool,
 }
 
 pub(super) fn run(args: &Args, context: &mut Context) -> Result<Exit, Failure> {
-    let shown = args.vectors.display();
-    let text = std::fs::read(&args.vectors).map_err(|error| Failure::failed(format!("reading {shown}: {error}")))?;
+    match (&args.vectors, &args.route, &args.request) {
+        (Some(file), _, _) => run_vectors(args, file, context),
+        (None, Some(route), Some(request)) => explain(args, route, request, context),
+        (None, _, _) => Err(Failure::usage("--route and --request go together")),
+    }
+}
+
+fn run_vectors(args: &Args, file: &Path, context: &mut Context) -> Result<Exit, Failure> {
+    let shown = file.display();
+    let text = std::fs::read(file).map_err(|error| Failure::failed(format!("reading {shown}: {error}")))?;
     let report = vectors::run(&text).map_err(|reason| Failure::failed(format!("{shown}: {reason}")))?;
     if args.json {
         context.out.json(&as_json(&report))?;
@@ -47,4 +71,61 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<Exit, Failure> {
 fn as_json(report: &Report) -> serde_json::Value {
     let one = |result: &vectors::VectorResult| json!({ "id": result.id, "passed": result.failure.is_none(), "failure": result.failure });
     json!({ "items": report.results.iter().map(one).collect::<Vec<_>>() })
+}
+
+fn explain(args: &Args, name: &str, file: &Path, context: &mut Context) -> Result<Exit, Failure> {
+    let config = settings::load(context, false)?;
+    let route = find(&config, name)?;
+    let shown = file.display();
+    let text = std::fs::read(file).map_err(|error| Failure::failed(format!("reading {shown}: {error}")))?;
+    let captured = captured::read(&text).map_err(|reason| Failure::failed(format!("{shown}: {reason}")))?;
+    let now = args.at.or(captured.received_at).unwrap_or(context.now);
+    let mut inbound = captured.inbound;
+    if let Some(url) = &config.server.public_url {
+        inbound.base = url.clone();
+    }
+    if !route.path.matches(inbound.path()) {
+        eprintln!("warning: the path of this request is not one of the route's ({})", route.path.text);
+    }
+    let others: Vec<(&str, &Verifier)> =
+        config.routes.iter().filter(|other| other.name != route.name).map(|other| (&*other.name, &other.verifier)).collect();
+    let diagnosis = route.verifier.diagnose(&inbound, now, &others);
+    if args.json {
+        context.out.json(&diagnosis_json(&diagnosis))?;
+    } else {
+        print(&diagnosis, context)?;
+    }
+    Ok(if diagnosis.accepted { Exit::Done } else { Exit::Failed })
+}
+
+fn print(diagnosis: &Diagnosis, context: &mut Context) -> Result<(), Failure> {
+    for step in &diagnosis.steps {
+        let mark = if step.good { "ok " } else { "NO " };
+        context.out.line(format!("{mark} {:<12} {}", step.name, printable(&step.seen, false)))?;
+    }
+    context.out.line(if diagnosis.accepted { diagnosis.verdict.to_owned() } else { format!("refused: {}", diagnosis.verdict) })?;
+    for finding in &diagnosis.findings {
+        context.out.line(printable(finding, false))?;
+    }
+    if !diagnosis.accepted && diagnosis.findings.is_empty() {
+        context.out.line("none of the usual single changes makes it verify: compare secret and scheme with what the sender has")?;
+    }
+    Ok(())
+}
+
+fn diagnosis_json(diagnosis: &Diagnosis) -> serde_json::Value {
+    let steps = diagnosis.steps.iter().map(|step| json!({ "name": step.name, "good": step.good, "seen": step.seen }));
+    json!({
+        "accepted": diagnosis.accepted,
+        "verdict": diagnosis.verdict,
+        "steps": steps.collect::<Vec<_>>(),
+        "findings": diagnosis.findings,
+    })
+}
+
+fn find<'c>(config: &'c Config, name: &str) -> Result<&'c Route, Failure> {
+    config.routes.iter().map(|route| &**route).find(|route| *route.name == *name).ok_or_else(|| {
+        let known: Vec<&str> = config.routes.iter().map(|route| &*route.name).collect();
+        Failure::usage(format!("there is no route `{name}`")).with_hint(format!("there are: {}", known.join(", ")))
+    })
 }

@@ -2,6 +2,7 @@
 //! at, so that one run of `check` says everything.
 
 mod destination;
+mod key_source;
 mod link;
 mod route;
 mod secret;
@@ -22,16 +23,21 @@ use super::table::Shape;
 use super::wrong::{Report, Wrong};
 use super::{Config, LoadOptions, RouteIndex};
 use crate::document::Node;
+use crate::jq::Programs;
 use crate::model::Name;
 
 /// One load in progress.
 pub(super) struct Compiler<'a> {
     /// Variables and files.
     pub(super) env: &'a dyn Environment,
+    /// The file's text.
+    pub(super) text: &'a str,
     /// Where relative paths start.
     pub(super) folder: &'a Path,
     /// How strict to be.
     pub(super) options: &'a LoadOptions,
+    /// The programs of `when` and `transform`.
+    pub(super) programs: Programs,
     /// What was found.
     pub(super) report: Report,
     /// What was read.
@@ -40,8 +46,8 @@ pub(super) struct Compiler<'a> {
 
 impl<'a> Compiler<'a> {
     /// A load that has read nothing yet.
-    pub(super) fn new(env: &'a dyn Environment, folder: &'a Path, options: &'a LoadOptions) -> Self {
-        Self { env, folder, options, report: Report::default(), read: Fingerprints::default() }
+    pub(super) fn new(env: &'a dyn Environment, text: &'a str, folder: &'a Path, options: &'a LoadOptions) -> Self {
+        Self { env, text, folder, options, programs: Programs::default(), report: Report::default(), read: Fingerprints::default() }
     }
 
     /// The configuration of this document; `None` when there are errors in the report.
@@ -52,10 +58,12 @@ impl<'a> Compiler<'a> {
         let admin = self.admin(&root.section("admin"), &server);
         let store = self.store(&root.section("store"));
         let destinations = self.destinations(&root.section("destinations"));
+        let key_sources = self.key_sources(&root.section("key_sources"));
         let drafts = self.routes(&root.section("routes"), &server);
         if document.get("routes").and_then(Node::as_mapping).is_some_and(<[_]>::is_empty) {
             self.report.error(Wrong::new("there is no route"), root.span("routes"), "routes");
         }
+        self.link_keys(document, &drafts);
         self.link(document, &drafts, &destinations, &server, &store);
         let mut routes = Vec::with_capacity(drafts.len());
         let mut complete = true;
@@ -74,7 +82,8 @@ impl<'a> Compiler<'a> {
         }
         let destinations: BTreeMap<_, _> = destinations.into_iter().map(|(name, destination)| (name, Arc::new(destination))).collect();
         let files = self.read.paths().map(Path::to_owned).collect();
-        Some(Config { server, admin, store, index: RouteIndex::new(&routes), routes, destinations, files })
+        let programs = Arc::new(std::mem::take(&mut self.programs));
+        Some(Config { server, admin, store, index: RouteIndex::new(&routes), routes, destinations, programs, key_sources, files })
     }
 
     /// A path of the file, from the file's folder on.

@@ -5,7 +5,7 @@
 
 use super::limits::{
     BODY_BYTES_MAX, CONCURRENCY_MAX, CONNECTIONS_MAX, DAY_MS, DURATION_MS_MAX, HEAD_BYTES_MAX, HEAD_BYTES_MIN, HOUR_MS,
-    IN_FLIGHT_BYTES_MAX, KIB, MINUTE_MS, SECOND_MS, STORE_BYTES_MAX, STORE_BYTES_MIN,
+    IN_FLIGHT_BYTES_MAX, KIB, MINUTE_MS, SECOND_MS, STORE_BYTES_MAX, STORE_BYTES_MIN, WAIT_MS_MAX,
 };
 use super::table::{Field, Keys, Shape, Table};
 
@@ -35,6 +35,7 @@ pub(super) static ROOT: Table = Table {
             Shape::Map { of: &Shape::Object(&DESTINATION), keys: Keys::Names },
             "Where events are delivered. Names are identity: what is pending for a removed one ends dead.",
         ),
+        Field::new("key_sources", KEY_SOURCES, "Where keys are fetched that a scheme names as `remote:NAME`."),
         later("tests", "Sample requests that `kurier check` runs."),
     ],
 };
@@ -117,6 +118,12 @@ static TOKEN: Table = Table {
     ],
 };
 
+/// The file systems that the store refuses unless they are allowed.
+const FILE_SYSTEMS: &[&str] = &[
+    "nfs", "smb", "cifs", "ncp", "afs", "coda", "9p", "virtiofs", "vboxsf", "vmhgfs", "ceph", "lustre", "beegfs", "gfs2", "ocfs2", "gpfs",
+    "fuse", "overlay", "aufs", "ecryptfs",
+];
+
 static STORE: Table = Table {
     name: "store",
     doc: "The embedded store. A change needs a restart.",
@@ -131,6 +138,11 @@ static STORE: Table = Table {
             "Most bytes on disk; pending events are never dropped for it.",
         )
         .default("20GiB"),
+        Field::new(
+            "allow_file_systems",
+            Shape::List { of: &Shape::Word(FILE_SYSTEMS), min: 1 },
+            "Network and union file systems that the store may lie on all the same; the promise is then only as good as theirs.",
+        ),
         Field::new("postgres", Shape::Later("comes in a later version"), "A shared store for several machines."),
     ],
 };
@@ -149,7 +161,11 @@ static ROUTE: Table = Table {
         ),
         Field::new("verify", Shape::Verify, "Who is believed: a preset, a scheme, or the word `none`.").required(),
         Field::new("dedupe", Shape::Object(&DEDUPE), "What makes two requests the same."),
-        Field::new("order_by", Shape::Template, "The lane: deliveries of one lane go one after the other."),
+        Field::new(
+            "order_by",
+            Shape::Short { short: &Shape::Template, long: &ORDER_BY },
+            "The lane: deliveries of one lane go one after the other.",
+        ),
         Field::new("limits", Shape::Object(&ROUTE_LIMITS), "Limits of this route."),
         Field::new(
             "respond",
@@ -168,6 +184,21 @@ static ROUTE: Table = Table {
     ],
 };
 
+const KEY_SOURCES: Shape = Shape::Map { of: &Shape::Object(&KEY_SOURCE), keys: Keys::Names };
+const MEMBERS: Shape = Shape::Map { of: &Shape::TextOrSecret, keys: Keys::Names };
+
+static KEY_SOURCE: Table = Table {
+    name: "key_source",
+    doc: "An API that gives a sender's public key by its id.",
+    one: false,
+    fields: &[
+        Field::new("url", Shape::Text, "Where it is; `{id}` stands for the key's id, percent-encoded.").required(),
+        Field::new("auth", Shape::Object(&AUTH), "Credentials; one kind of them."),
+        Field::new("body", MEMBERS, "Posted as a JSON object; the text `{id}` stands for the key's id. Without it, a GET."),
+        Field::new("pointer", Shape::Text, "The JSON pointer to the key in the answer; without it the answer is the key."),
+    ],
+};
+
 static DEDUPE: Table = Table {
     name: "dedupe",
     doc: "What makes two requests the same.",
@@ -177,6 +208,35 @@ static DEDUPE: Table = Table {
         Field::new("window", Shape::Duration { min: 0, max: DURATION_MS_MAX }, "For how long a key is remembered; `0s`: no deduplication.")
             .default("3d"),
     ],
+};
+
+static ORDER_BY: Table = Table {
+    name: "order_by",
+    doc: "Lanes: deliveries of one lane go one after the other.",
+    one: false,
+    fields: &[
+        Field::new("key", Shape::Template, "The lane; deliveries with the same text are in the same one.").required(),
+        Field::new(
+            "failing",
+            Shape::Short { short: &Shape::Word(&["block", "skip"]), long: &FAILING },
+            "What a failing delivery does to its lane: hold it up until it is delivered or dead, or let it go on at once.",
+        )
+        .default("block"),
+    ],
+};
+
+static FAILING: Table = Table {
+    name: "failing",
+    doc: "What a failing delivery does to its lane.",
+    one: true,
+    fields: &[Field::new("park", Shape::Object(&PARK), "The lane goes on without it after some attempts; it is tried on by itself.")],
+};
+
+static PARK: Table = Table {
+    name: "park",
+    doc: "When a failing delivery steps out of its lane.",
+    one: false,
+    fields: &[Field::new("after", Shape::Integer { min: 1, max: 1_000_000 }, "After so many failed attempts.").required()],
 };
 
 static ROUTE_LIMITS: Table = Table {
@@ -197,10 +257,25 @@ static RESPOND: Table = Table {
         Field::new("status", Shape::Integer { min: 200, max: 299 }, "A 2xx status.").default("200"),
         Field::new("content_type", Shape::MediaType, "The content type of the body."),
         Field::new("body", Shape::Body, "The body."),
-        later("wait", "Waiting for the destination's outcome before the answer."),
-        later("delivered", "The answer when it was delivered in time."),
-        later("dead", "The answer when it ended dead in time."),
-        later("otherwise", "The answer when time ran out."),
+        Field::new(
+            "wait",
+            Shape::Duration { min: 1, max: WAIT_MS_MAX },
+            "Wait so long for the destinations' outcome before the answer; the event is durable before that.",
+        ),
+        Field::new("delivered", Shape::Object(&ANSWER), "The answer when it was delivered in time."),
+        Field::new("dead", Shape::Object(&ANSWER), "The answer when it ended dead in time."),
+        Field::new("otherwise", Shape::Object(&ANSWER), "The answer when time ran out, or nothing was to be delivered."),
+    ],
+};
+
+static ANSWER: Table = Table {
+    name: "answer",
+    doc: "An answer.",
+    one: false,
+    fields: &[
+        Field::new("status", Shape::Integer { min: 200, max: 299 }, "A 2xx status.").default("200"),
+        Field::new("content_type", Shape::MediaType, "The content type of the body."),
+        Field::new("body", Shape::Body, "The body."),
     ],
 };
 
@@ -210,8 +285,8 @@ static DELIVER: Table = Table {
     one: false,
     fields: &[
         Field::new("to", Shape::Destination, "The destination's name.").required(),
-        later("when", "A jq condition."),
-        later("transform", "A jq program that makes the body."),
+        Field::new("when", Shape::Text, "A jq condition over the event; when it is false or null, the delivery ends skipped."),
+        Field::new("transform", Shape::Text, "A jq program over the event; the one value that it makes is the JSON body."),
     ],
 };
 
@@ -336,101 +411,4 @@ pub(super) static SECRET: Table = Table {
 };
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::config::limits::{
-        BODY_BYTES_DEFAULT, CONCURRENCY_DEFAULT, CONNECTIONS_DEFAULT, DEDUPE_WINDOW_DEFAULT, GRACE_DEFAULT, HEAD_BYTES_DEFAULT,
-        IN_FLIGHT_BYTES_DEFAULT, READ_TIMEOUT_DEFAULT, RETENTION_DEFAULT, STORE_BYTES_DEFAULT, TIMEOUT_DEFAULT,
-    };
-    use crate::config::{Breaker, Retry, scalar, units};
-    use crate::document::{Value, parse};
-
-    const TABLES: [&Table; 21] = [
-        &ROOT,
-        &SERVER,
-        &SERVER_TLS,
-        &SERVER_LIMITS,
-        &ADMIN,
-        &TOKEN,
-        &STORE,
-        &ROUTE,
-        &DEDUPE,
-        &ROUTE_LIMITS,
-        &RESPOND,
-        &DELIVER,
-        &DESTINATION,
-        &SIGN,
-        &AUTH,
-        &BASIC,
-        &RETRY,
-        &DESTINATION_LIMITS,
-        &BREAKER,
-        &CLIENT_TLS,
-        &SECRET,
-    ];
-
-    fn default(table: &Table, name: &str) -> &'static str {
-        table.fields.iter().find(|field| field.name == name).unwrap().default
-    }
-
-    #[test]
-    fn keys_are_distinct_and_every_one_is_explained() {
-        for table in TABLES {
-            for (index, field) in table.fields.iter().enumerate() {
-                assert!(field.doc.ends_with('.') && !table.doc.is_empty(), "{}.{}", table.name, field.name);
-                assert!(table.fields.iter().skip(index + 1).all(|other| other.name != field.name), "{}.{}", table.name, field.name);
-                assert!(!field.required || field.default.is_empty(), "{}.{}", table.name, field.name);
-            }
-        }
-    }
-
-    #[test]
-    fn every_default_is_allowed_by_its_own_shape() {
-        for field in TABLES.iter().flat_map(|table| table.fields).filter(|field| !field.default.is_empty()) {
-            let node = parse(&format!("k: {}", field.default)).unwrap().get("k").cloned().unwrap();
-            let checked = match (&field.shape, &node.value) {
-                (Shape::List { of, .. }, Value::Sequence(items)) => items.iter().try_for_each(|item| scalar::check(of, item)),
-                (shape, _) => scalar::check(shape, &node),
-            };
-            assert_eq!(checked, Ok(()), "{}", field.name);
-        }
-    }
-
-    #[test]
-    fn the_defaults_said_are_the_defaults_used() {
-        for (table, name, bytes) in [
-            (&SERVER_LIMITS, "body", BODY_BYTES_DEFAULT),
-            (&SERVER_LIMITS, "headers", HEAD_BYTES_DEFAULT),
-            (&SERVER_LIMITS, "in_flight", IN_FLIGHT_BYTES_DEFAULT),
-            (&STORE, "max_size", STORE_BYTES_DEFAULT),
-        ] {
-            assert_eq!(units::size(default(table, name)), Ok(bytes), "{name}");
-        }
-        let (retry, breaker) = (Retry::default(), Breaker::default());
-        for (table, name, time) in [
-            (&SERVER_LIMITS, "read_timeout", READ_TIMEOUT_DEFAULT),
-            (&SERVER, "grace", GRACE_DEFAULT),
-            (&STORE, "retention", RETENTION_DEFAULT),
-            (&DEDUPE, "window", DEDUPE_WINDOW_DEFAULT),
-            (&DESTINATION, "timeout", TIMEOUT_DEFAULT),
-            (&RETRY, "first", retry.first),
-            (&RETRY, "min", retry.min),
-            (&RETRY, "max", retry.max),
-            (&RETRY, "max_age", retry.max_age),
-            (&BREAKER, "cool_down", breaker.cool_down),
-        ] {
-            assert_eq!(units::duration(default(table, name)), Some(time).filter(|time| *time > Duration::ZERO), "{name}");
-        }
-        for (table, name, number) in [
-            (&SERVER_LIMITS, "connections", CONNECTIONS_DEFAULT),
-            (&DESTINATION_LIMITS, "concurrency", CONCURRENCY_DEFAULT),
-            (&BREAKER, "failures", breaker.failures.into()),
-        ] {
-            assert_eq!(default(table, name), number.to_string(), "{name}");
-        }
-        assert_eq!(default(&RETRY, "factor"), retry.factor.to_string());
-        assert_eq!(default(&RETRY, "never"), format!("{:?}", retry.never));
-    }
-}
+mod tests;

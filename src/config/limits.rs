@@ -24,6 +24,9 @@ pub const IN_FLIGHT_BYTES_DEFAULT: u64 = 64 * MIB;
 /// The most body bytes held at a time.
 pub const IN_FLIGHT_BYTES_MAX: u64 = 64 * GIB;
 
+/// The longest wait for a destination's outcome before an answer: senders give up after 10 to 30 s.
+pub const WAIT_MS_MAX: u64 = 30 * SECOND_MS;
+
 /// The default number of connections.
 pub const CONNECTIONS_DEFAULT: u64 = 10_000;
 /// The most connections: a file descriptor each.

@@ -106,7 +106,7 @@ fn load_text(
     read: Fingerprints,
 ) -> Result<Loaded, LoadError> {
     let (tree, problems) = document::read(text);
-    let mut compiler = Compiler::new(env, folder, options);
+    let mut compiler = Compiler::new(env, text, folder, options);
     compiler.read = read;
     compiler.report.errors = problems;
     let fixed = tree.as_ref().map(reload::places).unwrap_or_default();

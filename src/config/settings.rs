@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::path::RouteIndex;
+use crate::jq::{ProgramId, Programs};
 use crate::model::{Answer, ClientTls, Name, Rate, Secret};
 use crate::signature::{Signer, Template, Verifier};
 
@@ -30,6 +31,10 @@ pub struct Config {
     pub routes: Vec<Arc<Route>>,
     /// Destinations by name.
     pub destinations: BTreeMap<Name, Arc<Destination>>,
+    /// The programs of every `when` and `transform`.
+    pub programs: Arc<Programs>,
+    /// Where keys are fetched, by name.
+    pub key_sources: BTreeMap<Name, KeySource>,
     /// Every file that was read: the configuration itself, secrets, TLS. A change of one asks for a reload.
     pub files: Vec<PathBuf>,
     /// Finds the route of a path; made of `routes`.
@@ -126,6 +131,8 @@ pub struct StoreSettings {
     pub retention: Duration,
     /// Most bytes on disk.
     pub max_size: u64,
+    /// File systems by name that the store may lie on, although their syncs or locks are in doubt.
+    pub allow_file_systems: Vec<Box<str>>,
 }
 
 /// One of `routes`.
@@ -142,22 +149,102 @@ pub struct Route {
     pub dedupe_key: Option<Template>,
     /// For how long a key is remembered; zero: no deduplication.
     pub dedupe_window: Duration,
-    /// The lane, as a template.
-    pub order_by: Option<Template>,
+    /// Its lanes, if it has any.
+    pub order_by: Option<OrderBy>,
     /// Longest body in bytes.
     pub body_limit: usize,
     /// Requests per time, counted after verification.
     pub rate: Option<Rate>,
     /// What an accepted request is answered; none: the preset's answer, else 200 without a body.
     pub respond: Option<Answer>,
+    /// Whether the answer waits for what becomes of the event.
+    pub wait: Option<Wait>,
     /// Where its events go.
     pub deliver: Vec<DeliverTo>,
+}
+
+/// `respond.wait` of a route, and the answers to what came of it; where one is not said, it is the usual one.
+pub struct Wait {
+    /// How long to wait, from the commit on.
+    pub time: Duration,
+    /// Every delivery ended in time, at least one of them delivered and none dead.
+    pub delivered: Option<Answer>,
+    /// A delivery ended dead in time.
+    pub dead: Option<Answer>,
+    /// Time ran out, or nothing was delivered because all were skipped or cancelled.
+    pub otherwise: Option<Answer>,
+}
+
+/// `order_by` of a route.
+pub struct OrderBy {
+    /// The lane: deliveries of the same text go one after the other.
+    pub key: Template,
+    /// What a failing delivery does to those behind it.
+    pub failing: Failing,
+}
+
+/// What a failing delivery does to those behind it in its lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Failing {
+    /// They wait until it is delivered or dead.
+    #[default]
+    Block,
+    /// They go on while it waits for its next attempt.
+    Skip,
+    /// They go on once it has failed so often.
+    Park {
+        /// After so many failed attempts.
+        after: u32,
+    },
+}
+
+impl Failing {
+    /// After how many failed attempts a delivery steps out of its lane; none: never.
+    pub fn steps_out_after(self) -> Option<u32> {
+        match self {
+            Self::Block => None,
+            Self::Skip => Some(1),
+            Self::Park { after } => Some(after),
+        }
+    }
 }
 
 /// One of a route's `deliver`.
 pub struct DeliverTo {
     /// The destination's name; it exists.
     pub to: Name,
+    /// Decides whether an event is delivered there.
+    pub when: Option<Jq>,
+    /// Makes the body that is delivered.
+    pub transform: Option<Jq>,
+}
+
+impl DeliverTo {
+    /// Every event, as it is.
+    pub fn everything(to: Name) -> Self {
+        Self { to, when: None, transform: None }
+    }
+}
+
+/// A jq program of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Jq {
+    /// Which of [`Config::programs`] it is.
+    pub id: ProgramId,
+    /// The line of the file where it stands.
+    pub line: u32,
+}
+
+/// One of `key_sources`.
+pub struct KeySource {
+    /// The url, with `{id}` where the key's id goes.
+    pub url: Box<str>,
+    /// Credentials.
+    pub auth: Option<Auth>,
+    /// The members of the JSON object that is posted; `{id}` stands for the key's id. None: a GET.
+    pub body: Option<Vec<(Box<str>, Secret)>>,
+    /// The JSON pointer to the key in the answer; none: the answer is the key.
+    pub pointer: Option<Box<str>>,
 }
 
 /// A route's path: segments that match exactly or stand for any one segment.

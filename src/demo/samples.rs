@@ -54,7 +54,8 @@ pub(super) fn routes_yaml(erp: &str, shop: &str, till: &str) -> String {
         r#"# Written by `kurier demo`; gone when it ends.
 server: {{ listen: 127.0.0.1:0 }}
 admin: {{ listen: 127.0.0.1:0 }}
-store: {{ path: ./data }}
+# A demonstration may lie on a container's own file system; what has to last may not.
+store: {{ path: ./data, allow_file_systems: [overlay] }}
 routes:
   invoices:
     path: /callbacks/dvelop

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::io;
 
 use super::Fault;
-use super::guard::{Forbidden, Unresolved};
+use super::guard::{Forbidden, NotPublic, Unresolved};
 use crate::model::{Attempt, FaultKind};
 
 /// How far a request had come when it failed.
@@ -56,6 +56,9 @@ pub(super) fn of(error: &(dyn Error + 'static), stage: Stage) -> Fault {
 fn known(link: &(dyn Error + 'static), stage: Stage) -> Option<Fault> {
     if let Some(forbidden) = link.downcast_ref::<Forbidden>() {
         return Some(fault(FaultKind::ForbiddenAddress, forbidden.to_string()));
+    }
+    if let Some(private) = link.downcast_ref::<NotPublic>() {
+        return Some(fault(FaultKind::ForbiddenAddress, private.to_string()));
     }
     if let Some(unresolved) = link.downcast_ref::<Unresolved>() {
         return Some(fault(FaultKind::Dns, unresolved.to_string()));

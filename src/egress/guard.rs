@@ -7,12 +7,17 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::model::{is_metadata, literal};
+use crate::model::{is_metadata, is_public, literal};
 
 /// Nobody calls this address, whoever configured it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is a cloud metadata address")]
 pub(super) struct Forbidden(pub(super) IpAddr);
+
+/// A url out of a payload may not lead here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is no public address")]
+pub(super) struct NotPublic(pub(super) IpAddr);
 
 /// The name did not resolve.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +30,15 @@ pub(super) async fn resolve(host: String) -> Result<Vec<SocketAddr>, Box<dyn std
     let found: Vec<SocketAddr> = tokio::net::lookup_host((host, 0)).await.map_err(Unresolved)?.collect();
     match found.iter().find(|address| is_metadata(address.ip())) {
         Some(address) => Err(Box::new(Forbidden(address.ip()))),
+        None => Ok(found),
+    }
+}
+
+/// The same, to public addresses only.
+pub(super) async fn resolve_public(host: String) -> Result<Vec<SocketAddr>, Box<dyn std::error::Error + Send + Sync>> {
+    let found = resolve(host).await?;
+    match found.iter().find(|address| !is_public(address.ip())) {
+        Some(address) => Err(Box::new(NotPublic(address.ip()))),
         None => Ok(found),
     }
 }

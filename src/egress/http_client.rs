@@ -1,5 +1,5 @@
-//! The transport over real sockets, and the command line's call to the admin API. The only file that knows
-//! reqwest.
+//! The transport over real sockets, and the command line's call to the admin API. This file and
+//! `public` alone know reqwest.
 //!
 //! Connections are pooled per distinct TLS setting. What is read of an answer has a cap; beyond it the
 //! connection is dropped, so an endless body costs neither memory nor time.
@@ -53,7 +53,7 @@ const TLS_CLIENTS_MAX: usize = 64;
 /// Why there is no transport.
 #[derive(Debug, thiserror::Error)]
 #[error("setting up outbound HTTP")]
-pub struct TransportError(#[source] reqwest::Error);
+pub struct TransportError(#[source] pub(super) reqwest::Error);
 
 /// Makes requests over real sockets.
 pub struct HttpTransport {
@@ -112,7 +112,7 @@ fn same(a: &Arc<ClientTls>, b: &Arc<ClientTls>) -> bool {
     Arc::ptr_eq(a, b) || (a.ca == b.ca && identity(a) == identity(b))
 }
 
-fn client() -> reqwest::ClientBuilder {
+pub(super) fn client() -> reqwest::ClientBuilder {
     Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
@@ -158,7 +158,7 @@ impl Transport for HttpTransport {
     }
 }
 
-async fn exchange(
+pub(super) async fn exchange(
     client: &Client,
     mut request: Request,
     headers: HeaderMap,

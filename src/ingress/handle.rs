@@ -17,13 +17,24 @@ use super::body::{Bounds, collect};
 use super::origin::{Origin, origin, rate_key};
 use super::refusal::Refused;
 use super::response::{self, Unanswered};
+use super::waiting;
 use crate::accept::Unaccepted;
 use crate::config::{Config, Route};
 use crate::model::{Inbound, Name, Timestamp};
 use crate::server::{Connection, HEADERS_MAX};
-use crate::signature::Verified;
+use crate::signature::{Handshake, Judged, Verified};
 use crate::store::Receipt;
 use crate::telemetry::{RefusalReason, UNKNOWN_ROUTE};
+
+/// How a request that has a route ends well.
+enum Done {
+    /// It is durable.
+    Accepted(Receipt),
+    /// It was a question about the address itself.
+    Handshake(Handshake),
+    /// It was a HEAD by which the sender tries the address.
+    Tried,
+}
 
 /// How a request that has a route ends without a receipt.
 enum Failure {
@@ -90,7 +101,18 @@ impl Inner {
         refusing.route = Some(&route);
         let head = Head { config, parts, connection, received_at, target };
         match self.receive(&route, head, body, &mut refusing.unread).await {
-            Ok(receipt) => Ok(response::accepted(&receipt)),
+            Ok(Done::Accepted(receipt)) => {
+                let earned = match &route.wait {
+                    Some(wait) => waiting::answer(&*self.store, &self.settled, wait, receipt.event()).await,
+                    None => None,
+                };
+                Ok(response::accepted(&receipt, earned))
+            }
+            Ok(Done::Handshake(handshake)) => {
+                tracing::info!(route.name = %route.name, peer = %refusing.peer, "answered a handshake");
+                Ok(response::handshake(handshake))
+            }
+            Ok(Done::Tried) => Ok(response::tried()),
             Err(Failure::Refused(refused)) => Ok(self.refuse(&refusing, &refused)),
             Err(Failure::Unknown) => {
                 self.metrics.refused(&route.name, RefusalReason::Store).inc();
@@ -101,16 +123,21 @@ impl Inner {
     }
 
     /// From the head of a request that has a route to its receipt; the cheap checks first.
-    async fn receive<B>(&self, route: &Route, head: Head, body: B, unread: &mut bool) -> Result<Receipt, Failure>
+    async fn receive<B>(&self, route: &Route, head: Head, body: B, unread: &mut bool) -> Result<Done, Failure>
     where
         B: Body<Data = Bytes> + Send + Unpin,
     {
-        if !route.methods.contains(&head.parts.method) {
+        let takes = route.methods.contains(&head.parts.method);
+        let tries = !takes && head.parts.method == Method::HEAD && route.verifier.head_ok();
+        if !takes && !tries && !route.verifier.may_ask(&head.parts.method) {
             return Err(Refused::Method(route.methods.clone()).into());
         }
         let server = &head.config.server;
         let Origin { peer, base } = origin(&head.parts, head.connection, server)?;
         self.standing.check_address(server.limits.per_address, peer).map_err(Refused::Rate)?;
+        if tries {
+            return Ok(Done::Tried);
+        }
         let bounds =
             Bounds { bytes_max: route.body_limit, read_timeout: server.limits.read_timeout, in_flight_max: server.limits.in_flight };
         let announced = body.size_hint().lower();
@@ -129,14 +156,23 @@ impl Inner {
         *unread = false;
         let Head { parts, received_at, target, .. } = head;
         let inbound = Inbound { method: parts.method, target, base, headers: parts.headers, body, peer, received_at };
-        let verified = self.verify(route, inbound)?;
-        self.standing.check_route(route).map_err(Refused::Rate)?;
-        self.commit(route, verified).await
+        match self.judge(route, inbound).await? {
+            Judged::Handshake(handshake) => Ok(Done::Handshake(handshake)),
+            Judged::Event(_) if !takes => Err(Refused::Method(route.methods.clone()).into()),
+            Judged::Event(verified) => {
+                self.standing.check_route(route).map_err(Refused::Rate)?;
+                self.commit(route, *verified).await.map(Done::Accepted)
+            }
+        }
     }
 
-    fn verify(&self, route: &Route, inbound: Inbound) -> Result<Verified, Refused> {
+    /// Fetched keys are waited for here, before anything of the way in is held but the request's own bytes.
+    async fn judge(&self, route: &Route, inbound: Inbound) -> Result<Judged, Refused> {
         let verifier = &route.verifier;
-        verifier.verify(inbound, self.clock.now()).map_err(|why| Refused::Unauthenticated(why, verifier.on_invalid()))
+        for wanted in verifier.wanted_keys(&inbound) {
+            self.keys.fetch(&wanted).await;
+        }
+        verifier.judge(inbound, self.clock.now(), &*self.keys).map_err(|why| Refused::Unauthenticated(why, verifier.on_invalid()))
     }
 
     async fn commit(&self, route: &Route, verified: Verified) -> Result<Receipt, Failure> {

@@ -68,7 +68,8 @@ impl Refused {
 fn authentication(why: signature::Refusal) -> RefusalReason {
     match why {
         signature::Refusal::MissingHeader => RefusalReason::MissingHeader,
-        signature::Refusal::Malformed => RefusalReason::Malformed,
+        // Ingress judges and never only verifies, so a handshake does not come here as a refusal.
+        signature::Refusal::Malformed | signature::Refusal::Handshake => RefusalReason::Malformed,
         signature::Refusal::Mismatch => RefusalReason::Mismatch,
         signature::Refusal::Stale => RefusalReason::Stale,
         signature::Refusal::UnknownKey => RefusalReason::UnknownKey,

@@ -9,7 +9,8 @@ use http_body_util::Full;
 
 use super::limits::RETRY_AFTER_503;
 use super::refusal::Refused;
-use crate::signature;
+use crate::model::Answer;
+use crate::signature::{self, Handshake};
 use crate::store::Receipt;
 
 /// How long senders are told to wait after a 503.
@@ -20,9 +21,10 @@ pub const RETRY_AFTER: Duration = RETRY_AFTER_503;
 #[error("the outcome of a commit can't be known")]
 pub struct Unanswered;
 
-/// The answer that a durable event has earned its sender; a repeat gets the first one's (I3).
-pub(super) fn accepted(receipt: &Receipt) -> Response<Full<Bytes>> {
-    let answer = receipt.answer();
+/// The answer that a durable event has earned its sender: where its outcome was waited for, the one to that;
+/// else the one that stands with the event, which a repeat gets, too (I3).
+pub(super) fn accepted(receipt: &Receipt, to_the_outcome: Option<&Answer>) -> Response<Full<Bytes>> {
+    let answer = to_the_outcome.unwrap_or(receipt.answer());
     let status = StatusCode::from_u16(answer.status).ok().filter(StatusCode::is_success).unwrap_or(StatusCode::OK);
     let mut response = Response::new(Full::new(answer.body.clone()));
     *response.status_mut() = status;
@@ -31,6 +33,23 @@ pub(super) fn accepted(receipt: &Receipt) -> Response<Full<Bytes>> {
         response.headers_mut().insert(CONTENT_TYPE, content_type);
     }
     response
+}
+
+/// The answer to a question about the address itself, which no event has asked.
+pub(super) fn handshake(handshake: Handshake) -> Response<Full<Bytes>> {
+    let status = StatusCode::from_u16(handshake.status).ok().filter(StatusCode::is_success).unwrap_or(StatusCode::OK);
+    let mut response = Response::new(Full::new(handshake.body));
+    *response.status_mut() = status;
+    response.headers_mut().extend(handshake.headers);
+    if let Some(content_type) = handshake.content_type.and_then(|text| HeaderValue::from_str(&text).ok()) {
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
+    }
+    response
+}
+
+/// The answer to a sender that tries the address before it sends.
+pub(super) fn tried() -> Response<Full<Bytes>> {
+    Response::new(Full::default())
 }
 
 /// The answer to a load balancer.

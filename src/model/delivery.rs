@@ -14,7 +14,7 @@ use super::{DeliveryId, Name, Timestamp};
 pub struct Lane(pub u64);
 
 /// Why a delivery exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeliveryKind {
     /// It came with the event.
     Original,

@@ -5,6 +5,7 @@
 
 mod body;
 mod headers;
+mod programs;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use super::settle::Made;
 use crate::clock::Clock;
 use crate::config::{Auth, Config, Destination, Format};
 use crate::egress::{Fault, Outbound, Reply, Transport};
+use crate::jq;
 use crate::model::{DeliveryKind, Event, FaultKind, Secret, Timestamp};
 use crate::store::{PendingDelivery, ReadError, Store};
 
@@ -32,8 +34,12 @@ pub(super) enum Ended {
     Made(Made),
     /// The event's bytes are not what was accepted; nothing was sent.
     Damaged(&'static str),
-    /// The store could not be read just now; nothing was sent and nothing counts.
-    Unreadable(String),
+    /// The delivery's `when` said no; nothing was sent.
+    Skipped,
+    /// The delivery's `when` or `transform` failed and would again; nothing was sent.
+    Unmade(String),
+    /// The event could not be read, or looked at, just now; nothing was sent and nothing counts.
+    NotNow(String),
 }
 
 /// What an attempt works with.
@@ -41,13 +47,26 @@ pub(super) enum Ended {
 pub(super) struct Tools {
     pub(super) store: Arc<dyn Store>,
     pub(super) transport: Arc<dyn Transport>,
+    pub(super) jq: Arc<dyn jq::Engine>,
     pub(super) clock: Arc<dyn Clock>,
 }
 
-/// Makes an attempt of this delivery.
-pub(super) async fn make(tools: Tools, config: Arc<Config>, destination: Arc<Destination>, pending: PendingDelivery) -> Ended {
+/// What is to be attempted.
+#[derive(Clone)]
+pub(super) struct Job {
+    /// The configuration when it began.
+    pub(super) config: Arc<Config>,
+    pub(super) destination: Arc<Destination>,
+    pub(super) pending: PendingDelivery,
+    /// How many that came before it in its lane still wait, because they stepped out of it.
+    pub(super) overtaken: usize,
+}
+
+/// Makes an attempt.
+pub(super) async fn make(tools: Tools, job: Job) -> Ended {
     let (started_at, begun) = (tools.clock.now(), Moment::now(&*tools.clock));
-    let result = match AssertUnwindSafe(exchange(&tools, config, &destination, &pending, started_at)).catch_unwind().await {
+    let (destination, pending) = (job.destination.clone(), job.pending.clone());
+    let result = match AssertUnwindSafe(exchange(&tools, job, started_at)).catch_unwind().await {
         Ok(Ok(result)) => result,
         Ok(Err(unread)) => return unread,
         Err(_panic) => {
@@ -60,25 +79,26 @@ pub(super) async fn make(tools: Tools, config: Arc<Config>, destination: Arc<Des
     Ended::Made(Made { started_at, took: Moment::now(&*tools.clock).since(begun), result, verdict })
 }
 
-async fn exchange(
-    tools: &Tools,
-    config: Arc<Config>,
-    destination: &Destination,
-    pending: &PendingDelivery,
-    now: Timestamp,
-) -> Result<Result<Reply, Fault>, Ended> {
-    let event = match tools.store.event(pending.id.event).await {
+async fn exchange(tools: &Tools, job: Job, now: Timestamp) -> Result<Result<Reply, Fault>, Ended> {
+    let mut event = match tools.store.event(job.pending.id.event).await {
         Ok(Some(event)) => event,
         Ok(None) => return Err(Ended::Damaged("the event is not in the store")),
         Err(ReadError::Damaged) => return Err(Ended::Damaged("its bytes no longer match their checksum")),
-        Err(ReadError::Io(error)) => return Err(Ended::Unreadable(error)),
+        Err(ReadError::Io(error)) => return Err(Ended::NotNow(error)),
     };
-    let request = match outbound(&event, pending, &config, destination, now) {
+    // The route may have left the configuration since; then only what the event itself says is known.
+    let route = job.config.routes.iter().find(|route| route.name == event.route);
+    event.event_type = event.event_type.take().or_else(|| route.and_then(|route| route.verifier.event_type(&event)));
+    let deliver = route.and_then(|route| route.deliver.iter().find(|deliver| deliver.to == job.pending.destination));
+    if let Some(deliver) = deliver {
+        event = programs::apply(&*tools.jq, &job.config.programs, deliver, event).await?;
+    }
+    let request = match outbound(&event, &job, now) {
         Ok(request) => request,
         Err(fault) => return Ok(Err(fault)),
     };
     // While the destination takes its time, nothing else of the event is kept in memory.
-    drop((event, config));
+    drop((event, job));
     Ok(tools.transport.send(request).await)
 }
 
@@ -87,25 +107,14 @@ fn unsendable(detail: impl Into<String>) -> Fault {
 }
 
 /// The request for this delivery, as of `now`.
-fn outbound(
-    event: &Event,
-    pending: &PendingDelivery,
-    config: &Config,
-    destination: &Destination,
-    now: Timestamp,
-) -> Result<Outbound, Fault> {
-    // The route may have left the configuration since; then only what the event itself says is known.
-    let route = config.routes.iter().find(|route| route.name == event.route);
-    let event_type = event.event_type.clone().or_else(|| route.and_then(|route| route.verifier.event_type(event)));
-    let event_type = event_type.as_deref();
+fn outbound(event: &Event, job: &Job, now: Timestamp) -> Result<Outbound, Fault> {
+    let destination = &job.destination;
     let no_json = |_error| unsendable("the event can't be written as JSON");
     let (mut headers, body) = match destination.format {
         Format::Original => (headers::of_sender(&event.headers), event.body.clone()),
         // The sender's headers describe its own body (its length, encoding, digest), not the one made here.
-        Format::Json => (content_type("application/json"), body::json(event, event_type).map_err(no_json)?.into()),
-        Format::CloudEvents => {
-            (content_type("application/cloudevents+json"), body::cloud_event(event, event_type).map_err(no_json)?.into())
-        }
+        Format::Json => (content_type("application/json"), body::json(event).map_err(no_json)?.into()),
+        Format::CloudEvents => (content_type("application/cloudevents+json"), body::cloud_event(event).map_err(no_json)?.into()),
     };
     headers::configure(&mut headers, &destination.headers);
     let id = event.id.to_string();
@@ -116,7 +125,7 @@ fn outbound(
     }
     headers.insert("webhook-id", headers::text(id.as_bytes()));
     headers.insert("webhook-timestamp", timestamp.into());
-    describe(&mut headers, event, event_type, pending);
+    describe(&mut headers, event, job);
     if let Some(auth) = &destination.auth {
         authorize(&mut headers, auth)?;
     }
@@ -134,16 +143,19 @@ fn content_type(value: &'static str) -> HeaderMap {
 }
 
 /// `kurier-*`: what is known of the event beside its bytes.
-fn describe(headers: &mut HeaderMap, event: &Event, event_type: Option<&str>, pending: &PendingDelivery) {
+fn describe(headers: &mut HeaderMap, event: &Event, job: &Job) {
     headers.insert("kurier-route", headers::text(event.route.as_bytes()));
-    headers.insert("kurier-attempt", pending.attempts.saturating_add(1).into());
-    if let Some(word) = event_type {
+    headers.insert("kurier-attempt", job.pending.attempts.saturating_add(1).into());
+    if let Some(word) = &event.event_type {
         headers.insert("kurier-event-type", headers::text(word.as_bytes()));
     }
     if let Some(source_id) = &event.source_id {
         headers.insert("kurier-source-id", headers::text(source_id.as_bytes()));
     }
-    match pending.kind {
+    if job.overtaken > 0 {
+        headers.insert("kurier-lane-gap", job.overtaken.into());
+    }
+    match job.pending.kind {
         DeliveryKind::Replay => drop(headers.insert("kurier-replay", HeaderValue::from_static("true"))),
         DeliveryKind::Original => {}
     }

@@ -3,20 +3,28 @@
 //! Every pending delivery is held once, in order, without holding them all: when a destination's room is used
 //! up, what follows for it stays in the store and is read again from that place once there is room. The other
 //! destinations read on, so a dead destination's backlog never hides what is due elsewhere (I8, I10), and a
-//! destination's held deliveries are always its oldest, so lanes keep their order.
+//! destination's held deliveries are always its oldest, so lanes keep their order. Replays have a room of their
+//! own, so a mass replay does not hide what comes in meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::Name;
+use crate::model::{DeliveryKind, Name};
 use crate::store::PendingDelivery;
+
+/// Who has a room of its own.
+type Tenant = (Name, DeliveryKind);
+
+fn tenant(delivery: &PendingDelivery) -> Tenant {
+    (delivery.destination.clone(), delivery.kind)
+}
 
 /// What has been read.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     /// Everything at or below this position was looked at once.
     scanned: u64,
-    /// Destinations that had no room: everything at or below the position is held or done, nothing above is.
-    behind: BTreeMap<Name, u64>,
+    /// Those that had no room: everything at or below the position is held or done, nothing above is.
+    behind: BTreeMap<Tenant, u64>,
     /// Whether the last page was one of new deliveries; kinds take turns, so that neither starves.
     last_was_new: bool,
 }
@@ -32,9 +40,9 @@ pub(super) struct Page {
 
 impl Backlog {
     /// The page to read next; none while everything that could be held is.
-    pub(super) fn next_page(&mut self, newest: u64, is_hungry: impl Fn(&Name) -> bool) -> Option<Page> {
+    pub(super) fn next_page(&mut self, newest: u64, is_hungry: impl Fn(&Tenant) -> bool) -> Option<Page> {
         let new = (newest > self.scanned).then_some(self.scanned);
-        let hungry = self.behind.iter().filter(|(name, _)| is_hungry(name)).map(|(_, seen)| *seen).min();
+        let hungry = self.behind.iter().filter(|(tenant, _)| is_hungry(tenant)).map(|(_, seen)| *seen).min();
         let after = if self.last_was_new { hungry.or(new) } else { new.or(hungry) }?;
         self.last_was_new = new == Some(after);
         Some(Page { after, newest })
@@ -48,21 +56,22 @@ impl Backlog {
         let end = if complete { last.max(page.newest).max(self.scanned) } else { last };
         let mut full = BTreeSet::new();
         for delivery in found {
-            let seen = self.behind.get(&delivery.destination).copied();
+            let tenant = tenant(&delivery);
+            let seen = self.behind.get(&tenant).copied();
             // What lies beyond a gap must wait until the gap is read.
-            let gap = seen.is_some_and(|seen| seen < page.after) || full.contains(&delivery.destination);
+            let gap = seen.is_some_and(|seen| seen < page.after) || full.contains(&tenant);
             if gap || delivery.position <= seen.unwrap_or(self.scanned) {
                 continue;
             }
-            let (name, position) = (delivery.destination.clone(), delivery.position);
+            let position = delivery.position;
             if !hold(delivery) {
-                self.behind.insert(name.clone(), position.saturating_sub(1));
-                full.insert(name);
+                self.behind.insert(tenant.clone(), position.saturating_sub(1));
+                full.insert(tenant);
             }
         }
         self.scanned = self.scanned.max(end);
-        self.behind.retain(|name, seen| {
-            if *seen >= page.after && !full.contains(name) {
+        self.behind.retain(|tenant, seen| {
+            if *seen >= page.after && !full.contains(tenant) {
                 *seen = (*seen).max(end);
             }
             *seen < self.scanned
@@ -99,7 +108,7 @@ mod tests {
 
         /// Reads a page; `false`: there is none to read.
         fn read(&mut self) -> bool {
-            let hungry = |name: &Name| self.held.get(name).is_none_or(|held| held.len() <= self.room / 2);
+            let hungry = |(name, _): &Tenant| self.held.get(name).is_none_or(|held| held.len() <= self.room / 2);
             let Some(page) = self.backlog.next_page(self.newest, hungry) else { return false };
             let found = self.store.range(page.after + 1..).take(self.limit).map(|(position, name)| pending(*position, name)).collect();
             let (held, order, room) = (&mut self.held, &mut self.order, self.room);

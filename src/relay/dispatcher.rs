@@ -17,8 +17,8 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use tokio::select;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -31,22 +31,24 @@ use super::moment::Moment;
 use super::pause;
 use super::pausing::{Change, Pausing};
 use super::scheduler::Rules;
+use super::trust::WallTrust;
 use super::{Board, Parts, journey};
 use crate::config::{self, Config, Live};
 use crate::limits::Limiter;
-use crate::model::{DeliveryId, Name};
-use crate::store::{PendingDelivery, ReadError};
+use crate::model::{DeliveryId, Name, Timestamp};
+use crate::store::{PendingDelivery, ReadError, Settled};
 use crate::telemetry::Metrics;
 
 /// Deliveries that are read from the store at a time.
 const PAGE: usize = 1024;
 
-/// Most deliveries held in memory, about 300 bytes each; every destination has an equal share of it.
+/// Most deliveries held in memory, about 300 bytes each; every destination has an equal share of it, half for
+/// live deliveries and half for replays.
 const HELD_MAX: usize = 500_000;
 
-/// The share of a destination lies between these: a few must not starve when there are many destinations, and
-/// one needs no more than an hour of its work.
-const HELD_PER_DESTINATION: std::ops::RangeInclusive<usize> = 1024..=50_000;
+/// Half the share of a destination lies between these: a few must not starve when there are many destinations,
+/// and one needs no more than an hour of its work.
+const HELD_PER_DESTINATION: std::ops::RangeInclusive<usize> = 512..=25_000;
 
 /// How long after a failed read the store is read again.
 const READ_RETRY: Duration = Duration::from_secs(1);
@@ -54,6 +56,10 @@ const READ_RETRY: Duration = Duration::from_secs(1);
 /// The longest sleep. The boot clock counts while the machine is suspended and tokio's does not; this is how
 /// late the relay can be for it.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// Retries that became due while nothing ran start within this time, spread, instead of all together: whoever
+/// restarts a whole machine room must not be met by a storm. New deliveries go at once.
+const RESTART_SPREAD_MAX: Duration = Duration::from_secs(30);
 
 /// An attempt under way.
 struct Flight {
@@ -73,8 +79,12 @@ pub(super) struct Dispatcher {
     /// Whether a change can still come: a closed channel would be ready for ever and keep the loop spinning.
     changes_open: bool,
     tools: Tools,
+    settled: Settled,
     metrics: Arc<Metrics>,
     rng: StdRng,
+    /// When it began, by the wall clock.
+    started_at: Timestamp,
+    trust: WallTrust,
     board: Arc<Mutex<Board>>,
     commands: mpsc::Receiver<Change>,
     commands_open: bool,
@@ -100,8 +110,9 @@ impl Dispatcher {
         commands: mpsc::Receiver<Change>,
         stopped: oneshot::Receiver<Duration>,
     ) -> Self {
-        let Parts { config: live, mut changes, store, transport, clock, metrics, seed } = parts;
+        let Parts { config: live, mut changes, store, settled, transport, jq, clock, metrics, seed } = parts;
         changes.mark_unchanged();
+        let (started_at, boot) = (clock.now(), Moment::now(&*clock));
         Self {
             config: live.load_full(),
             live,
@@ -109,9 +120,12 @@ impl Dispatcher {
             changes_open: true,
             newest: store.newest_position(),
             newest_open: true,
-            tools: Tools { store, transport, clock },
+            tools: Tools { store, transport, jq, clock },
+            settled,
             metrics,
             rng: StdRng::seed_from_u64(seed),
+            started_at,
+            trust: WallTrust::new(started_at, boot),
             board,
             commands,
             commands_open: true,
@@ -196,7 +210,9 @@ impl Dispatcher {
         let rules: BTreeMap<Name, Rules> =
             self.config.destinations.iter().map(|(name, destination)| (name.clone(), rules(destination))).collect();
         let board = &mut *self.board.lock();
-        board.scheduler.configure(&rules);
+        let steps_out = |route: &Arc<config::Route>| Some((route.name.clone(), route.order_by.as_ref()?.failing.steps_out_after()?));
+        board.throughput.retain(|name, _| self.config.destinations.contains_key(name));
+        board.scheduler.configure(&rules, self.config.routes.iter().filter_map(steps_out).collect());
         for (name, _) in board.pauses.iter().filter(|(_, pauses)| pauses.current.is_some()) {
             board.scheduler.set_paused(name, true);
         }
@@ -231,7 +247,9 @@ impl Dispatcher {
         self.tools.store.attempt_begins(pending.id);
         self.in_flight.insert(pending.id);
         journey::attempt_begins(&pending);
-        let attempt = attempt::make(self.tools.clone(), self.config.clone(), destination.clone(), pending.clone());
+        let overtaken = self.board.lock().scheduler.overtaken_by(&pending);
+        let job = attempt::Job { config: self.config.clone(), destination: destination.clone(), pending: pending.clone(), overtaken };
+        let attempt = attempt::make(self.tools.clone(), job);
         self.attempts.spawn(async move { (Flight { pending, destination }, attempt.await) });
     }
 
@@ -242,7 +260,7 @@ impl Dispatcher {
         }
         let newest = *self.newest.borrow_and_update();
         let board = self.board.lock();
-        let Some(page) = self.backlog.next_page(newest, |name| board.scheduler.is_hungry(name)) else { return };
+        let Some(page) = self.backlog.next_page(newest, |(name, kind)| board.scheduler.is_hungry(name, *kind)) else { return };
         let store = self.tools.store.clone();
         self.reading = Some(Box::pin(async move { (page, store.pending_after(page.after, PAGE).await) }));
     }
@@ -263,9 +281,12 @@ impl Dispatcher {
         };
         let unknown = Rules { concurrency: 1, breaker: config::Breaker::default(), held_max: *HELD_PER_DESTINATION.start() };
         let board = &mut *self.board.lock();
-        let (config, clock) = (&self.config, &*self.tools.clock);
+        let (config, clock, started_at, rng) = (&self.config, &*self.tools.clock, self.started_at, &mut self.rng);
         self.backlog.take(page, found, PAGE, |delivery| {
-            let due = Moment::of_due(delivery.due, clock, gap_max(config, &delivery.destination));
+            let mut due = Moment::of_due(delivery.due, clock, gap_max(config, &delivery.destination));
+            if delivery.attempts > 0 {
+                due = due.after(spread(started_at.since(delivery.due), rng));
+            }
             board.scheduler.insert(delivery, due, unknown)
         });
     }
@@ -279,7 +300,13 @@ impl Dispatcher {
 
 /// A destination's share of what is held.
 fn held_max(destinations: usize) -> usize {
-    (HELD_MAX / destinations.max(1)).clamp(*HELD_PER_DESTINATION.start(), *HELD_PER_DESTINATION.end())
+    (HELD_MAX / 2 / destinations.max(1)).clamp(*HELD_PER_DESTINATION.start(), *HELD_PER_DESTINATION.end())
+}
+
+/// A part of the time for which a retry was overdue at the start.
+fn spread(overdue: Duration, rng: &mut StdRng) -> Duration {
+    let most = overdue.min(RESTART_SPREAD_MAX);
+    if most.is_zero() { most } else { rng.random_range(Duration::ZERO..=most) }
 }
 
 /// The longest gap between two attempts at this destination.

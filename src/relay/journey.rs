@@ -3,7 +3,7 @@
 //! Names, ids and numbers only; never a body, a header or a url (I9).
 
 use super::JOURNEY_TARGET;
-use crate::model::{AttemptResult, DeliveryState};
+use crate::model::{AttemptResult, DeadCode, DeadReason, DeliveryState};
 use crate::store::{PendingDelivery, Settlement};
 
 /// An attempt begins.
@@ -49,6 +49,10 @@ pub(super) fn settled(pending: &PendingDelivery, settlement: &Settlement) {
     match &settlement.state {
         DeliveryState::Delivered => say!(debug, "delivered", "{event} is delivered to {destination}"),
         DeliveryState::Pending { due } => say!(info, "retry", due = %due, "{event} is to be tried again at {destination} at {due}"),
+        // What a program said may hold values of the event: the stored reason has it, a log never.
+        DeliveryState::Dead(DeadReason { code: DeadCode::Unsendable, .. }) => {
+            say!(warn, "dead", reason = %DeadCode::Unsendable.word(), "{event} is a dead letter of {destination}: no request could be made of it")
+        }
         DeliveryState::Dead(reason) => {
             say!(warn, "dead", reason = %reason.code.word(), "{event} is a dead letter of {destination}: {reason}")
         }

@@ -3,12 +3,17 @@
 //! It keeps what the destinations were promised: never more attempts at a time than their concurrency, never
 //! two of one lane, a lane in the order of its positions, nothing before it is due, nothing while the
 //! destination is paused or its breaker open (I7, I8). Destinations take turns, so one with a long queue
-//! never delays another.
+//! never delays another; at one destination live deliveries and replays do.
+//!
+//! A lane waits for its first as long as that takes, unless its route says after how many failures a delivery
+//! steps out of the line: then the lane goes on without it, still one at a time.
 //!
 //! A delivery is held from the moment it was read until its end is durable: an attempt whose settlement is
 //! still being committed no longer counts as in flight, but its lane waits and it is not forgotten.
 
+mod lane;
 mod queue;
+mod ready;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +24,7 @@ use std::time::Duration;
 use super::breaker::{Breaker, Health};
 use super::moment::Moment;
 use crate::config;
-use crate::model::{DeliveryId, Name};
+use crate::model::{DeliveryId, DeliveryKind, Name};
 use crate::store::PendingDelivery;
 use queue::Queue;
 
@@ -34,7 +39,7 @@ pub(super) struct Rules {
     pub(super) concurrency: usize,
     /// When to leave it alone.
     pub(super) breaker: config::Breaker,
-    /// Most deliveries of it that are held in memory.
+    /// Most deliveries of each kind that are held in memory for it.
     pub(super) held_max: usize,
 }
 
@@ -60,6 +65,8 @@ pub(super) struct Standing {
 #[derive(Debug, Default)]
 pub(super) struct Scheduler {
     queues: BTreeMap<Name, Queue>,
+    /// After how many failed attempts a delivery of a route steps out of its lane; of any other, never.
+    steps_out: BTreeMap<Name, u32>,
     /// Whose turn was last.
     last: Option<Name>,
 }
@@ -67,7 +74,7 @@ pub(super) struct Scheduler {
 impl Scheduler {
     /// Takes over a configuration. Queues, breakers and pauses of destinations that stay, stay; what is held
     /// for any other destination is condemned.
-    pub(super) fn configure(&mut self, destinations: &BTreeMap<Name, Rules>) {
+    pub(super) fn configure(&mut self, destinations: &BTreeMap<Name, Rules>, steps_out: BTreeMap<Name, u32>) {
         for (name, queue) in &mut self.queues {
             queue.condemned = !destinations.contains_key(name);
         }
@@ -75,20 +82,27 @@ impl Scheduler {
             self.queues.entry(name.clone()).or_insert_with(|| Queue::new(*rules)).rules = *rules;
         }
         self.queues.retain(|_, queue| !queue.condemned || !queue.is_empty());
+        if self.steps_out != steps_out {
+            self.steps_out = steps_out;
+            for queue in self.queues.values_mut() {
+                queue.judge_lanes(|delivery| steps_out_of(&self.steps_out, delivery));
+            }
+        }
     }
 
     /// Holds a delivery. `false`: there is no room for it; it must be read again later.
     pub(super) fn insert(&mut self, delivery: PendingDelivery, due: Moment, unknown: Rules) -> bool {
+        let out = steps_out_of(&self.steps_out, &delivery);
         let queue = self.queues.entry(delivery.destination.clone()).or_insert_with(|| Queue::condemned(unknown));
-        queue.has_room() && {
-            queue.insert(delivery, due);
+        queue.has_room(delivery.kind) && {
+            queue.insert(delivery, due, out);
             true
         }
     }
 
     /// Whether so much room has come up that reading more for this destination is worth a page.
-    pub(super) fn is_hungry(&self, destination: &Name) -> bool {
-        self.queues.get(destination).is_none_or(Queue::is_hungry)
+    pub(super) fn is_hungry(&self, destination: &Name, kind: DeliveryKind) -> bool {
+        self.queues.get(destination).is_none_or(|queue| queue.is_hungry(kind))
     }
 
     /// The next delivery that may start, now under way. `admit` is asked last, with its rate in mind: it takes
@@ -114,6 +128,11 @@ impl Scheduler {
         started
     }
 
+    /// How many deliveries that came before this one in its lane still wait, because they stepped out of it.
+    pub(super) fn overtaken_by(&self, delivery: &PendingDelivery) -> usize {
+        self.queues.get(&delivery.destination).map_or(0, |queue| queue.overtaken_by(delivery))
+    }
+
     /// The attempt is over; its slot is free. The delivery stays held until [`Scheduler::settled`].
     pub(super) fn answered(&mut self, destination: &Name, position: u64, health: Health, now: Moment) {
         if let Some(queue) = self.queues.get_mut(destination) {
@@ -124,7 +143,8 @@ impl Scheduler {
     /// What became of it is durable.
     pub(super) fn settled(&mut self, destination: &Name, position: u64, next: Next) {
         let Some(queue) = self.queues.get_mut(destination) else { return };
-        queue.settled(position, next);
+        let out = matches!(&next, Next::Again(delivery, _) if steps_out_of(&self.steps_out, delivery));
+        queue.settled(position, next, out);
         if queue.condemned && queue.is_empty() {
             self.queues.remove(destination);
         }
@@ -167,4 +187,9 @@ impl Scheduler {
     pub(super) fn held(&self) -> usize {
         self.queues.values().map(Queue::held).sum()
     }
+}
+
+/// Whether the delivery has failed so often that its lane goes on without it.
+fn steps_out_of(steps_out: &BTreeMap<Name, u32>, delivery: &PendingDelivery) -> bool {
+    steps_out.get(&delivery.route).is_some_and(|after| delivery.attempts >= *after)
 }

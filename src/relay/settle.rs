@@ -66,8 +66,15 @@ pub(super) fn after_attempt(
 
 /// The settlement of a delivery that ends without an attempt.
 pub(super) fn without_attempt(pending: &PendingDelivery, code: DeadCode, detail: impl Into<String>) -> Settlement {
-    let state = dead(code, detail.into());
+    let mut detail = detail.into();
+    cut(&mut detail, Attempt::DETAIL_BYTES_MAX);
+    let state = dead(code, detail);
     Settlement { delivery: pending.id, version: pending.version, attempt: None, attempts: pending.attempts, state }
+}
+
+/// The settlement of a delivery that its `when` excludes.
+pub(super) fn skipped(pending: &PendingDelivery) -> Settlement {
+    Settlement { delivery: pending.id, version: pending.version, attempt: None, attempts: pending.attempts, state: DeliveryState::Skipped }
 }
 
 /// The same settlement, ending dead because its destination has gone meanwhile.

@@ -4,6 +4,9 @@
 //! empty or can't be decoded, a part of the language that this version lacks.
 
 mod builder;
+mod handshake;
+mod key;
+mod message;
 mod plan;
 mod secrets;
 mod telling;
@@ -13,10 +16,11 @@ use ipnet::IpNet;
 
 use self::builder::{Builder, known_keys};
 use self::secrets::Resolver;
+use super::algorithm::Algorithm;
 use super::extract::{Carrier, Format};
 use super::facts::Telling;
 use super::json::Pointers;
-use super::key::{Algorithm, Key, KeyEncoding, Keys};
+use super::key::{Key, KeyEncoding, Keys};
 use super::limits::{MEMBERS_MAX, NESTING_MAX, VARIANTS_MAX};
 use super::scheme::{Each, Plan, Scheme, When};
 use super::source::Source;
@@ -25,7 +29,7 @@ use super::{Binding, SecretSource, Verifier, presets, template};
 use crate::document::{Entry, Node, Problem, Value, did_you_mean};
 use crate::model::Secret;
 
-const SCHEME_KEYS: [&str; 25] = [
+const SCHEME_KEYS: [&str; 30] = [
     "preset",
     "secrets",
     "secret",
@@ -37,10 +41,15 @@ const SCHEME_KEYS: [&str; 25] = [
     "checks",
     "each",
     "require",
+    "limit",
     "must_sign",
     "reject_signed_matching",
     "timestamp",
     "variants",
+    "jwt",
+    "claims",
+    "challenge",
+    "charset",
     "event",
     "methods",
     "body_limit",
@@ -54,20 +63,39 @@ const SCHEME_KEYS: [&str; 25] = [
 ];
 
 /// What may differ from one variant to the next; the rest belongs to the scheme.
-const VARIANT_KEYS: [&str; 11] =
-    ["when", "algorithm", "key", "signature", "signed", "prehash", "checks", "require", "must_sign", "reject_signed_matching", "timestamp"];
+const VARIANT_KEYS: [&str; 12] = [
+    "when",
+    "algorithm",
+    "key",
+    "signature",
+    "signed",
+    "prehash",
+    "checks",
+    "require",
+    "limit",
+    "must_sign",
+    "reject_signed_matching",
+    "timestamp",
+];
 
 /// The forms of `verify` that are no scheme.
 const FORMS: [&str; 5] = ["any", "all", "allow_from", "basic", "token"];
 
-/// Compiles a `verify` node; `recorded` is for recorded vectors only: they hold bad keys on
-/// purpose, which are skipped, and they are not answered, so what an answer needs may be missing.
+/// What a recorded request is run for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Recorded {
+    Event,
+    Handshake,
+}
+
+/// Compiles a `verify` node; `recorded` is for recorded vectors only: they hold bad keys on purpose, which are
+/// skipped, and they are not answered, so what an answer needs may be missing (unless they are handshakes).
 pub(super) fn verifier(
     node: &Node,
     path: &str,
     secrets: &mut dyn SecretSource,
     problems: &mut Vec<Problem>,
-    recorded: bool,
+    recorded: Option<Recorded>,
 ) -> Option<Verifier> {
     let before = problems.len();
     let mut compiler = Compiler { resolver: Resolver { secrets, missing: false }, problems, pointers: Pointers::new(), recorded };
@@ -83,7 +111,7 @@ struct Compiler<'c> {
     resolver: Resolver<'c>,
     problems: &'c mut Vec<Problem>,
     pointers: Pointers,
-    recorded: bool,
+    recorded: Option<Recorded>,
 }
 
 impl Compiler<'_> {
@@ -193,7 +221,7 @@ impl Compiler<'_> {
         };
         let prefix = node.get("prefix").and_then(Node::as_str).unwrap_or_default().to_owned();
         let secrets = self.resolver.secrets(node, path, self.problems);
-        let keys = secrets.keys(Algorithm::Token, KeyEncoding::Utf8, None, self.recorded, self.problems)?;
+        let keys = secrets.keys(Algorithm::Token, KeyEncoding::Utf8, None, self.recorded.is_some(), self.problems)?;
         Some(credential(Algorithm::Token, Carrier::token(header, &prefix), keys))
     }
 
@@ -204,18 +232,40 @@ impl Compiler<'_> {
             Some(name) => self.preset(name, &format!("{path}.preset"))?,
         };
         let over = without(node, &["preset"]);
+        let base = match over.get("secrets") {
+            Some(secrets) => key::kept_here(&base, secrets::is_map(secrets)),
+            None => base,
+        };
         let merged = base.merged(&over);
-        let merged = if self.recorded { without(&merged, &["ack"]) } else { merged };
+        let merged = match self.recorded {
+            None => merged,
+            Some(Recorded::Event) => without(&merged, &["ack", "challenge"]),
+            Some(Recorded::Handshake) => without(&merged, &["ack"]),
+        };
         let config = self.resolver.config(&merged, path, self.problems);
-        let secrets = self.resolver.secrets(&merged, path, self.problems);
+        if self.recorded.is_none() {
+            self.unused_settings(&merged, path);
+        }
+        let secrets = if key::is_fetched(&merged) && merged.get("secrets").is_none() {
+            secrets::Secrets::none(&merged, path)
+        } else {
+            self.resolver.secrets(&merged, path, self.problems)
+        };
         let mut item = Pointers::new();
         let each_slot = match merged.get("each") {
             None => None,
             Some(each) => Some(self.each(each, path)?),
         };
         let pointers = if each_slot.is_some() { &mut item } else { &mut self.pointers };
-        let mut builder = Builder { problems: self.problems, pointers, config: &config, fields: true };
-        let plans = plans(&mut builder, &base, &over, path, &secrets, self.recorded);
+        let token = merged.get("algorithm").and_then(Node::as_str) == Some("jwt");
+        let mut builder = Builder { problems: self.problems, pointers, config: &config, fields: true, token };
+        let mut plans = plans(&mut builder, &base, &over, path, &secrets, self.recorded.is_some());
+        let handshakes = builder.handshakes(&merged, path);
+        let oracle = handshakes.iter().any(|rule| !rule.body.signed_for_others().is_empty());
+        plans.iter_mut().for_each(|plan| plan.oracle = oracle);
+        if each_slot.is_some() && !handshakes.is_empty() {
+            builder.problem(&merged, &format!("{path}.challenge"), "can't stand beside `each`: its items are not the request");
+        }
         let telling = builder.telling(&merged, path);
         builder.body_unsigned(&merged, path);
         let binding = plans.iter().map(|plan| bound(plan, each_slot.is_some())).min().unwrap_or(Binding::None);
@@ -227,8 +277,22 @@ impl Compiler<'_> {
             head_ok: builder.flag(&merged, path, "head_ok"),
             each: each_slot.map(|slot| Each { slot, pointers: item }),
             plans,
+            handshakes,
             binding,
         })
+    }
+
+    /// A setting that nothing asks for is a slip of the pen, or meant for another preset.
+    fn unused_settings(&mut self, scheme: &Node, path: &str) {
+        let used = settings(&without(scheme, &["config"]));
+        for entry in scheme.get("config").and_then(Node::as_mapping).unwrap_or_default() {
+            if !used.contains(&entry.key) {
+                let path = format!("{path}.config.{}", entry.key);
+                let mut problem = Problem::new(entry.key_span, path, format!("nothing in this scheme asks for `config.{}`", entry.key));
+                problem.hint = did_you_mean(&entry.key, used.iter().map(String::as_str));
+                self.problems.push(problem);
+            }
+        }
     }
 
     fn preset(&mut self, node: &Node, path: &str) -> Option<Node> {
@@ -244,7 +308,7 @@ impl Compiler<'_> {
 
     fn each(&mut self, node: &Node, path: &str) -> Option<usize> {
         let path = format!("{path}.each");
-        let mut builder = Builder { problems: self.problems, pointers: &mut self.pointers, config: &[], fields: false };
+        let mut builder = Builder { problems: self.problems, pointers: &mut self.pointers, config: &[], fields: false, token: false };
         let text = node.as_str().unwrap_or_default();
         match builder.source(node, &path, text)?.0 {
             Source::Json { slot, every: true } => Some(slot),
@@ -253,6 +317,7 @@ impl Compiler<'_> {
             | Source::Headers(_)
             | Source::Query(_)
             | Source::Form(_)
+            | Source::Xml(_)
             | Source::Field(_)
             | Source::Config(_) => self.problem(node, &path, "a JSON pointer with one `*` is expected, such as `json:/items/*`"),
         }
@@ -263,7 +328,7 @@ impl Compiler<'_> {
 fn plans(builder: &mut Builder<'_>, base: &Node, over: &Node, path: &str, secrets: &secrets::Secrets, recorded: bool) -> Vec<Plan> {
     let merged = base.merged(over);
     let Some(variants) = merged.get("variants") else {
-        return builder.plan(&merged, path, secrets, recorded).into_iter().collect();
+        return builder.plan(&merged, path, secrets, recorded);
     };
     let items = match variants.as_sequence() {
         Some(items) if (1..=VARIANTS_MAX).contains(&items.len()) => items,
@@ -292,8 +357,20 @@ fn plans(builder: &mut Builder<'_>, base: &Node, over: &Node, path: &str, secret
 
 /// How much of the body a variant vouches for.
 fn bound(plan: &Plan, each: bool) -> Binding {
-    let programs = std::iter::once(&plan.signed).chain(plan.checks.iter().flat_map(|(left, right)| [left, right]));
+    let claims = plan.claims.iter().flat_map(|claims| claims.wanted.iter().map(|(_, wanted)| wanted));
+    let programs = std::iter::once(&plan.signed).chain(plan.checks.iter().flat_map(|(left, right)| [left, right])).chain(claims);
     let (whole, fields) = programs.map(|program| program.body_use()).fold((false, false), |sum, one| (sum.0 | one.0, sum.1 | one.1));
+    let digest = match &plan.carrier.format {
+        Format::Message(message) => message.binds_body(),
+        Format::Cavage(cavage) => cavage.binds_body(),
+        Format::Plain
+        | Format::Tagged { .. }
+        | Format::List { .. }
+        | Format::Positional { .. }
+        | Format::Json { .. }
+        | Format::Jws { .. } => false,
+    };
+    let whole = whole || digest;
     match (whole && !each, whole || fields) {
         (true, _) => Binding::Whole,
         (false, true) => Binding::Fields,
@@ -312,14 +389,18 @@ fn credential(algorithm: Algorithm, carrier: Carrier, keys: Keys) -> Scheme {
         signed: template::literal(""),
         prehash: false,
         require: Vec::new(),
+        limit: Vec::new(),
         checks: Vec::new(),
         must_sign: Vec::new(),
         reject: None,
+        oracle: false,
+        claims: None,
         freshness: None,
     };
     Scheme {
         each: None,
         plans: vec![plan],
+        handshakes: Vec::new(),
         telling: Telling { unique: true, ..Telling::default() },
         methods: None::<Vec<Method>>,
         body_limit: None,
@@ -327,6 +408,30 @@ fn credential(algorithm: Algorithm, carrier: Carrier, keys: Keys) -> Scheme {
         head_ok: false,
         binding: Binding::None,
     }
+}
+
+/// The settings of `config` that a scheme asks for, each once.
+pub(super) fn settings(node: &Node) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let mut add = |names: Vec<String>| {
+        names.into_iter().for_each(|name| {
+            if !found.contains(&name) {
+                found.push(name)
+            }
+        })
+    };
+    let named =
+        |text: &str| text.split("config:").skip(1).map(|rest| rest.split(['}', '|', ' ']).next().unwrap_or_default().to_owned()).collect();
+    match &node.value {
+        Value::Scalar { text, .. } => add(named(text)),
+        Value::Sequence(items) => items.iter().for_each(|item| add(settings(item))),
+        Value::Mapping(entries) => entries.iter().for_each(|entry| {
+            add(named(&entry.key));
+            add(settings(&entry.value));
+        }),
+        Value::Null => {}
+    }
+    found
 }
 
 fn without(node: &Node, keys: &[&str]) -> Node {

@@ -3,12 +3,16 @@
 use std::borrow::Cow;
 
 use super::Refusal;
+use super::cavage::Cavage;
 use super::encoding::Encoding;
+use super::jws;
 use super::limits::{CANDIDATES_MAX, ITEMS_MAX, PARTS_MAX, SIGNATURE_BYTES_MAX};
+use super::message::Message;
 use super::request::{Scope, json_text};
 use super::source::Source;
 
 /// `signature`, compiled.
+#[derive(Clone)]
 pub(super) struct Carrier {
     pub(super) from: Vec<Source>,
     /// Only the first source that is there counts.
@@ -38,6 +42,12 @@ pub(super) enum Format {
     Positional { split: Box<str>, fields: Vec<Box<str>> },
     /// `{"kid":"1","signature":"abc"}`
     Json { take: Vec<Box<str>> },
+    /// `header.payload.signature`, or `header..signature`
+    Jws { algs: Vec<Box<str>>, detached: bool },
+    /// `keyId="1",headers="date",signature="abc"`
+    Cavage(Cavage),
+    /// `Signature` and `Signature-Input`
+    Message(Message),
 }
 
 /// Tags and values.
@@ -80,11 +90,15 @@ impl Carrier {
     /// Reads the tags and candidates. That there are none is not yet an error: a variant may ask for just that.
     pub(super) fn extract(&self, scope: &Scope<'_, '_, '_>) -> Result<Extracted, Refusal> {
         let mut found = Extracted::default();
+        if let Format::Message(message) = &self.format {
+            message.read(scope, &mut found)?;
+            return Ok(found);
+        }
         for source in &self.from {
             let values = self.values(source, scope, &mut found)?;
             let there = !values.is_empty();
             for value in values {
-                self.read(&value, &mut found)?;
+                self.read(&value, scope, &mut found)?;
             }
             if there && self.first {
                 break;
@@ -112,13 +126,17 @@ impl Carrier {
                 }
                 Ok(values)
             }
-            Source::Header(_) | Source::Query(_) | Source::Form(_) | Source::Json { .. } | Source::Field(_) | Source::Config(_) => {
-                Ok(scope.look(source)?.into_iter().collect())
-            }
+            Source::Header(_)
+            | Source::Query(_)
+            | Source::Form(_)
+            | Source::Json { .. }
+            | Source::Xml(_)
+            | Source::Field(_)
+            | Source::Config(_) => Ok(scope.look(source)?.into_iter().collect()),
         }
     }
 
-    fn read(&self, value: &[u8], found: &mut Extracted) -> Result<(), Refusal> {
+    fn read(&self, value: &[u8], scope: &Scope<'_, '_, '_>, found: &mut Extracted) -> Result<(), Refusal> {
         if value.len() > SIGNATURE_BYTES_MAX {
             return Err(Refusal::Malformed);
         }
@@ -139,7 +157,7 @@ impl Carrier {
         }
         let text = std::str::from_utf8(value).map_err(|_error| Refusal::Malformed)?;
         match &self.format {
-            Format::Plain => Ok(()),
+            Format::Plain | Format::Message(_) => Ok(()),
             Format::Tagged { split, assign, take } => {
                 for part in parts(text, split)? {
                     // Blanks may stand after a separator, nowhere else.
@@ -160,6 +178,16 @@ impl Carrier {
                     }
                 }
                 Ok(())
+            }
+            Format::Cavage(cavage) => {
+                found.any = true;
+                let signature = cavage.read(text, scope, found)?;
+                self.candidate(signature.as_bytes(), found)
+            }
+            Format::Jws { algs, detached } => {
+                found.any = true;
+                let signature = jws::read(text, algs, *detached, found)?;
+                self.candidate(signature.as_bytes(), found)
             }
             Format::Json { take } => {
                 let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).map_err(|_error| Refusal::Malformed)?;
@@ -201,6 +229,14 @@ impl Carrier {
 }
 
 impl Extracted {
+    /// A signature that needs no decoding.
+    pub(super) fn accept(&mut self, candidate: Vec<u8>) {
+        self.any = true;
+        if !candidate.is_empty() {
+            self.candidates.push(candidate);
+        }
+    }
+
     /// The candidates, of which there is at least one.
     pub(super) fn candidates(&self, all: bool) -> Result<&[Vec<u8>], Refusal> {
         if all && self.gap && !self.candidates.is_empty() {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::Facts;
+use super::charset::Charset;
 use super::request::Scope;
 use super::scheme::When;
 use super::source::Source;
@@ -20,6 +21,7 @@ pub(super) struct Telling {
     /// Whether one request is one event, so that its id is that of the request.
     pub(super) unique: bool,
     pub(super) answers: Vec<PlannedAnswer>,
+    pub(super) charset: Charset,
 }
 
 /// One of `ack`.
@@ -40,6 +42,7 @@ impl Telling {
             answer: self.answer(first),
             // Last, when JSON that others asked for has been read anyhow.
             event_type: self.kind(first, false),
+            ..Facts::default()
         }
     }
 
@@ -49,11 +52,11 @@ impl Telling {
 
     /// The sender's word for what happened; `parse` allows reading JSON only for that.
     pub(super) fn kind(&self, scope: &Scope<'_, '_, '_>, parse: bool) -> Option<Box<str>> {
-        self.kind.iter().find_map(|source| scope.text(source, parse))
+        self.kind.iter().find_map(|source| scope.text(source, parse, self.charset))
     }
 
     fn id(&self, scope: &Scope<'_, '_, '_>) -> Option<Box<str>> {
-        self.id.iter().find_map(|source| scope.text(source, true))
+        self.id.iter().find_map(|source| scope.text(source, true, self.charset))
     }
 
     /// None where a part is missing: then the body's hash has to do.

@@ -36,6 +36,7 @@ pub fn fuzz_scheme(data: &[u8]) -> (bool, bool) {
     if let Ok(sample) = verifier.sample(inbound.clone(), now) {
         assert!(verifier.verify(sample, now).is_ok(), "a sample that does not verify");
     }
+    verifier.diagnose(&inbound, now, &[]);
     (true, verifier.verify(inbound, now).is_ok())
 }
 

@@ -58,6 +58,11 @@ impl Pointers {
         Self { nodes: vec![Step::default()], texts: Vec::new() }
     }
 
+    /// The pointer of this slot.
+    pub(super) fn text(&self, slot: usize) -> &str {
+        self.texts.get(slot).map_or("", |text| text)
+    }
+
     /// The slot of this pointer; the same one when asked again.
     pub(super) fn slot(&mut self, pointer: &str) -> Result<usize, String> {
         if let Some(slot) = self.texts.iter().position(|text| &**text == pointer) {

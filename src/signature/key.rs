@@ -1,42 +1,25 @@
-//! Keys: decoded, checked and prepared when a scheme is compiled, never per request.
+//! Keys: decoded, checked and prepared when a scheme is compiled; per request only where a request names a
+//! key that had to be fetched.
 
-use aws_lc_rs::digest as aws;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA1_ASN1, ECDSA_P256_SHA256_ASN1, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
-    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA512, VerificationAlgorithm,
-};
+use std::ops::Deref;
+
+use aws_lc_rs::signature::ParsedPublicKey;
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use super::Refusal;
+use super::algorithm::{Algorithm, PublicAlgorithm, word};
+use super::certificate::Certificate;
 use super::encoding::lenient_base64;
-use super::mac::{Hash, Keyed};
+use super::jwk::Jwk;
+use super::keeper::Context;
+use super::mac::Keyed;
+use super::remote::Remote;
 use super::request::Scope;
-use super::source::{Source, not_built};
+use super::source::Source;
 use crate::model::{Secret, Timestamp};
-
-/// `algorithm`, without what belongs to a later version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Algorithm {
-    Hmac(Hash),
-    Digest(Hash),
-    Public(PublicAlgorithm),
-    Token,
-    Basic,
-}
-
-/// Algorithms with a public key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PublicAlgorithm {
-    Ed25519,
-    EcdsaP256Sha256,
-    EcdsaP256Sha1,
-    RsaSha1,
-    RsaSha256,
-    RsaSha512,
-}
 
 /// `key.encoding`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,30 +32,11 @@ pub(super) enum KeyEncoding {
     Sha1,
     Pem,
     Spki,
+    X509,
+    Jwk,
 }
 
-/// The words of the language and what they mean.
-const ALGORITHMS: [(&str, Algorithm); 17] = [
-    ("hmac-md5", Algorithm::Hmac(Hash::Md5)),
-    ("hmac-sha1", Algorithm::Hmac(Hash::Sha1)),
-    ("hmac-sha256", Algorithm::Hmac(Hash::Sha256)),
-    ("hmac-sha512", Algorithm::Hmac(Hash::Sha512)),
-    ("hash-md5", Algorithm::Digest(Hash::Md5)),
-    ("hash-sha1", Algorithm::Digest(Hash::Sha1)),
-    ("hash-sha256", Algorithm::Digest(Hash::Sha256)),
-    ("hash-sha384", Algorithm::Digest(Hash::Sha384)),
-    ("hash-sha512", Algorithm::Digest(Hash::Sha512)),
-    ("ed25519", Algorithm::Public(PublicAlgorithm::Ed25519)),
-    ("ecdsa-p256-sha256", Algorithm::Public(PublicAlgorithm::EcdsaP256Sha256)),
-    ("ecdsa-p256-sha1", Algorithm::Public(PublicAlgorithm::EcdsaP256Sha1)),
-    ("rsa-pkcs1-sha1", Algorithm::Public(PublicAlgorithm::RsaSha1)),
-    ("rsa-pkcs1-sha256", Algorithm::Public(PublicAlgorithm::RsaSha256)),
-    ("rsa-pkcs1-sha512", Algorithm::Public(PublicAlgorithm::RsaSha512)),
-    ("token", Algorithm::Token),
-    ("basic", Algorithm::Basic),
-];
-
-const ENCODINGS: [(&str, KeyEncoding); 8] = [
+const ENCODINGS: [(&str, KeyEncoding); 10] = [
     ("utf8", KeyEncoding::Utf8),
     ("hex", KeyEncoding::Hex),
     ("base64", KeyEncoding::Base64),
@@ -81,34 +45,22 @@ const ENCODINGS: [(&str, KeyEncoding); 8] = [
     ("sha1", KeyEncoding::Sha1),
     ("pem", KeyEncoding::Pem),
     ("spki", KeyEncoding::Spki),
+    ("x509", KeyEncoding::X509),
+    ("jwk", KeyEncoding::Jwk),
 ];
 
-fn word<T: Copy>(text: &str, kind: &str, known: &[(&str, T)]) -> Result<T, String> {
-    known.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning).ok_or_else(|| {
-        let words: Vec<_> = known.iter().map(|(word, _)| *word).collect();
-        format!("unknown {kind} `{text}`; known are {}", words.join(", "))
-    })
-}
-
-impl Algorithm {
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "jwt" => Err(not_built("algorithm: jwt")),
-            "none" => Err("a scheme can't have the algorithm `none`; a route without authentication says `verify: none`".to_owned()),
-            _ => word(text, "algorithm", &ALGORITHMS),
-        }
-    }
+/// What a key's text comes to.
+enum Decoded {
+    Bytes(Vec<u8>),
+    Jwk(Jwk),
 }
 
 impl KeyEncoding {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "x509" | "jwk" => Err(not_built(&format!("key.encoding: {text}"))),
-            _ => word(text, "key encoding", &ENCODINGS),
-        }
+        word(text, "key encoding", &ENCODINGS)
     }
 
-    fn decode(self, text: &[u8]) -> Result<Vec<u8>, String> {
+    fn decode(self, text: &[u8]) -> Result<Decoded, String> {
         let stripped = |prefix: &str| text.trim_ascii().strip_prefix(prefix.as_bytes()).unwrap_or(text.trim_ascii());
         let bytes = match self {
             Self::Utf8 => text.to_vec(),
@@ -124,35 +76,16 @@ impl KeyEncoding {
             Self::Pem => {
                 SubjectPublicKeyInfoDer::from_pem_slice(text).map_err(|_error| "is not a PEM public key (`BEGIN PUBLIC KEY`)")?.to_vec()
             }
+            Self::X509 => Certificate::parse(text)?.public_key,
+            // Senders that publish a set often publish PEM too.
+            Self::Jwk if text.trim_ascii().starts_with(b"-----BEGIN") => return Self::Pem.decode(text),
+            Self::Jwk => return Jwk::parse(text).map(Decoded::Jwk),
         };
-        Ok(bytes)
+        Ok(Decoded::Bytes(bytes))
     }
 
     fn is_public(self) -> bool {
-        matches!(self, Self::Whpk | Self::Pem | Self::Spki)
-    }
-}
-
-impl PublicAlgorithm {
-    fn verification(self) -> &'static dyn VerificationAlgorithm {
-        match self {
-            Self::Ed25519 => &ED25519,
-            Self::EcdsaP256Sha256 => &ECDSA_P256_SHA256_ASN1,
-            Self::EcdsaP256Sha1 => &ECDSA_P256_SHA1_ASN1,
-            Self::RsaSha1 => &RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
-            Self::RsaSha256 => &RSA_PKCS1_2048_8192_SHA256,
-            Self::RsaSha512 => &RSA_PKCS1_2048_8192_SHA512,
-        }
-    }
-
-    /// The digest that is signed; Ed25519 signs the message itself.
-    pub(super) fn digest(self) -> Option<&'static aws::Algorithm> {
-        match self {
-            Self::Ed25519 => None,
-            Self::EcdsaP256Sha1 | Self::RsaSha1 => Some(&aws::SHA1_FOR_LEGACY_USE_ONLY),
-            Self::EcdsaP256Sha256 | Self::RsaSha256 => Some(&aws::SHA256),
-            Self::RsaSha512 => Some(&aws::SHA512),
-        }
+        matches!(self, Self::Whpk | Self::Pem | Self::Spki | Self::X509)
     }
 }
 
@@ -160,6 +93,8 @@ impl PublicAlgorithm {
 pub(super) struct Key {
     pub(super) material: Material,
     not_after: Option<Timestamp>,
+    /// The text it was made of, for trying it in another encoding (`doctor`).
+    pub(super) text: Secret,
 }
 
 /// What a key is made into.
@@ -184,26 +119,27 @@ impl Key {
         if secret.expose().trim_ascii().is_empty() {
             return Err("is empty".to_owned());
         }
-        let bytes = encoding.decode(secret.expose())?;
-        if bytes.is_empty() {
-            return Err("is empty once decoded".to_owned());
-        }
         let public = encoding.is_public() || secret.expose().trim_ascii().starts_with(b"-----BEGIN");
-        let material = match algorithm {
-            Algorithm::Public(algorithm) => {
-                let key = ParsedPublicKey::new(algorithm.verification(), &bytes)
-                    .map_err(|_error| "is no public key of this algorithm (or of a size that is not accepted)")?;
-                Material::Public(Box::new(key))
-            }
-            Algorithm::Hmac(_) | Algorithm::Digest(_) | Algorithm::Token | Algorithm::Basic if public => {
-                return Err("is a public key: what everybody knows can't be the secret of this algorithm".to_owned());
-            }
-            Algorithm::Hmac(hash) => Material::Mac(Keyed::new(hash, &bytes).ok_or("can't be a key of this algorithm")?),
-            Algorithm::Digest(_) => Material::Bytes(Secret::new(bytes)),
-            Algorithm::Basic if !bytes.contains(&b':') => return Err("has no colon between user and password".to_owned()),
-            Algorithm::Token | Algorithm::Basic => Material::Hashed { digest: Sha256::digest(&bytes).into(), secret: Secret::new(bytes) },
+        let material = match (encoding.decode(secret.expose())?, algorithm) {
+            (Decoded::Jwk(jwk), Algorithm::Public(algorithm)) => Material::Public(Box::new(jwk.public(algorithm)?)),
+            (Decoded::Jwk(jwk), _) => Material::new(jwk.shared()?, algorithm, false)?,
+            (Decoded::Bytes(bytes), _) => Material::new(bytes, algorithm, public)?,
         };
-        Ok(Self { material, not_after })
+        Ok(Self { material, not_after, text: secret.clone() })
+    }
+
+    /// A public key out of a set.
+    pub(super) fn of_jwk(jwk: &Jwk, algorithm: Algorithm) -> Result<Self, String> {
+        let Algorithm::Public(algorithm) = algorithm else { return Err("can't be fetched: it would be no secret".to_owned()) };
+        Ok(Self { material: Material::Public(Box::new(jwk.public(algorithm)?)), not_after: None, text: Secret::new(Vec::new()) })
+    }
+
+    /// The shared key in it, ready for an HMAC.
+    pub(super) fn keyed(&self) -> Option<&Keyed> {
+        match &self.material {
+            Material::Mac(keyed) => Some(keyed),
+            Material::Bytes(_) | Material::Hashed { .. } | Material::Public(_) => None,
+        }
     }
 
     /// Whether it counts at this time; without a time every key does.
@@ -215,24 +151,87 @@ impl Key {
     }
 }
 
+impl Material {
+    fn new(bytes: Vec<u8>, algorithm: Algorithm, public: bool) -> Result<Self, String> {
+        if bytes.is_empty() {
+            return Err("is empty once decoded".to_owned());
+        }
+        Ok(match algorithm {
+            Algorithm::Public(algorithm) => Self::Public(Box::new(public_key(algorithm, &bytes)?)),
+            Algorithm::Hmac(_) | Algorithm::Digest(_) | Algorithm::Token | Algorithm::Basic if public => {
+                return Err("is a public key: what everybody knows can't be the secret of this algorithm".to_owned());
+            }
+            Algorithm::Hmac(hash) => Self::Mac(Keyed::new(hash, &bytes).ok_or("can't be a key of this algorithm")?),
+            Algorithm::Digest(_) => Self::Bytes(Secret::new(bytes)),
+            Algorithm::Basic if !bytes.contains(&b':') => return Err("has no colon between user and password".to_owned()),
+            Algorithm::Token | Algorithm::Basic => Self::Hashed { digest: Sha256::digest(&bytes).into(), secret: Secret::new(bytes) },
+        })
+    }
+}
+
+/// A public key out of its SPKI or raw form.
+pub(super) fn public_key(algorithm: PublicAlgorithm, bytes: &[u8]) -> Result<ParsedPublicKey, String> {
+    let verification = algorithm.verification().ok_or("has an algorithm without such a signature")?;
+    ParsedPublicKey::new(verification, bytes)
+        .map_err(|_error| "is no public key of this algorithm (or of a size that is not accepted)".to_owned())
+}
+
 /// The keys of a scheme.
 pub(super) enum Keys {
     /// Any of them.
     Any(Vec<Key>),
     /// The one that the request names; never another.
     ById { by: Source, keys: Vec<(Box<str>, Key)> },
+    /// Fetched.
+    Remote(Box<Remote>),
+}
+
+/// A key of the scheme, or one made for this request.
+pub(super) enum Chosen<'k> {
+    Own(&'k Key),
+    Fetched(Box<Key>),
+}
+
+impl Deref for Chosen<'_> {
+    type Target = Key;
+
+    fn deref(&self) -> &Key {
+        match self {
+            Self::Own(key) => key,
+            Self::Fetched(key) => key,
+        }
+    }
 }
 
 impl Keys {
     /// The keys to try for this request.
-    pub(super) fn select(&self, scope: &Scope<'_, '_, '_>, now: Option<Timestamp>) -> Result<Vec<&Key>, Refusal> {
-        let keys: Vec<&Key> = match self {
-            Self::Any(keys) => keys.iter().filter(|key| key.counts(now)).collect(),
+    pub(super) fn select<'k>(&'k self, scope: &Scope<'_, '_, '_>, context: Context<'_>) -> Result<Vec<Chosen<'k>>, Refusal> {
+        let keys: Vec<Chosen<'k>> = match self {
+            Self::Any(keys) => keys.iter().filter(|key| key.counts(context.now)).map(Chosen::Own).collect(),
             Self::ById { by, keys } => {
                 let id = scope.look(by)?.ok_or(Refusal::MissingHeader)?;
-                keys.iter().filter(|(known, key)| known.as_bytes() == &*id && key.counts(now)).map(|(_, key)| key).collect()
+                let named = keys.iter().filter(|(known, key)| known.as_bytes() == &*id && key.counts(context.now));
+                named.map(|(_, key)| Chosen::Own(key)).collect()
             }
+            Self::Remote(remote) => vec![Chosen::Fetched(Box::new(remote.key(scope, context)?))],
         };
         if keys.is_empty() { Err(Refusal::UnknownKey) } else { Ok(keys) }
+    }
+
+    /// The source of the configuration that has them.
+    pub(super) fn source_name(&self) -> Option<&str> {
+        match self {
+            Self::Remote(remote) => remote.source_name(),
+            Self::Any(_) | Self::ById { .. } => None,
+        }
+    }
+
+    /// The scheme's own keys, with their ids where requests name them.
+    pub(super) fn own(&self) -> Vec<(Option<&str>, &Key)> {
+        match self {
+            Self::Any(keys) => keys.iter().map(|key| (None, key)).collect(),
+            Self::ById { keys, .. } => keys.iter().map(|(id, key)| (Some(&**id), key)).collect(),
+            Self::Remote(_) => Vec::new(),
+        }
     }
 }

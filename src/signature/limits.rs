@@ -47,3 +47,21 @@ pub const MEMBERS_MAX: usize = 64;
 
 /// Longest timestamp text in digits: enough for milliseconds of any year that matters, too short to overflow.
 pub const TIMESTAMP_DIGITS_MAX: usize = 16;
+
+/// Latest time that a token may name, in seconds: the year 9999.
+pub const NUMERIC_DATE_MAX: i64 = 253_402_300_799;
+
+/// Longest id by which a request names a key that is fetched.
+pub const KEY_ID_BYTES_MAX: usize = 256;
+
+/// Longest url of a key that is fetched.
+pub const KEY_URL_BYTES_MAX: usize = 2048;
+
+/// Most `challenge` rules of one scheme, and most headers of one reply.
+pub const HANDSHAKES_MAX: usize = 16;
+
+/// Longest text of a request that a handshake signs: too short, and of too few characters, to be an event.
+pub const ORACLE_BYTES_MAX: usize = 128;
+
+/// Most elements and attributes of an XML body that is read.
+pub const XML_NODES_MAX: u32 = 10_000;

@@ -57,17 +57,18 @@ pub(super) enum Keyed {
     Md5(Hmac<Md5>),
     Sha1(Hmac<Sha1>),
     Sha256(Hmac<Sha256>),
+    Sha384(Box<Hmac<Sha384>>),
     Sha512(Box<Hmac<Sha512>>),
 }
 
 impl Keyed {
-    /// None where there is no such HMAC in the language.
+    /// None when the library takes no such key, which HMAC itself never refuses.
     pub(super) fn new(hash: Hash, key: &[u8]) -> Option<Self> {
         match hash {
             Hash::Md5 => Hmac::new_from_slice(key).ok().map(Self::Md5),
             Hash::Sha1 => Hmac::new_from_slice(key).ok().map(Self::Sha1),
             Hash::Sha256 => Hmac::new_from_slice(key).ok().map(Self::Sha256),
-            Hash::Sha384 => None,
+            Hash::Sha384 => Hmac::new_from_slice(key).ok().map(|state| Self::Sha384(Box::new(state))),
             Hash::Sha512 => Hmac::new_from_slice(key).ok().map(|state| Self::Sha512(Box::new(state))),
         }
     }
@@ -77,6 +78,7 @@ impl Keyed {
             Self::Md5(state) => Tag::new(&state.finalize().into_bytes()),
             Self::Sha1(state) => Tag::new(&state.finalize().into_bytes()),
             Self::Sha256(state) => Tag::new(&state.finalize().into_bytes()),
+            Self::Sha384(state) => Tag::new(&state.finalize().into_bytes()),
             Self::Sha512(state) => Tag::new(&state.finalize().into_bytes()),
         }
     }
@@ -88,6 +90,7 @@ impl Sink for Keyed {
             Self::Md5(state) => state.update(piece),
             Self::Sha1(state) => state.update(piece),
             Self::Sha256(state) => state.update(piece),
+            Self::Sha384(state) => state.update(piece),
             Self::Sha512(state) => state.update(piece),
         }
     }
@@ -154,7 +157,7 @@ mod tests {
 
     #[test]
     fn feeding_in_pieces_is_feeding_at_once() {
-        for hash in [Hash::Md5, Hash::Sha1, Hash::Sha256, Hash::Sha512] {
+        for hash in [Hash::Md5, Hash::Sha1, Hash::Sha256, Hash::Sha384, Hash::Sha512] {
             let mut pieces = Keyed::new(hash, b"key").unwrap();
             let mut whole = pieces.clone();
             pieces.put(b"The quick brown ");

@@ -15,6 +15,11 @@ pub(super) fn get(name: &str) -> Option<&'static Node> {
     PRESETS.as_ref()?.get(name)
 }
 
+/// The settings of `config` that a preset asks for.
+pub fn preset_settings(name: &str) -> Vec<String> {
+    get(name).map(super::compile::settings).unwrap_or_default()
+}
+
 /// The names of all presets, for hints and lists.
 pub fn preset_names() -> impl Iterator<Item = &'static str> {
     PRESETS.as_ref().and_then(Node::as_mapping).unwrap_or_default().iter().map(|entry| entry.key.as_str())

@@ -6,9 +6,12 @@ use std::cell::OnceCell;
 use http::{HeaderMap, HeaderName, Method, header};
 
 use super::Refusal;
+use super::charset::Charset;
 use super::form::{Ambiguous, Fields};
 use super::json::{Found, NotJson, Pointers, Values};
+use super::mac::Keyed;
 use super::source::Source;
+use super::xml::Nodes;
 use crate::model::{Event, Inbound};
 
 /// The request, with what has been parsed of it so far.
@@ -20,6 +23,7 @@ pub(super) struct Request<'a> {
     pub(super) body: &'a [u8],
     query: OnceCell<Result<Fields<'a>, Ambiguous>>,
     form: OnceCell<Result<Fields<'a>, Ambiguous>>,
+    xml: OnceCell<Result<Nodes, Ambiguous>>,
 }
 
 /// A JSON text and the places of it that are read together.
@@ -40,6 +44,19 @@ pub(super) struct Scope<'s, 'r, 'd> {
     pub(super) tags: &'s Tags,
     /// The key being tried, for plain digests that hold it.
     pub(super) key: Option<&'s [u8]>,
+    /// The key that answers a handshake.
+    pub(super) oracle: Option<&'s Keyed>,
+}
+
+impl<'s, 'r, 'd> Scope<'s, 'r, 'd> {
+    /// A request of whose signature nothing is known yet.
+    pub(super) fn new(request: &'s Request<'r>, json: &'s Document<'d>) -> Self {
+        Self { request, json, tags: &[], key: None, oracle: None }
+    }
+
+    pub(super) fn with_tags(self, tags: &'s Tags) -> Self {
+        Self { tags, ..self }
+    }
 }
 
 impl<'a> Request<'a> {
@@ -52,6 +69,7 @@ impl<'a> Request<'a> {
             body: &inbound.body,
             query: OnceCell::new(),
             form: OnceCell::new(),
+            xml: OnceCell::new(),
         }
     }
 
@@ -64,6 +82,7 @@ impl<'a> Request<'a> {
             body: &event.body,
             query: OnceCell::new(),
             form: OnceCell::new(),
+            xml: OnceCell::new(),
         }
     }
 
@@ -89,6 +108,11 @@ impl<'a> Request<'a> {
     pub(super) fn form(&self) -> Result<&Fields<'a>, Refusal> {
         let fields = self.form.get_or_init(|| Fields::parse(self.body));
         fields.as_ref().map_err(|Ambiguous| Refusal::Malformed)
+    }
+
+    pub(super) fn xml(&self) -> Result<&Nodes, Refusal> {
+        let nodes = self.xml.get_or_init(|| Nodes::read(self.body, self.headers));
+        nodes.as_ref().map_err(|Ambiguous| Refusal::Malformed)
     }
 
     /// The one value of a header. Several different ones are not a value.
@@ -128,6 +152,7 @@ impl<'s> Scope<'s, '_, '_> {
             Source::Header(name) => Ok(self.request.header(name)?.map(Cow::Borrowed)),
             Source::Query(name) => self.request.query()?.get(name.as_bytes()).map_err(|Ambiguous| Refusal::Malformed),
             Source::Form(name) => self.request.form()?.get(name.as_bytes()).map_err(|Ambiguous| Refusal::Malformed),
+            Source::Xml(path) => Ok(self.request.xml()?.get(path).map_err(|Ambiguous| Refusal::Malformed)?.map(Cow::Borrowed)),
             Source::Config(value) => Ok(Some(Cow::Borrowed(value.expose()))),
             Source::Field(tag) => {
                 let mut values = self.tags.iter().filter(|(known, _)| known == tag);
@@ -143,18 +168,29 @@ impl<'s> Scope<'s, '_, '_> {
     pub(super) fn is_present(&self, source: &'s Source) -> bool {
         match source {
             Source::Headers(stem) => self.request.headers.keys().any(|name| name.as_str().starts_with(&**stem)),
-            Source::Header(_) | Source::Query(_) | Source::Form(_) | Source::Json { .. } | Source::Field(_) | Source::Config(_) => {
-                !matches!(self.look(source), Ok(None))
-            }
+            // Asking about a list is asking whether anything of it is there.
+            Source::Json { slot, every: true } => self
+                .json
+                .values()
+                .is_ok_and(|values| values.every(*slot).map_or(true, |found| found.iter().any(|one| *one != Found::Absent))),
+            Source::Header(_)
+            | Source::Query(_)
+            | Source::Form(_)
+            | Source::Json { .. }
+            | Source::Xml(_)
+            | Source::Field(_)
+            | Source::Config(_) => !matches!(self.look(source), Ok(None)),
         }
     }
 
-    /// A source's value as text for facts, where it has one and it costs no parsing that `parse` forbids.
-    pub(super) fn text(&self, source: &'s Source, parse: bool) -> Option<Box<str>> {
+    /// A source's value as text for facts, where it has one and it costs no parsing that `parse` forbids. What a
+    /// form or a query holds is in the charset that the scheme declares.
+    pub(super) fn text(&self, source: &'s Source, parse: bool, charset: Charset) -> Option<Box<str>> {
         if matches!(source, Source::Json { .. }) && !parse && !self.json.is_read() {
             return None;
         }
         let value = self.look(source).ok()??;
+        let value = if matches!(source, Source::Form(_) | Source::Query(_)) { charset.utf8(value) } else { value };
         std::str::from_utf8(&value).ok().filter(|text| !text.is_empty()).map(Into::into)
     }
 }

@@ -12,6 +12,8 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 
 use super::encoding::Encoding;
 use super::extract::{Carrier, Format, TagList};
+use super::jws;
+use super::keeper::{Context, NoKeys};
 use super::key::{Key, Keys, Material};
 use super::request::{Document, Request, Scope};
 use super::scheme::{Plan, Scheme};
@@ -20,8 +22,12 @@ use super::tree::Check;
 use super::{Verifier, fingerprint};
 use crate::model::{Inbound, Timestamp};
 
-/// What stands in for values that a scheme needs and the draft does not have.
-const FILLER: &str = "sample";
+/// What stands in for values that a scheme needs and the draft does not have; with a blank in it, as what has none
+/// could be the answer to a handshake.
+const FILLER: &str = "a sample";
+
+/// How long a sample's token counts.
+const TOKEN_LIFE_SECONDS: i64 = 300;
 
 impl Verifier {
     /// Fills in what is missing in `draft` (signature, timestamp, ids) so that this verifier accepts it as of `now`.
@@ -78,7 +84,7 @@ impl Verifier {
 
     fn accepts(&self, scheme: &Scheme, request: &Inbound, now: Timestamp) -> bool {
         let view = Request::of_inbound(request);
-        scheme.verify(&view, &Document::new(&request.body, self.pointers()), Some(now)).is_ok()
+        scheme.verify(&view, &Document::new(&request.body, self.pointers()), Context { now: Some(now), keys: &NoKeys }).is_ok()
     }
 }
 
@@ -101,6 +107,9 @@ impl<'f> Filler<'f> {
             self.put(&freshness.from, freshness.unit.format(self.now).as_bytes())?;
         }
         let key = self.key()?;
+        if let Format::Jws { algs, detached } = &plan.carrier.format {
+            self.token(algs, *detached)?;
+        }
         let sources = ids.iter().filter(|source| matches!(source, Source::Header(_))).take(1);
         for source in sources.chain(plan.signed.required_sources()) {
             if self.scoped(|scope| scope.look(source).ok().flatten().is_none()) {
@@ -137,13 +146,14 @@ impl<'f> Filler<'f> {
                 self.put(by, id.as_bytes())?;
                 Ok(key)
             }
+            Keys::Remote(_) => Err("only the sender has the key that signs for this scheme".to_owned()),
         }
     }
 
     fn scoped<T>(&self, look: impl FnOnce(&Scope<'_, '_, '_>) -> T) -> T {
         let request = Request::of_inbound(&self.request);
         let json = Document::new(&self.request.body, self.verifier.pointers());
-        look(&Scope { request: &request, json: &json, tags: &self.tags, key: None })
+        look(&Scope::new(&request, &json).with_tags(&self.tags))
     }
 
     /// An id that is new for each body and time.
@@ -163,6 +173,28 @@ impl<'f> Filler<'f> {
                 self.request.headers.insert(name, HeaderValue::from_static(FILLER));
             }
         }
+        Ok(())
+    }
+
+    /// The parts of a token that says what it has to.
+    fn token(&mut self, algs: &[Box<str>], detached: bool) -> Result<(), String> {
+        let encoded =
+            |json: serde_json::Value| Box::<str>::from(String::from_utf8_lossy(&Encoding::Base64Url.encode(json.to_string().as_bytes())));
+        let mut header = serde_json::json!({ "alg": algs.first(), "typ": "JWT" });
+        for (name, value) in self.tags.iter().filter_map(|(tag, value)| Some((tag.strip_prefix("jwt:")?, value))) {
+            header[name] = serde_json::Value::from(&**value);
+        }
+        self.tags.push((jws::HEAD.into(), encoded(header)));
+        if detached {
+            return Ok(());
+        }
+        let now = self.now.unix_seconds();
+        let mut claims = serde_json::json!({ "iat": now, "nbf": now, "exp": now.saturating_add(TOKEN_LIFE_SECONDS), "jti": self.id() });
+        for (claim, wanted) in self.plan.claims.iter().flat_map(|claims| &claims.wanted) {
+            let value = self.scoped(|scope| wanted.bytes(scope).ok()).ok_or("the request lacks something that a claim repeats")?;
+            claims[claim.trim_start_matches("claim:")] = serde_json::Value::from(String::from_utf8_lossy(&value).into_owned());
+        }
+        self.tags.push((jws::PAYLOAD.into(), encoded(claims)));
         Ok(())
     }
 
@@ -198,7 +230,7 @@ impl<'f> Filler<'f> {
                 self.tags.push((tag.clone(), String::from_utf8_lossy(value).into()));
                 Ok(())
             }
-            Source::Json { .. } => Err("the body has to hold a value that it does not hold".to_owned()),
+            Source::Json { .. } | Source::Xml(_) => Err("the body has to hold a value that it does not hold".to_owned()),
             Source::Config(_) => Ok(()),
         }
     }
@@ -219,6 +251,11 @@ impl<'f> Filler<'f> {
         };
         let inner = match &carrier.format {
             Format::Plain | Format::List { .. } => signature.clone(),
+            Format::Message(_) | Format::Cavage(_) => return Err("message signatures are not made here".to_owned()),
+            Format::Jws { .. } => {
+                let part = |name: &str| self.tags.iter().find(|(tag, _)| &**tag == name).map_or("", |(_, value)| value);
+                format!("{}.{}.{text}", part(jws::HEAD), part(jws::PAYLOAD)).into_bytes()
+            }
             Format::Tagged { split, assign, take } => {
                 let last = (tag(take).into(), text.into());
                 let parts: Vec<_> = self.tags.iter().chain([&last]).map(|(tag, value)| format!("{tag}{assign}{value}")).collect();

@@ -9,22 +9,27 @@ use regex::bytes::Regex;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
+use super::algorithm::{Algorithm, PublicAlgorithm};
 use super::extract::{Carrier, Extracted, TagList};
 use super::facts::Telling;
+use super::handshake::{Handshake, Rule};
 use super::json::{Found, Pointers};
-use super::key::{Algorithm, Key, Keys, Material, PublicAlgorithm};
-use super::mac::{Hash, Plain, Sink};
+use super::jws::Claims;
+use super::keeper::{Context, WantedKey};
+use super::key::{Chosen, Key, Keys, Material};
+use super::mac::{Hash, Keyed, Plain, Sink};
 use super::request::{Document, Request, Scope};
 use super::source::Source;
-use super::template::Program;
+use super::template::{Program, is_token};
 use super::timestamp::Freshness;
 use super::{Binding, Facts, Refusal};
-use crate::model::Timestamp;
 
 /// One scheme: its variants, and what it tells of a genuine request.
 pub(super) struct Scheme {
     pub(super) each: Option<Each>,
     pub(super) plans: Vec<Plan>,
+    /// `challenge`, in order.
+    pub(super) handshakes: Vec<Rule>,
     pub(super) telling: Telling,
     pub(super) methods: Option<Vec<Method>>,
     pub(super) body_limit: Option<usize>,
@@ -51,9 +56,14 @@ pub(super) struct Plan {
     /// The signature is over the hex SHA-256 of what `signed` renders.
     pub(super) prehash: bool,
     pub(super) require: Vec<(Source, Program)>,
+    /// What values must look like.
+    pub(super) limit: Vec<(Source, Regex)>,
     pub(super) checks: Vec<(Program, Program)>,
     pub(super) must_sign: Vec<http::HeaderName>,
     pub(super) reject: Option<Regex>,
+    /// The key answers handshakes with signatures of its own: what those could sign is never an event.
+    pub(super) oracle: bool,
+    pub(super) claims: Option<Claims>,
     pub(super) freshness: Option<Freshness>,
 }
 
@@ -62,6 +72,7 @@ pub(super) struct Plan {
 pub(super) struct When {
     pub(super) methods: Vec<Method>,
     pub(super) present: Vec<Source>,
+    pub(super) absent: Vec<Source>,
     pub(super) equals: Vec<(Source, Program)>,
 }
 
@@ -70,16 +81,23 @@ impl When {
         let equal = |(source, wanted): &(Source, Program)| matches!((scope.look(source), wanted.bytes(scope)), (Ok(Some(value)), Ok(wanted)) if *value == *wanted);
         (self.methods.is_empty() || self.methods.contains(scope.request.method))
             && self.present.iter().all(|source| scope.is_present(source))
+            && !self.absent.iter().any(|source| scope.is_present(source))
             && self.equals.iter().all(equal)
     }
 }
 
 impl Scheme {
-    /// Checks a request as of `now`; without a time the age of the signature is not looked at.
-    pub(super) fn verify(&self, request: &Request<'_>, json: &Document<'_>, now: Option<Timestamp>) -> Result<Facts, Refusal> {
+    /// Checks a request.
+    pub(super) fn verify(&self, request: &Request<'_>, json: &Document<'_>, context: Context<'_>) -> Result<Facts, Refusal> {
         let Some(each) = &self.each else {
-            let tags = self.verify_one(request, json, now)?;
-            return Ok(self.telling.facts(&[Scope { request, json, tags: &tags, key: None }]));
+            let genuine = self.verify_one(request, json, context)?;
+            let scope = Scope { oracle: genuine.key.as_ref(), ..Scope::new(request, json).with_tags(&genuine.tags) };
+            let mut facts = self.telling.facts(&[scope]);
+            if let Some(rule) = self.handshakes.iter().find(|rule| rule.verified && rule.when.holds(&scope)) {
+                facts.operator_only = rule.keep;
+                facts.handshake = Some(rule.answer(&scope)?);
+            }
+            return Ok(facts);
         };
         let items = json.values()?.every(each.slot).map_err(|_error| Refusal::Malformed)?;
         let mut documents = Vec::with_capacity(items.len());
@@ -93,8 +111,8 @@ impl Scheme {
         if documents.is_empty() {
             return Err(Refusal::MissingHeader);
         }
-        let tags = documents.iter().map(|item| self.verify_one(request, item, now)).collect::<Result<Vec<_>, _>>()?;
-        let scopes: Vec<_> = documents.iter().zip(&tags).map(|(json, tags)| Scope { request, json, tags, key: None }).collect();
+        let genuine = documents.iter().map(|item| self.verify_one(request, item, context)).collect::<Result<Vec<_>, _>>()?;
+        let scopes: Vec<_> = documents.iter().zip(&genuine).map(|(json, one)| Scope::new(request, json).with_tags(&one.tags)).collect();
         Ok(self.telling.facts(&scopes))
     }
 
@@ -105,49 +123,96 @@ impl Scheme {
     /// The sender's word for what happened, read from a stored event.
     pub(super) fn event_type(&self, request: &Request<'_>, json: &Document<'_>) -> Option<Box<str>> {
         let Some(each) = &self.each else {
-            return self.telling.kind(&Scope { request, json, tags: &[], key: None }, true);
+            return self.telling.kind(&Scope::new(request, json), true);
         };
         match json.values().ok()?.every(each.slot).ok()?.first()? {
             Found::Compound(item) => {
                 let item = Document::new(item.as_bytes(), &each.pointers);
-                self.telling.kind(&Scope { request, json: &item, tags: &[], key: None }, true)
+                self.telling.kind(&Scope::new(request, &item), true)
             }
             Found::Absent | Found::Text(_) | Found::Unreadable => None,
         }
     }
 
+    /// The answer to a handshake that needs no signature, when this is one.
+    pub(super) fn unverified(
+        &self,
+        request: &Request<'_>,
+        json: &Document<'_>,
+        context: Context<'_>,
+    ) -> Option<Result<Handshake, Refusal>> {
+        let scope = Scope::new(request, json);
+        let rule = self.handshakes.iter().find(|rule| !rule.verified && rule.when.holds(&scope))?;
+        let key = self.plans.first().and_then(|plan| plan.keys.own().into_iter().find(|(_, key)| key.counts(context.now)));
+        let oracle = key.and_then(|(_, key)| key.keyed());
+        Some(rule.answer(&Scope { oracle, ..scope }))
+    }
+
+    /// The key that would have to be fetched before this request can be judged.
+    pub(super) fn wanted(&self, request: &Request<'_>, json: &Document<'_>) -> Option<WantedKey> {
+        let (plan, extracted) = self.choose(&Scope::new(request, json)).ok()?;
+        let Keys::Remote(remote) = &plan.keys else { return None };
+        // What carries no readable signature is refused without any key.
+        extracted.candidates(plan.carrier.all).ok()?;
+        remote.wanted(&Scope::new(request, json).with_tags(&extracted.tags)).ok()
+    }
+
     /// The first variant whose `when` holds decides; there is no falling through to a weaker one.
-    fn verify_one(&self, request: &Request<'_>, json: &Document<'_>, now: Option<Timestamp>) -> Result<TagList, Refusal> {
+    pub(super) fn choose(&self, bare: &Scope<'_, '_, '_>) -> Result<(&Plan, Extracted), Refusal> {
         for plan in &self.plans {
-            let bare = Scope { request, json, tags: &[], key: None };
             // A `when` may name tags of the signature; a signature that can't be read has none.
-            let extracted = plan.carrier.extract(&bare);
+            let extracted = plan.carrier.extract(bare);
             let tags = extracted.as_ref().map_or(&[][..], |found| &found.tags[..]);
-            if plan.when.holds(&Scope { tags, ..bare }) {
-                let extracted = extracted?;
-                plan.verify(&Scope { tags: &extracted.tags, ..bare }, &extracted, now)?;
-                return Ok(extracted.tags);
+            if plan.when.holds(&bare.with_tags(tags)) {
+                return Ok((plan, extracted?));
             }
         }
         Err(Refusal::MissingHeader)
     }
+
+    fn verify_one(&self, request: &Request<'_>, json: &Document<'_>, context: Context<'_>) -> Result<Genuine, Refusal> {
+        let bare = Scope::new(request, json);
+        let (plan, extracted) = self.choose(&bare)?;
+        let key = plan.verify(&bare.with_tags(&extracted.tags), &extracted, context, self.answers_with_signatures())?;
+        Ok(Genuine { tags: extracted.tags, key })
+    }
+
+    fn answers_with_signatures(&self) -> bool {
+        self.plans.iter().any(|plan| plan.oracle)
+    }
+}
+
+/// What is known of a request, or an item of one, once its signature is right.
+struct Genuine {
+    tags: TagList,
+    /// The shared key that made the signature, where the scheme answers handshakes with it.
+    key: Option<Keyed>,
 }
 
 impl Plan {
-    fn verify(&self, scope: &Scope<'_, '_, '_>, extracted: &Extracted, now: Option<Timestamp>) -> Result<(), Refusal> {
+    /// Whether the request is genuine; with `find`, also which shared key says so.
+    fn verify(&self, scope: &Scope<'_, '_, '_>, extracted: &Extracted, context: Context<'_>, find: bool) -> Result<Option<Keyed>, Refusal> {
         for (source, wanted) in &self.require {
             let value = scope.look(source)?.ok_or(Refusal::MissingHeader)?;
             if !bool::from(value.ct_eq(&wanted.bytes(scope)?)) {
                 return Err(Refusal::Mismatch);
             }
         }
-        let candidates = extracted.candidates(self.carrier.all)?;
-        let keys = self.keys.select(scope, now)?;
-        if let Some(reject) = &self.reject
-            && reject.is_match(&self.signed.bytes(scope)?)
-        {
-            return Err(Refusal::Mismatch);
+        for (source, limit) in &self.limit {
+            let value = scope.look(source)?.ok_or(Refusal::MissingHeader)?;
+            if limit.find(&value).is_none_or(|found| found.len() != value.len()) {
+                return Err(Refusal::Malformed);
+            }
         }
+        let candidates = extracted.candidates(self.carrier.all)?;
+        let keys = self.keys.select(scope, context)?;
+        if self.reject.is_some() || self.oracle {
+            let signed = self.signed.bytes(scope)?;
+            if self.reject.as_ref().is_some_and(|reject| reject.is_match(&signed)) || (self.oracle && is_token(&signed)) {
+                return Err(Refusal::Mismatch);
+            }
+        }
+        let keys: Vec<&Key> = keys.iter().map(|key: &Chosen<'_>| &**key).collect();
         if !self.matches(scope, candidates, &keys)? {
             return Err(Refusal::Mismatch);
         }
@@ -162,11 +227,18 @@ impl Plan {
                 return Err(Refusal::Malformed);
             }
         }
-        self.freshness.as_ref().map_or(Ok(()), |freshness| freshness.check(scope, now))
+        self.claims.as_ref().map_or(Ok(()), |claims| claims.check(scope, context.now))?;
+        self.freshness.as_ref().map_or(Ok(()), |freshness| freshness.check(scope, context.now))?;
+        if !find {
+            return Ok(None);
+        }
+        let made =
+            |key: &&Key| self.tag(scope, key).is_ok_and(|tag| tag.is_some_and(|tag| candidates.iter().any(|one| one == tag.as_bytes())));
+        Ok(keys.into_iter().find(made).and_then(Key::keyed).cloned())
     }
 
     /// Whether a candidate is right under some key (with `all`: every candidate under some).
-    fn matches(&self, scope: &Scope<'_, '_, '_>, candidates: &[Vec<u8>], keys: &[&Key]) -> Result<bool, Refusal> {
+    pub(super) fn matches(&self, scope: &Scope<'_, '_, '_>, candidates: &[Vec<u8>], keys: &[&Key]) -> Result<bool, Refusal> {
         let mut right = vec![Choice::from(0); candidates.len()];
         let mut compare = |expected: &[u8]| {
             for (candidate, right) in candidates.iter().zip(&mut right) {

@@ -1,4 +1,5 @@
-//! Where a value comes from: `header:name`, `query:k`, `form:k`, `json:/pointer`, `sig:tag`, `config:k`.
+//! Where a value comes from: `header:name`, `query:k`, `form:k`, `json:/pointer`, `xml:/path`, `sig:tag`,
+//! `jwt:name`, `claim:name`, `config:k`.
 
 use http::HeaderName;
 
@@ -18,6 +19,9 @@ pub(super) enum Source {
         /// Whether it stands for every element of a list.
         every: bool,
     },
+    /// An element's text by the names on the way to it, or an attribute's after `@`.
+    Xml(Box<str>),
+    /// A part of the signature: `sig:tag`, and with its kind before it `jwt:name` and `claim:name`.
     Field(Box<str>),
     Config(Secret),
 }
@@ -28,11 +32,8 @@ pub(super) struct Names<'c> {
     pub(super) config: &'c [(String, Secret)],
     /// Whether there is a signature whose fields `sig:` can name.
     pub(super) fields: bool,
-}
-
-/// What a feature of the language that this version lacks is answered with.
-pub(super) fn not_built(feature: &str) -> String {
-    format!("`{feature}` is part of the scheme language but not built yet in this version of kurier")
+    /// Whether it is a token, whose parts `jwt:` and `claim:` can name.
+    pub(super) token: bool,
 }
 
 impl Source {
@@ -59,7 +60,10 @@ impl Source {
                 Some((_, value)) => Self::Config(value.clone()),
                 None => return Err(format!("`{text}` needs a setting `config.{name}`, which is not there")),
             },
-            "claim" | "jwt" => return Err(not_built(text)),
+            "claim" | "jwt" if names.token => Self::Field(text.into()),
+            "claim" | "jwt" => return Err(format!("`{text}`: there is no token here (`algorithm: jwt`) whose parts could be named")),
+            "xml" if name.starts_with('/') && name.len() > 1 => Self::Xml(name.into()),
+            "xml" => return Err(format!("`{text}` is no path such as `xml:/notification/id`")),
             _ => return Err(unknown(text)),
         };
         let name = if kind == "header" { name.to_ascii_lowercase() } else { name.to_owned() };
@@ -82,5 +86,5 @@ impl Source {
 }
 
 fn unknown(text: &str) -> String {
-    format!("unknown source `{text}`: one of header:, query:, form:, json:/, sig:, config: is meant")
+    format!("unknown source `{text}`: one of header:, query:, form:, json:/, xml:/, sig:, jwt:, claim:, config: is meant")
 }

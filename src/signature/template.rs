@@ -5,17 +5,18 @@ mod parse;
 use std::borrow::Cow;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::HeaderName;
 use sha2::{Digest, Sha256, Sha512};
 
 use super::Refusal;
-use super::limits::SIGNED_HEADERS_MAX;
+use super::charset::Charset;
+use super::limits::{ORACLE_BYTES_MAX, SIGNED_HEADERS_MAX};
 use super::mac::{Sink, crc32};
 use super::request::Scope;
 use super::source::Source;
 
-pub(super) use parse::{Allowed, compile, literal};
+pub(super) use parse::{Allowed, compile, field, jws, literal};
 
 /// A compiled template.
 #[derive(Clone)]
@@ -53,9 +54,22 @@ enum What {
     Host,
     Secret,
     FormSorted,
-    FormValuesSorted { except: Box<str> },
+    FormValuesSorted {
+        except: Box<str>,
+    },
     SignedHeaders(SignedHeaders),
+    /// A template of its own, its text in another form.
+    Nested(Box<Program>, Nesting),
     Source(Source),
+}
+
+/// What becomes of a nested template's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Nesting {
+    /// The payload of a detached JSON Web Signature.
+    Base64Url,
+    /// `{digest}` of a handshake.
+    Sha256Hex,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +81,10 @@ enum Filter {
     Sha512Base64,
     Crc32,
     HubspotUri,
+    /// From this charset to UTF-8.
+    Utf8(Charset),
+    HmacHex,
+    HmacBase64,
 }
 
 /// The headers that a list in the request names, each written as `item`.
@@ -129,40 +147,56 @@ impl Program {
         }
     }
 
-    fn places(&self) -> impl Iterator<Item = &Place> {
-        self.ops.iter().filter_map(|op| match op {
-            Op::Place(place) => Some(place),
-            Op::Literal(_) | Op::Segment(_) => None,
-        })
+    fn places(&self) -> Vec<&Place> {
+        let mut places = Vec::new();
+        for op in &self.ops {
+            match op {
+                Op::Place(Place { what: What::Nested(program, _), .. }) => places.extend(program.places()),
+                Op::Place(place) => places.push(place),
+                Op::Literal(_) | Op::Segment(_) => {}
+            }
+        }
+        places
     }
 
     /// Whether a placeholder of this name is in it.
     pub(super) fn names(&self, name: &str) -> bool {
-        self.places().any(|place| &*place.name == name)
+        self.places().iter().any(|place| &*place.name == name)
+    }
+
+    /// Sources whose values the key of the scheme signs here.
+    pub(super) fn signed_for_others(&self) -> Vec<&str> {
+        let signs = |place: &&Place| place.filters.iter().any(|filter| matches!(filter, Filter::HmacHex | Filter::HmacBase64));
+        self.places().into_iter().filter(signs).map(|place| &*place.name).collect()
     }
 
     /// Sources that have to have a value, for making a sample.
     pub(super) fn required_sources(&self) -> impl Iterator<Item = &Source> {
-        self.places().filter(|place| !place.optional).filter_map(|place| match &place.what {
+        self.places().into_iter().filter(|place| !place.optional).filter_map(|place| match &place.what {
             What::Source(source) => Some(source),
-            What::Body | What::Method | What::Url | What::Path | What::PathAndQuery | What::QueryString | What::Host => None,
+            What::Nested(..) | What::Body | What::Method | What::Url | What::Path | What::PathAndQuery | What::QueryString | What::Host => {
+                None
+            }
             What::Secret | What::FormSorted | What::FormValuesSorted { .. } | What::SignedHeaders(_) => None,
         })
     }
 
     /// The list of signed headers in it.
     pub(super) fn signed_headers(&self) -> Option<&SignedHeaders> {
-        self.places().find_map(|place| match &place.what {
+        self.places().into_iter().find_map(|place| match &place.what {
             What::SignedHeaders(headers) => Some(headers),
-            What::Body | What::Method | What::Url | What::Path | What::PathAndQuery | What::QueryString | What::Host => None,
+            What::Nested(..) | What::Body | What::Method | What::Url | What::Path | What::PathAndQuery | What::QueryString | What::Host => {
+                None
+            }
             What::Secret | What::FormSorted | What::FormValuesSorted { .. } | What::Source(_) => None,
         })
     }
 
     /// Whether the whole body goes in, or single fields of it.
     pub(super) fn body_use(&self) -> (bool, bool) {
-        let whole = self.places().any(|place| matches!(place.what, What::Body | What::FormSorted | What::FormValuesSorted { .. }));
-        let fields = self.places().any(|place| matches!(place.what, What::Source(Source::Json { .. } | Source::Form(_))));
+        let places = self.places();
+        let whole = places.iter().any(|place| matches!(place.what, What::Body | What::FormSorted | What::FormValuesSorted { .. }));
+        let fields = places.iter().any(|place| matches!(place.what, What::Source(Source::Json { .. } | Source::Form(_) | Source::Xml(_))));
         (whole, fields)
     }
 }
@@ -178,7 +212,7 @@ impl Place {
             return if self.optional { Ok(()) } else { Err(Refusal::MissingHeader) };
         };
         for filter in &self.filters {
-            value = filter.apply(value);
+            value = filter.apply(value, scope)?;
         }
         sink.put(&value);
         Ok(())
@@ -201,6 +235,13 @@ impl What {
             Self::FormSorted => Cow::Owned(request.form()?.sorted()),
             Self::FormValuesSorted { except } => Cow::Owned(request.form()?.values_sorted(except.as_bytes())),
             Self::SignedHeaders(headers) => return headers.value(scope).map(Some),
+            Self::Nested(program, nesting) => {
+                let text = program.bytes(scope)?;
+                Cow::Owned(match nesting {
+                    Nesting::Base64Url => URL_SAFE_NO_PAD.encode(text).into_bytes(),
+                    Nesting::Sha256Hex => hex::encode(Sha256::digest(text)).into_bytes(),
+                })
+            }
         };
         Ok(Some(value))
     }
@@ -209,13 +250,19 @@ impl What {
 impl SignedHeaders {
     /// The names that the request says are signed, lower-case, in its order.
     pub(super) fn names(&self, scope: &Scope<'_, '_, '_>) -> Result<Vec<HeaderName>, Refusal> {
+        Ok(self.entries(scope)?.into_iter().map(|(_, name)| name).collect())
+    }
+
+    /// The same with each name as it is written there.
+    fn entries(&self, scope: &Scope<'_, '_, '_>) -> Result<Vec<(String, HeaderName)>, Refusal> {
         let list = scope.look(&self.list)?.ok_or(Refusal::MissingHeader)?;
         let list = std::str::from_utf8(&list).map_err(|_error| Refusal::Malformed)?;
         let names = || list.split(&*self.split).map(str::trim).filter(|name| !name.is_empty());
         if names().count() > SIGNED_HEADERS_MAX {
             return Err(Refusal::Malformed);
         }
-        names().map(|name| HeaderName::from_bytes(name.as_bytes()).map_err(|_error| Refusal::Malformed)).collect()
+        let entry = |name: &str| Ok((name.to_owned(), HeaderName::from_bytes(name.as_bytes()).map_err(|_error| Refusal::Malformed)?));
+        names().map(entry).collect()
     }
 
     /// The list's source and the text between its names.
@@ -225,7 +272,7 @@ impl SignedHeaders {
 
     fn value<'s>(&self, scope: &Scope<'s, '_, '_>) -> Result<Cow<'s, [u8]>, Refusal> {
         let mut text = Vec::new();
-        for (index, name) in self.names(scope)?.iter().enumerate() {
+        for (index, (written, name)) in self.entries(scope)?.iter().enumerate() {
             if index > 0 {
                 text.extend_from_slice(self.join.as_bytes());
             }
@@ -234,6 +281,7 @@ impl SignedHeaders {
             while let Some((before, after)) = rest.split_once('%') {
                 text.extend_from_slice(before.as_bytes());
                 match after.as_bytes().first() {
+                    Some(b'N') => text.extend_from_slice(written.as_bytes()),
                     Some(b'n') => text.extend_from_slice(name.as_str().as_bytes()),
                     Some(b'v') => text.extend_from_slice(value),
                     Some(_) | None => return Err(Refusal::Malformed),
@@ -247,8 +295,8 @@ impl SignedHeaders {
 }
 
 impl Filter {
-    fn apply(self, value: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
-        match self {
+    fn apply<'v>(self, value: Cow<'v, [u8]>, scope: &Scope<'_, '_, '_>) -> Result<Cow<'v, [u8]>, Refusal> {
+        Ok(match self {
             Self::Lower if !value.iter().any(u8::is_ascii_uppercase) => value,
             Self::Lower => Cow::Owned(value.to_ascii_lowercase()),
             Self::Json => Cow::Owned(json_escape(&value)),
@@ -257,8 +305,28 @@ impl Filter {
             Self::Sha512Base64 => Cow::Owned(STANDARD.encode(Sha512::digest(&value)).into_bytes()),
             Self::Crc32 => Cow::Owned(crc32(&value).to_string().into_bytes()),
             Self::HubspotUri => Cow::Owned(hubspot_uri(&value)),
-        }
+            Self::Utf8(charset) => charset.utf8(value),
+            Self::HmacHex => Cow::Owned(hex::encode(answered(&value, scope)?).into_bytes()),
+            Self::HmacBase64 => Cow::Owned(STANDARD.encode(answered(&value, scope)?).into_bytes()),
+        })
     }
+}
+
+/// Whether a text could be what a handshake signs: no event may be such a text, and no other text is signed for
+/// whoever asks.
+pub(super) fn is_token(text: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-=.+/".contains(byte);
+    (1..=ORACLE_BYTES_MAX).contains(&text.len()) && text.iter().all(plain)
+}
+
+/// The scheme's key signs a text of the asker's choice: only one that can't be an event.
+fn answered(value: &[u8], scope: &Scope<'_, '_, '_>) -> Result<Vec<u8>, Refusal> {
+    let mut keyed = scope.oracle.ok_or(Refusal::UnknownKey)?.clone();
+    if !is_token(value) {
+        return Err(Refusal::Malformed);
+    }
+    keyed.put(value);
+    Ok(keyed.finish().as_bytes().to_vec())
 }
 
 /// A text's characters as they stand between the quotes of a JSON text.

@@ -42,6 +42,25 @@ impl Freshness {
     }
 }
 
+impl Freshness {
+    /// How far the time said is from now, in words.
+    pub(super) fn age(&self, scope: &Scope<'_, '_, '_>, now: Option<Timestamp>) -> Option<String> {
+        let text = scope.look(&self.from).ok()??;
+        let (signed_at, now) = (self.unit.parse(std::str::from_utf8(&text).ok()?)?, now?);
+        let (past, future) = (now.since(signed_at).as_secs(), signed_at.since(now).as_secs());
+        Some(if future > 0 { format!("{future} s from now") } else { format!("{past} s ago") })
+    }
+
+    /// The unit under which the time said would be fresh, when this one is wrong.
+    pub(super) fn other_unit(&self, scope: &Scope<'_, '_, '_>, now: Timestamp) -> Option<&'static str> {
+        let units = [("s", Unit::Seconds), ("ms", Unit::Millis), ("rfc3339", Unit::Rfc3339), ("http-date", Unit::HttpDate)];
+        units.into_iter().find_map(|(word, unit)| {
+            let other = Self { from: self.from.clone(), unit, tolerance: self.tolerance };
+            (unit != self.unit && other.check(scope, Some(now)).is_ok()).then_some(word)
+        })
+    }
+}
+
 impl Unit {
     pub(super) fn word(text: &str) -> Option<Self> {
         Some(match text {

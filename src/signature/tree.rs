@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use http::{HeaderName, header};
 use ipnet::IpNet;
 
-use super::key::Algorithm;
+use super::algorithm::Algorithm;
+use super::handshake::Handshake;
+use super::keeper::Context;
 use super::request::{Document, Request};
-use super::scheme::Scheme;
+use super::scheme::{Plan, Scheme};
 use super::source::Source;
 use super::{Binding, Facts, Refusal};
-use crate::model::Timestamp;
 
 /// A compiled `verify`.
 pub(super) enum Check {
@@ -32,33 +33,55 @@ pub(super) struct Failure {
 }
 
 impl Check {
-    pub(super) fn verify(
-        &self,
-        request: &Request<'_>,
-        json: &Document<'_>,
-        peer: IpAddr,
-        now: Option<Timestamp>,
-    ) -> Result<Facts, Failure> {
+    pub(super) fn verify(&self, request: &Request<'_>, json: &Document<'_>, peer: IpAddr, context: Context<'_>) -> Result<Facts, Failure> {
         match self {
             Self::Open => Ok(Facts::default()),
-            Self::Address(networks) if networks.iter().any(|network| network.contains(&peer.to_canonical())) => Ok(Facts::default()),
+            Self::Address(_) if self.is_from(peer) => Ok(Facts::default()),
             Self::Address(_) => Err(Failure { refusal: Refusal::Address, is_final: false }),
-            Self::Scheme(scheme) => scheme.verify(request, json, now).map_err(|refusal| {
+            Self::Scheme(scheme) => scheme.verify(request, json, context).map_err(|refusal| {
                 let is_final = scheme.is_signature() && refusal != Refusal::MissingHeader;
                 Failure { refusal, is_final }
             }),
             Self::Any(members) => {
                 // Every member is asked, so that a wrong signature is found wherever it stands.
-                let results: Vec<_> = members.iter().map(|member| member.verify(request, json, peer, now)).collect();
+                let results: Vec<_> = members.iter().map(|member| member.verify(request, json, peer, context)).collect();
                 any(results)
             }
             Self::All(members) => {
                 let mut sum = Facts::default();
                 for member in members {
-                    sum = join(sum, member.verify(request, json, peer, now)?);
+                    sum = join(sum, member.verify(request, json, peer, context)?);
                 }
                 Ok(sum)
             }
+        }
+    }
+
+    /// The answer to a handshake that needs no signature, when this is one. Where addresses are asked for beside
+    /// the scheme, it comes from one of them.
+    pub(super) fn unverified(
+        &self,
+        request: &Request<'_>,
+        json: &Document<'_>,
+        peer: IpAddr,
+        context: Context<'_>,
+    ) -> Option<Result<Handshake, Refusal>> {
+        match self {
+            Self::Open | Self::Address(_) => None,
+            Self::Scheme(scheme) => scheme.unverified(request, json, context),
+            Self::Any(members) => members.iter().find_map(|member| member.unverified(request, json, peer, context)),
+            Self::All(members) => {
+                let answer = members.iter().find_map(|member| member.unverified(request, json, peer, context))?;
+                Some(if members.iter().all(|member| member.is_from(peer)) { answer } else { Err(Refusal::Address) })
+            }
+        }
+    }
+
+    /// Whether this says nothing against the address.
+    fn is_from(&self, peer: IpAddr) -> bool {
+        match self {
+            Self::Address(networks) => networks.iter().any(|network| network.contains(&peer.to_canonical())),
+            Self::Open | Self::Scheme(_) | Self::Any(_) | Self::All(_) => true,
         }
     }
 
@@ -104,6 +127,8 @@ fn join(first: Facts, second: Facts) -> Facts {
         event_type: first.event_type.or(second.event_type),
         dedupe_key: first.dedupe_key.or(second.dedupe_key),
         answer: first.answer.or(second.answer),
+        operator_only: first.operator_only | second.operator_only,
+        handshake: first.handshake.or(second.handshake),
     }
 }
 
@@ -111,6 +136,12 @@ impl Scheme {
     /// Whether it proves something about the request, more than that its sender knows a word.
     fn is_signature(&self) -> bool {
         self.plans.iter().all(|plan| !matches!(plan.algorithm, Algorithm::Token | Algorithm::Basic))
+    }
+
+    /// Where credentials stand in a request.
+    pub(super) fn credential_sources(&self) -> impl Iterator<Item = &Source> {
+        let token = |plan: &&Plan| matches!(plan.algorithm, Algorithm::Token | Algorithm::Basic);
+        self.plans.iter().filter(token).flat_map(|plan| &plan.carrier.from)
     }
 
     /// Headers whose values let their bearer in again.
@@ -126,7 +157,7 @@ impl Scheme {
                         names.push(name.clone());
                     }
                     Source::Header(_) | Source::Headers(_) | Source::Query(_) | Source::Form(_) => {}
-                    Source::Json { .. } | Source::Field(_) | Source::Config(_) => {}
+                    Source::Xml(_) | Source::Json { .. } | Source::Field(_) | Source::Config(_) => {}
                 }
             }
             for (source, wanted) in &plan.require {

@@ -3,19 +3,15 @@
 //! Each vector names a scheme, overrides to it, a secret, a request, a clock and the verdict expected. A vector
 //! of a scheme that this version can't evaluate has failed, with that as its reason.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use super::{KeyMaterial, SecretSource, compile};
+use super::captured::Record;
+use super::compile::{self, Recorded};
+use super::keeper::{Context, NoKeys};
+use super::{Handshake, Judged, KeyMaterial, SecretSource, Verifier};
 use crate::document::{Entry, Node, Span, Value};
-use crate::model::{Inbound, Secret, Timestamp};
+use crate::model::Secret;
 
 /// What came of a file of vectors.
 #[derive(Debug, Clone, Default)]
@@ -55,30 +51,17 @@ struct Vector {
     config: Json,
     #[serde(default)]
     kind: Option<String>,
-    method: String,
-    url: String,
-    headers: Headers,
-    body: String,
-    #[serde(default)]
-    body_encoding: Option<String>,
-    now: Option<i64>,
     expected: String,
+    #[serde(default)]
+    expected_reply: Option<Reply>,
 }
 
-/// Headers are a mapping, or pairs where a name occurs twice.
-struct Headers(Vec<(String, String)>);
-
-impl<'de> Deserialize<'de> for Headers {
-    fn deserialize<D: serde::Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        let json = Json::deserialize(reader)?;
-        let pairs = match json {
-            Json::Object(_) => serde_json::from_value::<BTreeMap<String, String>>(json).map(|map| map.into_iter().collect()),
-            Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_) => {
-                serde_json::from_value::<Vec<(String, String)>>(json)
-            }
-        };
-        pairs.map(Self).map_err(serde::de::Error::custom)
-    }
+/// The answer that a handshake should get.
+#[derive(Deserialize)]
+struct Reply {
+    status: u16,
+    content_type: String,
+    body: String,
 }
 
 /// Secrets of vectors stand in the file itself.
@@ -100,8 +83,9 @@ pub fn run(json: &[u8]) -> Result<Report, String> {
     let mut report = Report::default();
     for (index, vector) in vectors.into_iter().enumerate() {
         let id = vector.get("id").and_then(Json::as_str).map_or_else(|| format!("number {}", index + 1), str::to_owned);
-        let failure = match serde_json::from_value::<Vector>(vector) {
-            Ok(vector) => vector.run().err(),
+        let both = serde_json::from_value::<Record>(vector.clone()).and_then(|record| Ok((record, serde_json::from_value(vector)?)));
+        let failure = match both {
+            Ok((record, vector)) => Vector::run(&vector, &record).err(),
             Err(error) => Some(format!("not a vector: {error}")),
         };
         report.results.push(VectorResult { id, failure });
@@ -110,71 +94,75 @@ pub fn run(json: &[u8]) -> Result<Report, String> {
 }
 
 impl Vector {
-    fn run(self) -> Result<(), String> {
-        if let Some(kind) = &self.kind {
-            return Err(super::source::not_built(kind));
-        }
+    fn run(&self, record: &Record) -> Result<(), String> {
+        let recorded = match self.kind.as_deref() {
+            None => Recorded::Event,
+            Some("challenge") => Recorded::Handshake,
+            Some(other) => return Err(format!("unknown kind `{other}`")),
+        };
         let genuine = match self.expected.as_str() {
             "valid" => true,
             "invalid" => false,
             other => return Err(format!("unknown verdict `{other}`")),
         };
-        let mut problems = Vec::new();
-        let verifier = compile::verifier(&self.scheme_node(), "verify", &mut Literal, &mut problems, true);
-        let Some(verifier) = verifier.filter(|_| problems.is_empty()) else {
-            let texts: Vec<String> = problems.iter().map(|problem| problem.located("vector").to_string()).collect();
-            return Err(texts.join("; "));
-        };
-        let now = self.now.map(|seconds| Timestamp::from_millis(seconds.saturating_mul(1000)));
-        let verdict = verifier.verify_at(self.request()?, now);
+        let verifier = self.verifier(recorded)?;
+        let verdict = verifier.judge_in(record.inbound()?, Context { now: record.received_at(), keys: &NoKeys });
         match (genuine, verdict) {
+            (true, Ok(Judged::Handshake(answer))) if recorded == Recorded::Handshake => self.compare(&answer),
+            (true, Ok(Judged::Event(_))) if recorded == Recorded::Handshake => Err("no handshake to this scheme".to_owned()),
+            (false, Ok(Judged::Event(_))) if recorded == Recorded::Handshake => Err("taken for an event".to_owned()),
             (true, Ok(_)) | (false, Err(_)) => Ok(()),
             (true, Err(refusal)) => Err(format!("genuine, but refused: {}", refusal.as_str())),
             (false, Ok(_)) => Err("forged, but accepted".to_owned()),
         }
     }
 
+    fn verifier(&self, recorded: Recorded) -> Result<Verifier, String> {
+        let mut problems = Vec::new();
+        let verifier = compile::verifier(&self.scheme_node(), "verify", &mut Literal, &mut problems, Some(recorded));
+        verifier.filter(|_| problems.is_empty()).ok_or_else(|| {
+            let texts: Vec<String> = problems.iter().map(|problem| problem.located("vector").to_string()).collect();
+            texts.join("; ")
+        })
+    }
+
+    fn compare(&self, answer: &Handshake) -> Result<(), String> {
+        let Some(expected) = &self.expected_reply else { return Err("there is no expected_reply to compare with".to_owned()) };
+        let got = (answer.status, answer.content_type.as_deref().unwrap_or_default(), &answer.body[..]);
+        // The body may be signed with the scheme's key, so it is not shown.
+        if got == (expected.status, &*expected.content_type, expected.body.as_bytes()) {
+            Ok(())
+        } else {
+            Err("another reply than expected".to_owned())
+        }
+    }
+
     /// The scheme as a route would write it.
     fn scheme_node(&self) -> Node {
         let entry = |key: &str, value: Node| Entry { key: key.to_owned(), key_span: Span::default(), value };
-        let mut entries = vec![entry("preset", Node::text(&self.scheme)), entry("secrets", Node::from(&self.secret))];
-        if !self.config.is_null() {
-            entries.push(entry("config", Node::from(&self.config)));
+        let scheme = self.scheme.strip_prefix("code:").unwrap_or(&self.scheme);
+        let mut entries = vec![entry("preset", Node::text(scheme)), entry("secrets", self.secrets())];
+        // A list in it is for implementations that fetch keys.
+        let config = self.config.as_object().into_iter().flatten().filter(|(_, value)| value.is_string());
+        let config: Vec<_> = config.map(|(key, value)| entry(key, Node::from(value))).collect();
+        if !config.is_empty() {
+            entries.push(entry("config", Node { span: Span::default(), value: Value::Mapping(config) }));
         }
         let scheme = Node { span: Span::default(), value: Value::Mapping(entries) };
         if self.overrides.is_null() { scheme } else { scheme.merged(&Node::from(&self.overrides)) }
     }
 
-    fn request(&self) -> Result<Inbound, String> {
-        let (base, target) = split_url(&self.url);
-        let mut headers = HeaderMap::new();
-        for (name, value) in &self.headers.0 {
-            let name = HeaderName::try_from(name).map_err(|error| format!("header `{name}`: {error}"))?;
-            let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|error| format!("header `{name}`: {error}"))?;
-            headers.append(name, value);
+    /// Keys that are objects (JSON Web Keys) become the texts that a file would hold.
+    fn secrets(&self) -> Node {
+        match self.secret.as_object() {
+            Some(keys) => {
+                let text = |key: &Json| if key.is_object() { Json::String(key.to_string()) } else { key.clone() };
+                Node::from(&Json::Object(keys.iter().map(|(id, key)| (id.clone(), text(key))).collect()))
+            }
+            None => Node::from(&self.secret),
         }
-        let body = match self.body_encoding.as_deref() {
-            None | Some("utf8") => self.body.clone().into_bytes(),
-            Some("base64") => STANDARD.decode(&self.body).map_err(|error| format!("body: {error}"))?,
-            Some(other) => return Err(format!("unknown body_encoding `{other}`")),
-        };
-        Ok(Inbound {
-            method: Method::from_bytes(self.method.as_bytes()).map_err(|error| error.to_string())?,
-            target: Bytes::copy_from_slice(target.as_bytes()),
-            base: base.into(),
-            headers,
-            body: Bytes::from(body),
-            peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            received_at: Timestamp::from_millis(self.now.unwrap_or(0).saturating_mul(1000)),
-        })
     }
 }
 
-/// Scheme and authority, then the rest exactly as written.
-fn split_url(url: &str) -> (&str, &str) {
-    let authority = url.find("://").map_or(0, |at| at + 3);
-    match url[authority..].find(['/', '?']) {
-        Some(at) => url.split_at(authority + at),
-        None => (url, "/"),
-    }
-}
+#[cfg(test)]
+mod mutations;

@@ -9,11 +9,17 @@
 //! trust the index with anything that the journal does not say, and never grow without a named limit (I10).
 
 mod batch;
+mod calendar;
 mod chain;
+mod checkpoint;
+mod clean;
 mod codec;
 mod committer;
 mod disk;
 mod error;
+mod file_system;
+mod filter;
+mod footer;
 mod format;
 mod fuzz;
 mod index;
@@ -30,6 +36,7 @@ mod segment;
 mod shared;
 mod supply;
 mod table;
+pub mod tools;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,7 +54,7 @@ use super::{
 use crate::model::{AttemptResult, DeliveryId, DeliveryState, DestinationCounts, Event, EventId, Name, StoreStats};
 
 use queue::{Accept, Entry};
-use shared::Shared;
+use shared::{Recall, Shared};
 use table::Pin;
 
 pub use disk::{Disk, DiskFile, FileDisk};
@@ -76,6 +83,32 @@ impl<D: Disk> LocalStore<D> {
         self.shared.unindexed.load(Ordering::Relaxed)
     }
 
+    /// The operator says that the wall clock is right, however far it jumped.
+    pub fn believe_clock(&self) {
+        self.shared.calendar.believe(&*self.shared.clock);
+    }
+
+    /// Asks the librarian about an event that is not in memory.
+    fn recall(&self, recall: Recall) -> Result<(), CommitError> {
+        if self.shared.queue.is_closing() {
+            return Err(CommitError::Refused("stopping"));
+        }
+        let mut recalls = self.shared.recalls.lock();
+        if recalls.len() >= queue::OTHERS_MAX {
+            return Err(CommitError::Refused("too many commits wait"));
+        }
+        recalls.push_back(recall);
+        drop(recalls);
+        self.shared.index_wanted.notify_one();
+        Ok(())
+    }
+
+    /// Whether too much waits for the librarian.
+    fn is_behind(&self) -> bool {
+        self.shared.unindexed.load(Ordering::Relaxed) >= librarian::UNINDEXED_MAX
+            || self.shared.unsealed.load(Ordering::Relaxed) >= librarian::UNSEALED_MAX
+    }
+
     fn refused_accept(&self, bytes: usize) -> Option<CommitError> {
         let shared = &self.shared;
         if bytes > committer::record_bytes_max(shared.sizes.segment) {
@@ -84,8 +117,7 @@ impl<D: Disk> LocalStore<D> {
         if shared.full.load(Ordering::Acquire) {
             return Some(CommitError::Refused("the store is full"));
         }
-        let is_behind = shared.unindexed.load(Ordering::Relaxed) >= librarian::UNINDEXED_MAX;
-        is_behind.then_some(CommitError::Refused("the index is behind"))
+        self.is_behind().then_some(CommitError::Refused("the index is behind"))
     }
 }
 
@@ -128,8 +160,17 @@ impl<D: Disk> Store for LocalStore<D> {
 
     fn settle(&self, settlement: Settlement) -> Ticket<()> {
         let id = settlement.delivery;
-        if let Err(error) = read::settleable(&self.shared, id) {
-            return Ticket::refused(error);
+        let known = self.shared.table.lock().get(id.event).map(|meta| meta.delivery(id.ordinal).is_some());
+        match known {
+            Some(true) => {}
+            Some(false) => return Ticket::refused(CommitError::NotFound),
+            None => {
+                let (promise, ticket) = Ticket::queued();
+                return match self.recall(Recall::Settle(id, promise)) {
+                    Ok(()) => ticket,
+                    Err(error) => Ticket::refused(error),
+                };
+            }
         }
         if settlement_bytes(&settlement) > self.shared.sizes.segment / 8 {
             return Ticket::refused(CommitError::Refused("the settlement is larger than the store can hold"));
@@ -155,13 +196,9 @@ impl<D: Disk> Store for LocalStore<D> {
             Pin::Held => self.shared.replay(event, deliveries, promise),
             Pin::Gone => return Ticket::refused(CommitError::NotFound),
             Pin::Elsewhere => {
-                let mut recalls = self.shared.recalls.lock();
-                if recalls.len() >= queue::OTHERS_MAX {
-                    return Ticket::refused(CommitError::Refused("too many commits wait"));
+                if let Err(error) = self.recall(Recall::Replay(event, deliveries, promise)) {
+                    return Ticket::refused(error);
                 }
-                recalls.push_back((event, deliveries, promise));
-                drop(recalls);
-                self.shared.index_wanted.notify_one();
             }
         }
         ticket
@@ -187,7 +224,13 @@ impl<D: Disk> Store for LocalStore<D> {
     }
 
     fn attempt_begins(&self, delivery: DeliveryId) {
-        self.shared.in_flight.begins(delivery);
+        let version = {
+            let table = self.shared.table.lock();
+            table.get(delivery.event).and_then(|meta| Some(meta.delivery(delivery.ordinal)?.version))
+        };
+        if let Some(version) = version {
+            self.shared.in_flight.begins(delivery, version);
+        }
     }
 
     fn attempt_ends(&self, delivery: DeliveryId) {
@@ -228,7 +271,8 @@ impl<D: Disk> Store for LocalStore<D> {
         let shared = &self.shared;
         let index_bytes = shared.index().map_or(0, |index| index.bytes());
         let full = || shared.full.load(Ordering::Acquire).then(|| "the store is full".to_owned());
-        let unwritable = shared.queue.refusing().map(|reason| reason.to_string()).or_else(full);
+        let behind = || self.is_behind().then(|| "the index is behind".to_owned());
+        let unwritable = shared.queue.refusing().map(|reason| reason.to_string()).or_else(full).or_else(behind);
         let events = shared.table.lock().events;
         StoreStats { bytes: shared.journal_bytes().saturating_add(index_bytes), events, unwritable }
     }
@@ -238,6 +282,10 @@ impl<D: Disk> Store for LocalStore<D> {
         // The committer ends the helpers; an error would mean that the sender in `shared` is gone.
         let mut ended = self.shared.ended.subscribe();
         drop(ended.wait_for(|ended| *ended >= HELPERS).await);
-        drop(self.shared.lock.lock().take());
+        if let Some(lock) = self.shared.lock.lock().take()
+            && let Err(error) = lock.unlock()
+        {
+            tracing::warn!(%error, "the store's folder stays locked until the process ends");
+        }
     }
 }

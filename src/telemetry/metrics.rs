@@ -1,7 +1,7 @@
 //! Every metric of Kurier, in the one file that names them.
 
 use std::collections::BTreeMap;
-
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -95,6 +95,17 @@ fn seconds_histogram() -> Histogram {
     Histogram::new(exponential_buckets(0.000_25, 2.0, 18))
 }
 
+/// What waits at one destination, as it is when the metrics are asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Backlog {
+    /// What the store counts.
+    pub count: DestinationCounts,
+    /// The age of the oldest that is pending.
+    pub age: Duration,
+    /// When all of it will have ended; none: nobody can tell.
+    pub drains_in: Option<Duration>,
+}
+
 /// The metrics of one running Kurier.
 pub struct Metrics {
     registry: Registry,
@@ -106,6 +117,7 @@ pub struct Metrics {
     pending: Family<Labels<1>, Gauge>,
     oldest_pending: Family<Labels<1>, Gauge>,
     dead: Family<Labels<1>, Gauge>,
+    drains_in: Family<Labels<1>, Gauge<f64, AtomicU64>>,
     commit_seconds: Histogram,
     store_bytes: Gauge,
     store_writable: Gauge,
@@ -131,6 +143,7 @@ impl Metrics {
             pending: Family::default(),
             oldest_pending: Family::default(),
             dead: Family::default(),
+            drains_in: Family::default(),
             commit_seconds: seconds_histogram(),
             store_bytes: Gauge::default(),
             store_writable: Gauge::default(),
@@ -155,6 +168,12 @@ impl Metrics {
         registry.register("pending_deliveries", "Deliveries that wait for an attempt", self.pending.clone());
         registry.register_with_unit("oldest_pending", "Age of the oldest pending delivery", Unit::Seconds, self.oldest_pending.clone());
         registry.register("dead_letters", "Dead letters in the store", self.dead.clone());
+        registry.register_with_unit(
+            "drain_estimate",
+            "Time until nothing is pending at the pace of the last minute; +Inf while there is none",
+            Unit::Seconds,
+            self.drains_in.clone(),
+        );
         registry.register_with_unit(
             "commit_duration",
             "Time from asking for a commit to its receipt",
@@ -183,6 +202,7 @@ impl Metrics {
             self.pending.get_or_create(&one("destination", destination)).set(0);
             self.oldest_pending.get_or_create(&one("destination", destination)).set(0);
             self.dead.get_or_create(&one("destination", destination)).set(0);
+            self.drains_in.get_or_create(&one("destination", destination)).set(0.0);
         }
         for result in ["ok", "refused"] {
             drop(self.reloads.get_or_create_owned(&one("result", &Name::from(result))));
@@ -221,16 +241,17 @@ impl Metrics {
         self.reloads.get_or_create(&one("result", &result)).inc();
     }
 
-    /// Everything as OpenMetrics text, with the gauges set from these figures. `pending` lists counts by
-    /// destination and the age of the oldest pending delivery.
-    pub fn encode(&self, counts: &BTreeMap<Name, (DestinationCounts, Duration)>, stats: &StoreStats) -> String {
-        for (destination, (count, age)) in counts {
+    /// Everything as OpenMetrics text, with the gauges set from these figures, by destination.
+    pub fn encode(&self, backlogs: &BTreeMap<Name, Backlog>, stats: &StoreStats) -> String {
+        for (destination, Backlog { count, age, drains_in }) in backlogs {
             let set = |family: &Family<Labels<1>, Gauge>, value: u64| {
                 family.get_or_create(&one("destination", destination)).set(i64::try_from(value).unwrap_or(i64::MAX));
             };
             set(&self.pending, count.pending);
             set(&self.oldest_pending, age.as_secs());
             set(&self.dead, count.dead);
+            let seconds = drains_in.map_or(f64::INFINITY, |time| time.as_secs_f64());
+            self.drains_in.get_or_create(&one("destination", destination)).set(seconds);
         }
         self.store_bytes.set(i64::try_from(stats.bytes).unwrap_or(i64::MAX));
         self.store_writable.set(i64::from(stats.unwritable.is_none()));
@@ -260,6 +281,7 @@ mod tests {
             "kurier_pending_deliveries{destination=\"erp\"} 0",
             "kurier_oldest_pending_seconds{destination=\"erp\"} 0",
             "kurier_dead_letters{destination=\"erp\"} 0",
+            "kurier_drain_estimate_seconds{destination=\"erp\"} 0",
             "kurier_commit_duration_seconds_count 0",
             "kurier_store_bytes 0",
         ] {

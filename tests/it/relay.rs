@@ -2,6 +2,8 @@
 
 mod deliveries;
 mod faults;
+mod order;
+mod programs;
 mod requests;
-mod transport;
+pub(crate) mod transport;
 mod world;

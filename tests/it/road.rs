@@ -1,6 +1,7 @@
 //! The whole road, on the built binary: a signed callback is checked, kept safe and delivered.
 
 mod crash;
+mod delivery;
 mod operator;
 mod reload;
 
@@ -17,7 +18,7 @@ fn routes(sink: &Sink) -> String {
         r#"
 server: {{ listen: 127.0.0.1:0 }}
 admin: {{ listen: 127.0.0.1:0 }}
-store: {{ path: ./data }}
+store: {{ path: ./data, allow_file_systems: [overlay] }}
 routes:
   invoices:
     path: /callbacks/dvelop

@@ -1,9 +1,15 @@
 //! The scheme language against recorded requests, and what it must never let through.
 
 mod compile;
+mod doctor;
+mod fetched;
+mod handshakes;
 mod limits;
+mod messages;
 mod presets;
 mod refusals;
+mod texts;
+mod tokens;
 mod tree;
 
 use bytes::Bytes;

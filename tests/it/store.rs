@@ -1,9 +1,15 @@
 //! The store: one contract suite against every engine, and what only the embedded engine can get wrong.
 
+mod cli;
 mod contract;
 mod fixture;
 mod make;
 mod model;
+mod planted;
 mod rules;
-mod sim;
-mod sim_disk;
+mod safety;
+pub(crate) mod sim;
+pub(crate) mod sim_disk;
+mod sim_index;
+mod tails;
+mod tools;

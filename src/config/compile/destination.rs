@@ -101,7 +101,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn auth(&mut self, section: &Section<'_>) -> Option<Auth> {
+    pub(super) fn auth(&mut self, section: &Section<'_>) -> Option<Auth> {
         if !section.exists() {
             return None;
         }
@@ -205,7 +205,7 @@ impl Compiler<'_> {
 }
 
 /// Whether anybody on the way can read along.
-fn is_open(url: &Url) -> bool {
+pub(super) fn is_open(url: &Url) -> bool {
     let here = match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),

@@ -11,7 +11,7 @@ use crate::config::path::RouteIndex;
 use crate::config::resolve::nearest;
 use crate::config::units::{show_duration, show_size, shown};
 use crate::config::wrong::Wrong;
-use crate::config::{Destination, Format, PathPattern, Server, StoreSettings};
+use crate::config::{DeliverTo, Destination, Format, PathPattern, Server, StoreSettings};
 use crate::document::{Entry, Node};
 use crate::model::Name;
 use crate::signature::Binding;
@@ -40,7 +40,7 @@ impl Compiler<'_> {
     fn check_names(&mut self, drafts: &[Draft], written: &[Entry]) {
         let known: BTreeSet<&str> = written.iter().map(|entry| entry.key.as_str()).collect();
         let mut used: BTreeSet<&str> = BTreeSet::new();
-        for (to, place) in drafts.iter().flat_map(|draft| &draft.deliver) {
+        for (DeliverTo { to, .. }, place) in drafts.iter().flat_map(|draft| &draft.deliver) {
             used.insert(to);
             if !known.contains(&**to) {
                 let wrong = Wrong::new(format!("unknown destination \"{}\"", shown(to)));
@@ -105,8 +105,12 @@ impl Compiler<'_> {
         if let Some(text) = unbound {
             self.report.warn(Wrong::new(text), draft.verify.span, &draft.verify.path);
         }
+        if draft.verifier.as_ref().is_some_and(crate::signature::Verifier::keeps_credentials) {
+            let wrong = Wrong::new("the sender's secret stands in the body, which is stored and delivered as it is");
+            self.report.warn(wrong.hint("whoever may read events may send them too"), draft.verify.span, &draft.verify.path);
+        }
         if draft.methods.contains(&Method::GET) {
-            for (to, place) in &draft.deliver {
+            for (DeliverTo { to, .. }, place) in &draft.deliver {
                 if destinations.get(to).is_some_and(|destination| destination.format == Format::Original) {
                     let wrong =
                         Wrong::new(format!("a GET has no body, and \"{to}\" gets the body only")).hint("`as: json` sends the query too");

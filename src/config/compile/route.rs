@@ -10,9 +10,11 @@ use super::{Compiler, shared};
 use crate::config::limits::{BODY_BYTES_MAX, DEDUPE_WINDOW_DEFAULT};
 use crate::config::path::{SECRET_SEGMENT, is_plain_segment, parse};
 use crate::config::section::{Section, in_memory};
+use crate::config::within::within;
 use crate::config::wrong::Wrong;
-use crate::config::{DeliverTo, PathPattern, Route, Server};
+use crate::config::{DeliverTo, Failing, Jq, OrderBy, PathPattern, Route, Server, Wait};
 use crate::document::{Node, Span};
+use crate::jq;
 use crate::model::{Answer, Name, Rate};
 use crate::signature::{Template, Verifier};
 
@@ -27,12 +29,13 @@ pub(super) struct Draft {
     pub(super) dedupe_key: Option<Template>,
     pub(super) dedupe_window: Duration,
     pub(super) window: Place,
-    pub(super) order_by: Option<Template>,
+    pub(super) order_by: Option<OrderBy>,
     pub(super) body_limit: usize,
     pub(super) body: Place,
     pub(super) rate: Option<Rate>,
     pub(super) respond: Option<Answer>,
-    pub(super) deliver: Vec<(Name, Place)>,
+    pub(super) wait: Option<Wait>,
+    pub(super) deliver: Vec<(DeliverTo, Place)>,
 }
 
 /// Where something stands.
@@ -62,7 +65,8 @@ impl Draft {
             body_limit: self.body_limit,
             rate: self.rate,
             respond: self.respond,
-            deliver: self.deliver.into_iter().map(|(to, _)| DeliverTo { to }).collect(),
+            wait: self.wait,
+            deliver: self.deliver.into_iter().map(|(deliver, _)| deliver).collect(),
         })
     }
 }
@@ -93,11 +97,12 @@ impl Compiler<'_> {
             dedupe_key: self.template(&dedupe, "key"),
             dedupe_window: dedupe.duration("window").unwrap_or(DEDUPE_WINDOW_DEFAULT),
             window: Place::of(&dedupe, "window"),
-            order_by: self.template(section, "order_by"),
+            order_by: self.order_by(section),
             body_limit: body_limit.min(in_memory(BODY_BYTES_MAX)),
             body: if limits.get("body").is_some() { Place::of(&limits, "body") } else { Place::of(section, "path") },
             rate: limits.rate("rate"),
-            respond: self.respond(&section.section("respond")),
+            respond: self.answer(&section.section("respond")),
+            wait: self.wait(&section.section("respond")),
             deliver: self.deliver(section),
         }
     }
@@ -167,8 +172,39 @@ impl Compiler<'_> {
         }
     }
 
-    fn respond(&mut self, section: &Section<'_>) -> Option<Answer> {
-        if !section.exists() {
+    fn order_by(&mut self, section: &Section<'_>) -> Option<OrderBy> {
+        let long = section.section("order_by");
+        if long.get("key").is_none() {
+            return Some(OrderBy { key: self.template(section, "order_by")?, failing: Failing::default() });
+        }
+        let after = long.section("failing").section("park").integer("after").and_then(|after| u32::try_from(after).ok());
+        let failing = match (long.text("failing"), after) {
+            (Some("skip"), _) => Failing::Skip,
+            (_, Some(after)) => Failing::Park { after },
+            (_, None) => Failing::Block,
+        };
+        Some(OrderBy { key: self.template(&long, "key")?, failing })
+    }
+
+    fn wait(&mut self, section: &Section<'_>) -> Option<Wait> {
+        let answers = ["delivered", "dead", "otherwise"];
+        let Some(time) = section.duration("wait") else {
+            for key in answers.into_iter().filter(|key| section.get(key).is_some()) {
+                let wrong = Wrong::new("nothing waits for the outcome").hint("add `wait: 2s` beside it");
+                self.report.error(wrong, section.span(key), section.path(key));
+            }
+            return None;
+        };
+        let [delivered, dead, otherwise] = answers.map(|key| {
+            // An empty mapping says as much as none.
+            let answer = section.section(key);
+            self.answer(&answer)
+        });
+        Some(Wait { time, delivered, dead, otherwise })
+    }
+
+    fn answer(&mut self, section: &Section<'_>) -> Option<Answer> {
+        if !["status", "content_type", "body"].iter().any(|key| section.get(key).is_some()) {
             return None;
         }
         let status = section.integer("status").and_then(|status| u16::try_from(status).ok()).unwrap_or(200);
@@ -192,8 +228,21 @@ impl Compiler<'_> {
         Some(Answer { status, content_type: section.text("content_type").map(Box::from), body: Bytes::copy_from_slice(body.as_bytes()) })
     }
 
-    fn deliver(&mut self, section: &Section<'_>) -> Vec<(Name, Place)> {
-        let mut deliver: Vec<(Name, Place)> = Vec::new();
+    /// A program, compiled once here so that its mistakes are told at their own places.
+    fn program(&mut self, section: &Section<'_>, key: &str) -> Option<Jq> {
+        let source = section.text(key)?;
+        let start = section.span(key);
+        let Err(mistakes) = jq::check(source) else { return Some(Jq { id: self.programs.add(source), line: start.line }) };
+        for mistake in mistakes {
+            let wrong = Wrong::new(mistake.text);
+            let wrong = if let Some(hint) = mistake.hint { wrong.hint(hint) } else { wrong };
+            self.report.error(wrong, within(self.text, start, source, mistake.offset), section.path(key));
+        }
+        None
+    }
+
+    fn deliver(&mut self, section: &Section<'_>) -> Vec<(DeliverTo, Place)> {
+        let mut deliver: Vec<(DeliverTo, Place)> = Vec::new();
         let mut known = BTreeSet::new();
         for (node, path) in section.items("deliver") {
             let long = Section::new(node, path.clone());
@@ -207,7 +256,8 @@ impl Compiler<'_> {
                 self.report.error(Wrong::new(format!("the destination \"{to}\" occurs twice")), place.span, &place.path);
                 continue;
             }
-            deliver.push((shared(to), place));
+            let (when, transform) = (self.program(&long, "when"), self.program(&long, "transform"));
+            deliver.push((DeliverTo { to: shared(to), when, transform }, place));
         }
         deliver
     }

@@ -126,6 +126,12 @@ impl Compiler<'_> {
             path: self.located(section.get("path").and_then(Node::as_str).unwrap_or(STORE_PATH_DEFAULT)),
             retention: section.duration("retention").unwrap_or(RETENTION_DEFAULT),
             max_size: section.size("max_size").unwrap_or(STORE_BYTES_DEFAULT),
+            allow_file_systems: section
+                .items("allow_file_systems")
+                .into_iter()
+                .filter_map(|(node, _)| node.as_str())
+                .map(Box::from)
+                .collect(),
         }
     }
 }

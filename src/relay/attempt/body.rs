@@ -55,7 +55,7 @@ enum Body<'a> {
 }
 
 /// The event as the object that jq sees.
-pub(super) fn json(event: &Event, event_type: Option<&str>) -> Result<Vec<u8>, serde_json::Error> {
+pub(super) fn json(event: &Event) -> Result<Vec<u8>, serde_json::Error> {
     let body = match (as_json(event), std::str::from_utf8(&event.body)) {
         _ if event.body.is_empty() => Body::None,
         (Some(json), _) => Body::Json(json),
@@ -65,7 +65,7 @@ pub(super) fn json(event: &Event, event_type: Option<&str>) -> Result<Vec<u8>, s
     serde_json::to_vec(&Seen {
         id: event.id.to_string(),
         route: &event.route,
-        event_type,
+        event_type: event.event_type.as_deref(),
         received_at: event.received_at.to_string(),
         method: event.method.as_str(),
         path: text(event.path()),
@@ -76,14 +76,14 @@ pub(super) fn json(event: &Event, event_type: Option<&str>) -> Result<Vec<u8>, s
 }
 
 /// The event as a CloudEvent.
-pub(super) fn cloud_event(event: &Event, event_type: Option<&str>) -> Result<Vec<u8>, serde_json::Error> {
+pub(super) fn cloud_event(event: &Event) -> Result<Vec<u8>, serde_json::Error> {
     let data = as_json(event);
     let content_type = event.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     serde_json::to_vec(&CloudEvent {
         specversion: "1.0",
         id: event.id.to_string(),
         source: format!("/routes/{}", percent_encoding::utf8_percent_encode(&event.route, percent_encoding::NON_ALPHANUMERIC)),
-        event_type: event_type.filter(|word| !word.is_empty()).unwrap_or("kurier.event"),
+        event_type: event.event_type.as_deref().filter(|word| !word.is_empty()).unwrap_or("kurier.event"),
         time: event.received_at.to_string(),
         datacontenttype: if data.is_some() {
             content_type.filter(|kind| is_json_type(kind)).or(Some("application/json"))
@@ -176,6 +176,10 @@ mod tests {
         }
     }
 
+    fn paid(event: Event) -> Event {
+        Event { event_type: Some("paid".into()), ..event }
+    }
+
     fn utf8(bytes: Vec<u8>) -> String {
         String::from_utf8(bytes).unwrap()
     }
@@ -184,7 +188,7 @@ mod tests {
     fn the_object_that_jq_sees_has_every_part_of_the_request() {
         let event = event("application/json", "/a%2Fb?lid=7&x=a%20b+c&x=%e9&flag", b"{\"n\": 1e400, \"n\":1.10}");
         insta::assert_snapshot!(
-            utf8(json(&event, Some("paid")).unwrap()),
+            utf8(json(&paid(event)).unwrap()),
             @r#"{"id":"evt_00000000000000000000000001","route":"in voices","type":"paid","received_at":"2023-11-14T22:13:20.120Z","method":"GET","path":"/a%2Fb","query":{"lid":"7","x":["a b c","é"],"flag":""},"headers":{"content-type":"application/json","x-a":["1","é"]},"body":{"n": 1e400, "n":1.10}}"#
         );
     }
@@ -192,7 +196,7 @@ mod tests {
     #[test]
     fn a_body_is_json_when_it_is_else_text_else_base64_else_null() {
         let body = |content_type, body| {
-            let text = utf8(json(&event(content_type, "/", body), None).unwrap());
+            let text = utf8(json(&event(content_type, "/", body)).unwrap());
             text[text.find("\"body\":").unwrap() + 7..text.len() - 1].to_owned()
         };
         assert_eq!(body("text/plain", b" [1]"), "[1]");
@@ -209,20 +213,20 @@ mod tests {
         let deep = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
         let mut event = event("application/json", "/", b"");
         event.body = deep.into();
-        assert!(json(&event, None).is_ok());
-        assert!(cloud_event(&event, None).is_ok());
+        assert!(json(&event).is_ok());
+        assert!(cloud_event(&event).is_ok());
     }
 
     #[test]
     fn a_cloud_event_carries_json_as_data_and_the_rest_as_base64() {
         let json = event("application/json; charset=utf-8", "/", b"{\"a\":1}");
         insta::assert_snapshot!(
-            utf8(cloud_event(&json, Some("paid")).unwrap()),
+            utf8(cloud_event(&paid(json)).unwrap()),
             @r#"{"specversion":"1.0","id":"evt_00000000000000000000000001","source":"/routes/in%20voices","type":"paid","time":"2023-11-14T22:13:20.120Z","datacontenttype":"application/json; charset=utf-8","data":{"a":1}}"#
         );
         let form = event("application/x-www-form-urlencoded", "/", b"a=1");
         insta::assert_snapshot!(
-            utf8(cloud_event(&form, None).unwrap()),
+            utf8(cloud_event(&form).unwrap()),
             @r#"{"specversion":"1.0","id":"evt_00000000000000000000000001","source":"/routes/in%20voices","type":"kurier.event","time":"2023-11-14T22:13:20.120Z","datacontenttype":"application/x-www-form-urlencoded","data_base64":"YT0x"}"#
         );
     }

@@ -1,5 +1,7 @@
 //! What the loop does with ends: of attempts, of settlements, of pauses being written.
 
+use std::time::Duration;
+
 use tokio::task::JoinError;
 
 use super::{Dispatcher, Flight, READ_RETRY, gap_max};
@@ -12,7 +14,7 @@ use crate::relay::journey;
 use crate::relay::moment::Moment;
 use crate::relay::pausing::{Change, Changed};
 use crate::relay::scheduler::Next;
-use crate::relay::settle::{Made, Settled, after_attempt, removed, without_attempt};
+use crate::relay::settle::{Made, Settled, after_attempt, removed, skipped, without_attempt};
 use crate::store::{PendingDelivery, Settlement};
 
 /// Most settlements at a time of deliveries whose destination was removed.
@@ -47,8 +49,18 @@ impl Dispatcher {
                 let settlement = without_attempt(&pending, DeadCode::Damaged, detail);
                 self.commit(pending, settlement, None);
             }
-            Ended::Unreadable(error) => {
-                tracing::error!(event.id = %pending.id.event, error, "an event can't be read; trying again");
+            Ended::Skipped => {
+                self.answered(&pending, Health::Unclear, now);
+                let settlement = skipped(&pending);
+                self.commit(pending, settlement, None);
+            }
+            Ended::Unmade(detail) => {
+                self.answered(&pending, Health::Unclear, now);
+                let settlement = without_attempt(&pending, DeadCode::Unsendable, detail);
+                self.commit(pending, settlement, None);
+            }
+            Ended::NotNow(error) => {
+                tracing::error!(event.id = %pending.id.event, error, "an event can't be delivered just now; trying again");
                 self.answered(&pending, Health::Unclear, now);
                 self.tools.store.attempt_ends(pending.id);
                 let (destination, position) = (pending.destination.clone(), pending.position);
@@ -67,6 +79,7 @@ impl Dispatcher {
         let retry = self.config.destinations.get(&pending.destination).map_or(begun_with, |destination| &destination.retry);
         let plain_age = now.since(pending.created_at);
         let age = self.board.lock().pauses.get(&pending.destination).map_or(plain_age, |pauses| pauses.age(pending.created_at, now));
+        let age = if self.trust.look(now, Moment::now(&*self.tools.clock)) { age } else { Duration::ZERO };
         after_attempt(pending, made, retry, age, now, &mut self.rng)
     }
 
@@ -89,6 +102,7 @@ impl Dispatcher {
     pub(super) fn committed(&mut self, committed: Committed) {
         let Committed { pending, settlement, due, durable } = committed;
         self.tools.store.attempt_ends(pending.id);
+        self.settled.hint(pending.id.event);
         if is_condemned(&settlement) {
             self.condemned = self.condemned.saturating_sub(1);
         }
@@ -96,6 +110,10 @@ impl Dispatcher {
         let next = match durable {
             Durable::Stored => {
                 journey::settled(&pending, &settlement);
+                if settlement.state.is_final() && self.config.destinations.contains_key(&destination) {
+                    let now = Moment::now(&*self.tools.clock);
+                    self.board.lock().throughput.entry(destination.clone()).or_default().ended(now);
+                }
                 if let DeliveryState::Dead(DeadReason { code: DeadCode::Gone, .. }) = settlement.state {
                     self.pausing.push(Change { destination: destination.clone(), reason: Some(GONE_REASON.to_owned()), reply: None });
                 }

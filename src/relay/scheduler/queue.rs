@@ -1,9 +1,11 @@
 //! The queue of one destination: what waits, what is under way, and its lanes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use super::lane::Members;
+use super::ready::{Place, Ready};
 use super::{Next, Rules, Standing, UNSETTLED_MAX};
-use crate::model::{DeliveryId, Lane};
+use crate::model::{DeliveryId, DeliveryKind, Lane};
 use crate::relay::breaker::{Breaker, Health};
 use crate::relay::moment::Moment;
 use crate::store::PendingDelivery;
@@ -21,17 +23,19 @@ struct Held {
     delivery: PendingDelivery,
     due: Moment,
     phase: Phase,
+    /// It failed so often that it stepped out of its lane's line.
+    out: bool,
 }
 
-/// Deliveries that go one after the other.
-#[derive(Debug, Default)]
-struct Members {
-    positions: BTreeSet<u64>,
-    /// Those of them that do not wait.
-    busy: usize,
-    /// The one that stands in `Queue::ready` for the lane.
-    offered: Option<u64>,
+impl Held {
+    fn place(&self) -> Place {
+        (self.due, self.delivery.position)
+    }
 }
+
+/// Of a destination's concurrency, replays use at most one part in so many, so that a live delivery always
+/// finds a slot that a mass replay has not taken.
+const REPLAY_SHARE: usize = 2;
 
 /// One destination's queue, by position.
 #[derive(Debug)]
@@ -44,10 +48,12 @@ pub(super) struct Queue {
     /// The rate allows nothing before this.
     rate_until: Moment,
     held: BTreeMap<u64, Held>,
-    /// What waits and is not behind another of its lane, by due time.
-    ready: BTreeSet<(Moment, u64)>,
+    replays_held: usize,
+    ready: Ready,
     lanes: BTreeMap<Lane, Members>,
     in_flight: usize,
+    /// How many of those in flight are replays.
+    replays_in_flight: usize,
     unsettled: usize,
 }
 
@@ -60,9 +66,11 @@ impl Queue {
             breaker: Breaker::default(),
             rate_until: Moment::default(),
             held: BTreeMap::new(),
-            ready: BTreeSet::new(),
+            replays_held: 0,
+            ready: Ready::default(),
             lanes: BTreeMap::new(),
             in_flight: 0,
+            replays_in_flight: 0,
             unsettled: 0,
         }
     }
@@ -81,47 +89,85 @@ impl Queue {
         self.held.len()
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        self.held.len() < self.rules.held_max
+    /// How many of a kind are held.
+    fn held_of(&self, kind: DeliveryKind) -> usize {
+        match kind {
+            DeliveryKind::Original => self.held.len() - self.replays_held,
+            DeliveryKind::Replay => self.replays_held,
+        }
     }
 
-    pub(super) fn is_hungry(&self) -> bool {
-        self.held.len() <= self.rules.held_max / 2
+    pub(super) fn has_room(&self, kind: DeliveryKind) -> bool {
+        self.held_of(kind) < self.rules.held_max
+    }
+
+    pub(super) fn is_hungry(&self, kind: DeliveryKind) -> bool {
+        self.held_of(kind) <= self.rules.held_max / 2
     }
 
     pub(super) fn standing(&self) -> Standing {
         Standing { in_flight: self.in_flight, breaker: self.breaker }
     }
 
-    pub(super) fn insert(&mut self, delivery: PendingDelivery, due: Moment) {
+    pub(super) fn insert(&mut self, delivery: PendingDelivery, due: Moment, out: bool) {
         let (position, lane) = (delivery.position, delivery.lane);
+        self.replays_held += usize::from(delivery.kind == DeliveryKind::Replay);
         if let Some(lane) = lane {
-            self.lanes.entry(lane).or_default().positions.insert(position);
+            self.lanes.entry(lane).or_default().wait((due, position), out);
         }
-        self.held.insert(position, Held { delivery, due, phase: Phase::Waiting });
+        self.held.insert(position, Held { delivery, due, phase: Phase::Waiting, out });
         self.offer(position, lane);
     }
 
-    /// Puts what may go next into `ready`: the delivery itself, or its lane's first.
-    fn offer(&mut self, position: u64, lane: Option<Lane>) {
-        let Some(lane) = lane else {
-            if let Some(held) = self.held.get(&position).filter(|held| held.phase == Phase::Waiting) {
-                self.ready.insert((held.due, position));
+    /// Decides anew who has stepped out of its lane.
+    pub(super) fn judge_lanes(&mut self, steps_out: impl Fn(&PendingDelivery) -> bool) {
+        let Self { held, lanes, .. } = self;
+        for held in held.values_mut() {
+            held.out = steps_out(&held.delivery);
+            let members = held.delivery.lane.and_then(|lane| lanes.get_mut(&lane));
+            if let Some(members) = members.filter(|_| held.phase == Phase::Waiting) {
+                members.wait(held.place(), held.out);
             }
-            return;
-        };
+        }
+        let lanes: Vec<Lane> = self.lanes.keys().copied().collect();
+        for lane in lanes {
+            self.offer_of(lane);
+        }
+    }
+
+    /// Puts what may go next into `ready`: the delivery itself, or one of its lane.
+    fn offer(&mut self, position: u64, lane: Option<Lane>) {
+        if let Some(lane) = lane {
+            self.offer_of(lane);
+        } else if let Some(held) = self.held.get(&position).filter(|held| held.phase == Phase::Waiting) {
+            self.ready.insert(held.delivery.kind, held.place());
+        }
+    }
+
+    fn offer_of(&mut self, lane: Lane) {
         let Some(members) = self.lanes.get_mut(&lane) else { return };
         if let Some(held) = members.offered.take().and_then(|position| self.held.get(&position)) {
-            self.ready.remove(&(held.due, held.delivery.position));
+            self.ready.remove(held.delivery.kind, held.place());
         }
-        let first = members.positions.first().and_then(|first| self.held.get(first));
-        if let Some(first) = first.filter(|_| members.busy == 0) {
-            members.offered = Some(first.delivery.position);
-            self.ready.insert((first.due, first.delivery.position));
+        let (first, out) = members.candidates();
+        let first = first.and_then(|first| self.held.get(&first));
+        let out = out.and_then(|(_, position)| self.held.get(&position));
+        if let Some(next) = first.into_iter().chain(out).min_by_key(|held| held.place()) {
+            members.offered = Some(next.delivery.position);
+            self.ready.insert(next.delivery.kind, next.place());
         }
-        if members.positions.is_empty() {
+        if members.is_empty() {
             self.lanes.remove(&lane);
         }
+    }
+
+    /// How many deliveries that came before this one in its lane still wait.
+    pub(super) fn overtaken_by(&self, delivery: &PendingDelivery) -> usize {
+        delivery.lane.and_then(|lane| self.lanes.get(&lane)).map_or(0, |members| members.overtaken_by(delivery.position))
+    }
+
+    fn replays_may(&self) -> bool {
+        self.replays_in_flight < (self.rules.concurrency / REPLAY_SHARE).max(1)
     }
 
     /// The earliest moment at which something could start, apart from its due time.
@@ -134,14 +180,14 @@ impl Queue {
     }
 
     pub(super) fn wake_at(&self) -> Option<Moment> {
-        let (due, _) = self.ready.first()?;
-        self.free_at().map(|free| free.max(*due))
+        let (due, _) = self.ready.first(self.replays_may())?;
+        self.free_at().map(|free| free.max(due))
     }
 
     /// The position that may start now.
     pub(super) fn startable(&self, now: Moment) -> Option<u64> {
-        let (due, position) = *self.ready.first()?;
-        self.free_at().filter(|free| now >= *free && now >= due).map(|_| position)
+        self.free_at().filter(|free| now >= *free)?;
+        self.ready.pick(now, self.replays_may()).map(|(_, position)| position)
     }
 
     pub(super) fn held_back_until(&mut self, moment: Moment) {
@@ -150,9 +196,12 @@ impl Queue {
 
     pub(super) fn start(&mut self, now: Moment) -> Option<PendingDelivery> {
         let position = self.startable(now)?;
+        let started = self.occupy(position, Phase::InFlight)?;
         self.breaker.started();
+        self.ready.starts(started.kind);
         self.in_flight += 1;
-        self.occupy(position, Phase::InFlight)
+        self.replays_in_flight += usize::from(started.kind == DeliveryKind::Replay);
+        Some(started)
     }
 
     /// Takes a waiting delivery out of the line.
@@ -160,10 +209,10 @@ impl Queue {
         let held = self.held.get_mut(&position)?;
         held.phase = phase;
         self.unsettled += 1;
-        let (due, delivery) = (held.due, held.delivery.clone());
-        self.ready.remove(&(due, position));
+        let (place, delivery) = (held.place(), held.delivery.clone());
+        self.ready.remove(delivery.kind, place);
         if let Some(members) = delivery.lane.and_then(|lane| self.lanes.get_mut(&lane)) {
-            members.busy += 1;
+            members.take(place);
         }
         self.offer(position, delivery.lane);
         Some(delivery)
@@ -180,7 +229,7 @@ impl Queue {
         let waiting = self.held.iter().find(|(_, held)| held.delivery.id == id && held.phase == Phase::Waiting);
         let Some(position) = waiting.map(|(position, _)| *position) else { return false };
         self.occupy(position, Phase::Unsettled);
-        self.settled(position, Next::Forget);
+        self.settled(position, Next::Forget, false);
         true
     }
 
@@ -188,26 +237,31 @@ impl Queue {
         let Some(held) = self.held.get_mut(&position).filter(|held| held.phase == Phase::InFlight) else { return };
         held.phase = Phase::Unsettled;
         self.in_flight -= 1;
+        self.replays_in_flight -= usize::from(held.delivery.kind == DeliveryKind::Replay);
         self.breaker.ended(health, now, self.rules.breaker);
     }
 
-    pub(super) fn settled(&mut self, position: u64, next: Next) {
+    /// What became of it is durable. `out`: should it wait again, it does so out of its lane's line.
+    pub(super) fn settled(&mut self, position: u64, next: Next, out: bool) {
         let Some(held) = self.held.get_mut(&position).filter(|held| held.phase == Phase::Unsettled) else { return };
         let lane = held.delivery.lane;
         self.unsettled -= 1;
-        let members = lane.and_then(|lane| self.lanes.get_mut(&lane));
+        let mut members = lane.and_then(|lane| self.lanes.get_mut(&lane));
+        if let Some(members) = &mut members {
+            members.busy -= 1;
+        }
         match next {
             Next::Again(delivery, due) => {
-                *held = Held { delivery, due, phase: Phase::Waiting };
+                *held = Held { delivery, due, phase: Phase::Waiting, out };
                 if let Some(members) = members {
-                    members.busy -= 1;
+                    members.wait((due, position), out);
                 }
             }
             Next::Forget => {
+                self.replays_held -= usize::from(held.delivery.kind == DeliveryKind::Replay);
                 self.held.remove(&position);
                 if let Some(members) = members {
-                    members.busy -= 1;
-                    members.positions.remove(&position);
+                    members.leave(position);
                 }
             }
         }

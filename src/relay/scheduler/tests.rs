@@ -6,6 +6,9 @@ use crate::model::{DeliveryId, DeliveryKind, EventId, Lane, Timestamp};
 
 const DESTINATIONS: [&str; 3] = ["a", "b", "c"];
 
+/// Routes, and after how many failed attempts their deliveries step out of their lanes.
+const ROUTES: [(&str, Option<u32>); 3] = [("blocks", None), ("skips", Some(1)), ("parks", Some(3))];
+
 fn rules(concurrency: usize) -> Rules {
     Rules { concurrency, breaker: config::Breaker { failures: 3, cool_down: Duration::from_secs(30) }, held_max: 10_000 }
 }
@@ -29,9 +32,14 @@ fn delivery(position: u64, destination: &str, lane: Option<u64>) -> PendingDeliv
     }
 }
 
+fn replay(position: u64) -> PendingDelivery {
+    PendingDelivery { kind: DeliveryKind::Replay, ..delivery(position, "a", None) }
+}
+
 fn scheduler(destinations: &[(&str, usize)]) -> Scheduler {
     let mut scheduler = Scheduler::default();
-    scheduler.configure(&destinations.iter().map(|(name, concurrency)| (Name::from(*name), rules(*concurrency))).collect());
+    let destinations = destinations.iter().map(|(name, concurrency)| (Name::from(*name), rules(*concurrency))).collect();
+    scheduler.configure(&destinations, BTreeMap::from([("skips".into(), 1), ("parks".into(), 3)]));
     scheduler
 }
 
@@ -41,7 +49,7 @@ fn start(scheduler: &mut Scheduler, now: Moment) -> Vec<u64> {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Insert { destination: usize, lane: Option<u64>, due_in: u64 },
+    Insert { destination: usize, lane: Option<u64>, route: usize, replay: bool, due_in: u64 },
     Start,
     Pass { seconds: u64 },
     End { which: usize, health: Health },
@@ -52,7 +60,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let health = prop_oneof![Just(Health::Alive), Just(Health::Failing), Just(Health::Unclear)];
     prop_oneof![
-        4 => (0..3_usize, prop::option::of(0..3_u64), 0..20_u64).prop_map(|(destination, lane, due_in)| Step::Insert { destination, lane, due_in }),
+        4 => (0..3_usize, prop::option::of(0..3_u64), 0..3_usize, any::<bool>(), 0..20_u64)
+            .prop_map(|(destination, lane, route, replay, due_in)| Step::Insert { destination, lane, route, replay, due_in }),
         4 => Just(Step::Start),
         2 => (0..40_u64).prop_map(|seconds| Step::Pass { seconds }),
         4 => (any::<usize>(), health).prop_map(|(which, health)| Step::End { which, health }),
@@ -76,9 +85,15 @@ struct World {
 impl World {
     fn take(&mut self, step: Step) {
         match step {
-            Step::Insert { destination, lane, due_in } => {
+            Step::Insert { destination, lane, route, replay, due_in } => {
                 self.positions += 1;
-                let delivery = delivery(self.positions, DESTINATIONS[destination], lane);
+                // Lanes of different routes are different lanes, whatever their texts.
+                let lane = lane.map(|lane| lane + 10 * route as u64);
+                let delivery = PendingDelivery {
+                    route: ROUTES[route].0.into(),
+                    kind: if replay { DeliveryKind::Replay } else { DeliveryKind::Original },
+                    ..delivery(self.positions, DESTINATIONS[destination], lane)
+                };
                 assert!(self.scheduler.insert(delivery.clone(), at(self.now + due_in), rules(1)));
                 self.waiting.insert(self.positions, (delivery, self.now + due_in));
             }
@@ -96,6 +111,7 @@ impl World {
             Step::Settle { which, again_in } if !self.unsettled.is_empty() => {
                 let settled = self.unsettled.remove(which % self.unsettled.len());
                 let due = again_in.map(|seconds| self.now + seconds);
+                let settled = PendingDelivery { attempts: settled.attempts + 1, ..settled };
                 let next = due.map_or(Next::Forget, |due| Next::Again(settled.clone(), at(due)));
                 self.scheduler.settled(&settled.destination, settled.position, next);
                 if let Some(due) = due {
@@ -118,12 +134,19 @@ impl World {
         let same_lane = |other: &PendingDelivery| other.destination == started.destination && other.lane == started.lane;
         if started.lane.is_some() {
             assert!(!self.in_flight.iter().chain(&self.unsettled).any(same_lane), "two of a lane");
-            let before = self.waiting.range(..started.position).any(|(_, (other, _))| same_lane(other));
-            assert!(!before, "a lane out of order");
+            let out = |delivery: &PendingDelivery| {
+                let after = ROUTES.iter().find(|(name, _)| **name == *delivery.route).and_then(|(_, after)| *after);
+                after.is_some_and(|after| delivery.attempts >= after)
+            };
+            let mut before = self.waiting.range(..started.position).filter(|(_, (other, _))| same_lane(other));
+            assert!(out(&started) || before.all(|(_, (other, _))| out(other)), "a lane out of order");
         }
         self.in_flight.push(started.clone());
         let busy = self.in_flight.iter().filter(|other| other.destination == started.destination).count();
         assert!(busy <= concurrency(&started.destination), "more in flight than allowed");
+        let replays = |other: &&PendingDelivery| other.destination == started.destination && other.kind == DeliveryKind::Replay;
+        let replays = self.in_flight.iter().filter(replays).count();
+        assert!(replays <= (concurrency(&started.destination) / 2).max(1), "more replays in flight than their share");
         assert_eq!(self.scheduler.standing(&started.destination).in_flight, busy);
     }
 }
@@ -224,10 +247,10 @@ fn a_removed_destination_is_condemned_and_a_returning_one_goes_on() {
         scheduler.insert(delivery(position, "a", Some(1)), at(0), rules(1));
     }
     assert_eq!(start(&mut scheduler, at(0)), [0]);
-    scheduler.configure(&BTreeMap::new());
+    scheduler.configure(&BTreeMap::new(), BTreeMap::new());
     let taken: Vec<u64> = scheduler.take_condemned(2).iter().map(|delivery| delivery.position).collect();
     assert_eq!(taken, [1, 2]);
-    scheduler.configure(&BTreeMap::from([("a".into(), rules(9))]));
+    scheduler.configure(&BTreeMap::from([("a".into(), rules(9))]), BTreeMap::new());
     assert_eq!(start(&mut scheduler, at(0)), [0; 0], "the lane is busy with what is being settled");
     for position in [1, 2] {
         scheduler.settled(&"a".into(), position, Next::Forget);
@@ -241,14 +264,82 @@ fn a_removed_destination_is_condemned_and_a_returning_one_goes_on() {
 #[test]
 fn what_has_no_room_is_not_held() {
     let mut scheduler = Scheduler::default();
-    scheduler.configure(&BTreeMap::from([("a".into(), Rules { held_max: 4, ..rules(1) })]));
+    scheduler.configure(&BTreeMap::from([("a".into(), Rules { held_max: 4, ..rules(1) })]), BTreeMap::new());
     let held = (0..6).filter(|position| scheduler.insert(delivery(*position, "a", None), at(0), rules(1))).count();
     assert_eq!(held, 4);
-    assert!(!scheduler.is_hungry(&"a".into()));
+    assert!(!scheduler.is_hungry(&"a".into(), DeliveryKind::Original));
+    assert!(scheduler.is_hungry(&"a".into(), DeliveryKind::Replay), "replays have room of their own");
+    assert!(scheduler.insert(replay(9), at(99), rules(1)));
     for _ in 0..2 {
         let position = start(&mut scheduler, at(0))[0];
         scheduler.answered(&"a".into(), position, Health::Alive, at(0));
         scheduler.settled(&"a".into(), position, Next::Forget);
     }
-    assert!(scheduler.is_hungry(&"a".into()));
+    assert!(scheduler.is_hungry(&"a".into(), DeliveryKind::Original));
+}
+
+/// Ends an attempt with a failure; it is due again at this time.
+fn fail(scheduler: &mut Scheduler, failed: PendingDelivery, due: u64) {
+    scheduler.answered(&failed.destination, failed.position, Health::Alive, at(0));
+    let (destination, position) = (failed.destination.clone(), failed.position);
+    scheduler.settled(&destination, position, Next::Again(PendingDelivery { attempts: failed.attempts + 1, ..failed }, at(due)));
+}
+
+#[test]
+fn a_parked_delivery_lets_its_lane_go_on_and_says_so() {
+    let mut scheduler = scheduler(&[("a", 9)]);
+    for position in 1..=3 {
+        scheduler.insert(PendingDelivery { route: "parks".into(), ..delivery(position, "a", Some(7)) }, at(0), rules(1));
+    }
+    for attempt in 1..=3 {
+        let first = scheduler.next(at(100), |_| Ok(())).unwrap();
+        assert_eq!((first.position, scheduler.overtaken_by(&first)), (1, 0), "attempt {attempt} holds the lane up");
+        assert!(scheduler.next(at(100), |_| Ok(())).is_none());
+        fail(&mut scheduler, first, if attempt < 3 { 100 } else { 200 });
+    }
+    let second = scheduler.next(at(100), |_| Ok(())).unwrap();
+    assert_eq!((second.position, scheduler.overtaken_by(&second)), (2, 1));
+    assert!(scheduler.next(at(300), |_| Ok(())).is_none(), "one of a lane at a time, parked ones too");
+    scheduler.answered(&"a".into(), 2, Health::Alive, at(100));
+    scheduler.settled(&"a".into(), 2, Next::Forget);
+    assert_eq!(start(&mut scheduler, at(300)), [3], "by due time once it is out");
+    scheduler.answered(&"a".into(), 3, Health::Alive, at(300));
+    scheduler.settled(&"a".into(), 3, Next::Forget);
+    assert_eq!(start(&mut scheduler, at(300)), [1]);
+}
+
+#[test]
+fn a_reload_that_takes_parking_back_restores_the_order() {
+    let mut scheduler = scheduler(&[("a", 9)]);
+    for position in 1..=2 {
+        scheduler.insert(PendingDelivery { route: "skips".into(), ..delivery(position, "a", Some(7)) }, at(0), rules(1));
+    }
+    let first = scheduler.next(at(0), |_| Ok(())).unwrap();
+    fail(&mut scheduler, first, 50);
+    scheduler.configure(&BTreeMap::from([("a".into(), rules(9))]), BTreeMap::new());
+    assert_eq!(start(&mut scheduler, at(0)), [0; 0]);
+    assert_eq!(start(&mut scheduler, at(50)), [1]);
+}
+
+#[test]
+fn live_deliveries_and_replays_take_turns_and_live_ones_always_have_a_slot() {
+    let mut scheduler = scheduler(&[("a", 4)]);
+    for position in 1..=20 {
+        scheduler.insert(replay(position), at(0), rules(1));
+    }
+    assert_eq!(start(&mut scheduler, at(0)), [1, 2], "half of the slots");
+    scheduler.insert(delivery(100, "a", None), at(9), rules(1));
+    assert_eq!(start(&mut scheduler, at(9)), [100]);
+    for position in 101..=110 {
+        scheduler.insert(delivery(position, "a", None), at(9), rules(1));
+    }
+    let mut order = start(&mut scheduler, at(9));
+    for _ in 0..6 {
+        let oldest = if order.len() == 1 { 1 } else { order[order.len() - 2] };
+        scheduler.answered(&"a".into(), oldest, Health::Alive, at(9));
+        scheduler.settled(&"a".into(), oldest, Next::Forget);
+        order.extend(start(&mut scheduler, at(9)));
+    }
+    let replays = order.iter().filter(|position| **position <= 20).count();
+    assert!((2..=5).contains(&replays), "neither starves: {order:?}");
 }

@@ -1,7 +1,7 @@
 //! Reading a scheme's nodes, collecting every problem.
 
 use super::super::json::Pointers;
-use super::super::source::{Names, Source, not_built};
+use super::super::source::{Names, Source};
 use super::super::template::{self, Allowed, Program};
 use crate::document::{Node, Problem, Value, did_you_mean};
 use crate::model::Secret;
@@ -13,10 +13,9 @@ pub(super) struct Builder<'b> {
     pub(super) config: &'b [(String, Secret)],
     /// Whether there is a signature whose parts `sig:` can name.
     pub(super) fields: bool,
+    /// Whether it is a token, whose parts `jwt:` and `claim:` can name.
+    pub(super) token: bool,
 }
-
-/// Parts of the language that a later version brings.
-const LATER: [&str; 4] = ["challenge", "jwt", "claims", "allow_hosts"];
 
 /// Reports keys that are not known here.
 pub(super) fn known_keys(problems: &mut Vec<Problem>, node: &Node, path: &str, known: &[&str]) {
@@ -26,10 +25,6 @@ pub(super) fn known_keys(problems: &mut Vec<Problem>, node: &Node, path: &str, k
     };
     for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
         let path = format!("{path}.{}", entry.key);
-        if LATER.contains(&entry.key.as_str()) {
-            problems.push(Problem::new(entry.key_span, path, not_built(&entry.key)));
-            continue;
-        }
         let mut problem = Problem::new(entry.key_span, path, format!("unknown key `{}`", entry.key));
         problem.hint = did_you_mean(&entry.key, known.iter().copied());
         problems.push(problem);
@@ -92,7 +87,7 @@ impl Builder<'_> {
     }
 
     fn names(&mut self) -> Names<'_> {
-        Names { pointers: self.pointers, config: self.config, fields: self.fields }
+        Names { pointers: self.pointers, config: self.config, fields: self.fields, token: self.token && self.fields }
     }
 
     /// A source by its text.
@@ -120,7 +115,7 @@ impl Builder<'_> {
     }
 
     /// A template.
-    pub(super) fn template(&mut self, node: &Node, path: &str, allowed: Allowed) -> Option<Program> {
+    pub(super) fn template(&mut self, node: &Node, path: &str, allowed: Allowed<'_>) -> Option<Program> {
         let Some(text) = node.as_str() else {
             self.problem(node, path, format!("a template is expected, not {}", node.describe()));
             return None;
@@ -139,7 +134,7 @@ impl Builder<'_> {
         let mut pairs = Vec::with_capacity(entries.len());
         for entry in entries {
             let source = self.single(&entry.value, &path, &entry.key);
-            let wanted = self.template(&entry.value, &format!("{path}.{}", entry.key), Allowed { secret: false });
+            let wanted = self.template(&entry.value, &format!("{path}.{}", entry.key), Allowed::PLAIN);
             if let (Some((source, _)), Some(wanted)) = (source, wanted) {
                 pairs.push((source, wanted));
             }

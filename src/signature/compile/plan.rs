@@ -3,11 +3,12 @@
 use http::{HeaderName, Method};
 use regex::bytes::Regex;
 
+use super::super::algorithm::Algorithm;
 use super::super::encoding::Encoding;
 use super::super::extract::{Carrier, Format};
-use super::super::key::{Algorithm, KeyEncoding};
+use super::super::jws::Claims;
 use super::super::scheme::{Plan, When};
-use super::super::source::{Source, not_built};
+use super::super::source::Source;
 use super::super::template::{self, Allowed, Program};
 use super::super::timestamp::{Freshness, Unit};
 use super::builder::{Builder, known_keys};
@@ -17,27 +18,157 @@ use crate::document::Node;
 const SIGNATURE_KEYS: [&str; 13] =
     ["from", "format", "split", "assign", "take", "fields", "prefix", "prefix_optional", "decode", "encoding", "multiple", "first", "all"];
 
-const PLAIN: Allowed = Allowed { secret: false };
+/// How far a token's `exp` and `nbf` may be off when the scheme does not say.
+pub(super) const LEEWAY_DEFAULT: std::time::Duration = std::time::Duration::from_secs(60);
 
 impl Builder<'_> {
-    pub(super) fn plan(&mut self, node: &Node, path: &str, secrets: &Secrets, skip: bool) -> Option<Plan> {
-        let before = self.problems.len();
-        let algorithm = match self.text(node, path, "algorithm") {
-            Some(word) => Algorithm::parse(word).map_err(|message| self.problem(node, &format!("{path}.algorithm"), message)).ok()?,
+    /// The plan of one variant; several where a token may have one of several algorithms.
+    pub(super) fn plan(&mut self, node: &Node, path: &str, secrets: &Secrets, skip: bool) -> Vec<Plan> {
+        match self.text(node, path, "algorithm") {
+            Some("jwt") => self.tokens(node, path, secrets, skip),
+            Some(word) => {
+                if let Some(stray) = ["jwt", "claims"].into_iter().find(|key| node.get(key).is_some()) {
+                    self.problem(node, &format!("{path}.{stray}"), "belongs to `algorithm: jwt`");
+                }
+                match Algorithm::parse(word) {
+                    Ok(algorithm) => self.signature_plan(node, path, algorithm, secrets, skip).into_iter().collect(),
+                    Err(message) => {
+                        self.problem(node, &format!("{path}.algorithm"), message);
+                        Vec::new()
+                    }
+                }
+            }
             None => {
                 self.problem(node, path, "`algorithm` is missing (or a `preset`)");
-                return None;
+                Vec::new()
             }
-        };
+        }
+    }
+
+    fn signature_plan(&mut self, node: &Node, path: &str, algorithm: Algorithm, secrets: &Secrets, skip: bool) -> Option<Plan> {
+        let before = self.problems.len();
+        let format = node.get("signature").and_then(|signature| signature.get("format")).and_then(Node::as_str);
+        match format {
+            Some("http-message") => return self.message(node, path, algorithm, secrets, skip).filter(|_| self.problems.len() == before),
+            Some("http-signature") => return self.cavage(node, path, algorithm, secrets, skip).filter(|_| self.problems.len() == before),
+            Some(_) | None => {}
+        }
         self.fields = false;
         let carrier = self.carrier(node, path, algorithm);
         self.fields = true;
-        let when = self.when(node, path);
         let signed = self.signed(node, path, algorithm);
+        self.rest(node, path, (algorithm, carrier?, signed?), secrets, skip).filter(|_| self.problems.len() == before)
+    }
+
+    /// `algorithm: jwt`
+    fn tokens(&mut self, node: &Node, path: &str, secrets: &Secrets, skip: bool) -> Vec<Plan> {
+        let jwt_path = format!("{path}.jwt");
+        let Some(jwt) = node.get("jwt") else {
+            self.problem(node, &jwt_path, "is missing: where the token stands, such as `{ from: header:authorization, algs: [HS256] }`");
+            return Vec::new();
+        };
+        known_keys(self.problems, jwt, &jwt_path, &["from", "prefix", "algs", "leeway", "max_age", "detached"]);
+        for stray in ["signature", "signed", "prehash"].into_iter().filter(|key| node.get(key).is_some()) {
+            self.problem(node, &format!("{path}.{stray}"), "has no meaning with `algorithm: jwt`: the token says both");
+        }
+        let algs = self.texts(jwt, &jwt_path, "algs");
+        if algs.is_empty() {
+            self.problem(jwt, &jwt_path, "`algs` is missing: which algorithms are believed, such as `[RS256]`");
+        }
+        let mut plans = Vec::new();
+        for alg in &algs {
+            match Algorithm::of_jws(alg) {
+                Ok(algorithm) => plans.extend(self.token(node, path, jwt, (alg, algorithm, &algs), secrets, skip)),
+                Err(message) => self.problem(jwt, &format!("{jwt_path}.algs"), message),
+            }
+        }
+        if plans.len() == algs.len() { plans } else { Vec::new() }
+    }
+
+    fn token(
+        &mut self,
+        node: &Node,
+        path: &str,
+        jwt: &Node,
+        (alg, algorithm, algs): (&str, Algorithm, &[Box<str>]),
+        secrets: &Secrets,
+        skip: bool,
+    ) -> Option<Plan> {
+        let before = self.problems.len();
+        let jwt_path = format!("{path}.jwt");
+        self.fields = false;
+        let from = self.sources(jwt, &jwt_path, "from");
+        self.fields = true;
+        if from.is_empty() {
+            self.problem(jwt, &jwt_path, "`from` is missing");
+        }
+        let detached = match jwt.get("detached") {
+            Some(detached) => Some(self.template(detached, &format!("{jwt_path}.detached"), Allowed::PLAIN)?),
+            None => None,
+        };
+        let format = Format::Jws { algs: algs.into(), detached: detached.is_some() };
+        let carrier = Carrier {
+            from,
+            first: false,
+            all: false,
+            multiple: false,
+            format,
+            prefix: self.text(jwt, &jwt_path, "prefix").unwrap_or_default().into(),
+            prefix_optional: false,
+            wrapped: false,
+            encoding: Encoding::Base64Url,
+        };
+        let claims = self.claims(node, path, jwt, detached.is_some());
+        let mut plan = self.rest(node, path, (algorithm, carrier, template::jws(detached)), secrets, skip)?;
+        plan.claims = Some(claims?);
+        if algs.len() > 1 {
+            plan.when.equals.push((Source::Field("jwt:alg".into()), template::literal(alg)));
+        }
+        (self.problems.len() == before).then_some(plan)
+    }
+
+    fn claims(&mut self, node: &Node, path: &str, jwt: &Node, detached: bool) -> Option<Claims> {
+        let mut seconds = |key: &str| {
+            let value = jwt.get(key)?;
+            let seconds = value.as_u64().map(std::time::Duration::from_secs);
+            if seconds.is_none() {
+                self.problem(value, &format!("{path}.jwt.{key}"), "a number of seconds is expected");
+            }
+            seconds
+        };
+        let (leeway, max_age) = (seconds("leeway").unwrap_or(LEEWAY_DEFAULT), seconds("max_age"));
+        let mut wanted = Vec::new();
+        if let Some(claims) = node.get("claims") {
+            let path = format!("{path}.claims");
+            if detached {
+                self.problem(claims, &path, "a detached signature has no claims");
+            }
+            for entry in claims.as_mapping().unwrap_or_default() {
+                let template = self.template(&entry.value, &format!("{path}.{}", entry.key), Allowed::PLAIN)?;
+                wanted.push((format!("claim:{}", entry.key).into(), template));
+            }
+            if wanted.is_empty() {
+                self.problem(claims, &path, "a mapping from claims to what they must say is expected");
+            }
+        }
+        Some(Claims { leeway, max_age, wanted })
+    }
+
+    /// What every kind of plan has.
+    pub(super) fn rest(
+        &mut self,
+        node: &Node,
+        path: &str,
+        (algorithm, carrier, signed): (Algorithm, Carrier, Program),
+        secrets: &Secrets,
+        skip: bool,
+    ) -> Option<Plan> {
+        let when = self.when(node, path);
         let keys = self.keys(node, path, algorithm, secrets, skip);
         let require = self.pairs(node, path, "require");
+        let limit = self.limits(node, path).into_iter().map(|(_, source, limit)| (source, limit)).collect();
         let checks = self.checks(node, path);
-        let must_sign = self.must_sign(node, path, signed.as_ref());
+        let must_sign = self.must_sign(node, path, &signed);
         let reject = self.text(node, path, "reject_signed_matching").map(str::to_owned).and_then(|pattern| {
             Regex::new(&pattern)
                 .map_err(|_error| self.problem(node, &format!("{path}.reject_signed_matching"), "is no regular expression"))
@@ -51,19 +182,49 @@ impl Builder<'_> {
                 false
             }
         };
-        let freshness = self.freshness(node, path, signed.as_ref(), &must_sign);
-        let (carrier, signed, keys) = (carrier?, signed?, keys?);
-        if self.problems.len() > before {
-            return None;
+        let listed: &[Box<str>] = match &carrier.format {
+            Format::Cavage(cavage) => &cavage.components,
+            Format::Message(message) => &message.components,
+            Format::Plain
+            | Format::Tagged { .. }
+            | Format::List { .. }
+            | Format::Positional { .. }
+            | Format::Json { .. }
+            | Format::Jws { .. } => &[],
+        };
+        // The parameters of a message signature are all part of what it signs.
+        let mut bound: Vec<String> = listed.iter().map(|component| format!("header:{component}")).collect();
+        if matches!(carrier.format, Format::Message(_)) {
+            bound.extend(["sig:created", "sig:nonce"].map(str::to_owned));
         }
-        Some(Plan { when, algorithm, keys, carrier, signed, prehash, require, checks, must_sign, reject, freshness })
+        if listed.iter().any(|component| &**component == "(created)") {
+            bound.push("sig:created".to_owned());
+        }
+        let freshness = self.freshness(node, path, &signed, &must_sign, &bound);
+        let keys = keys?;
+        Some(Plan {
+            when,
+            algorithm,
+            keys,
+            carrier,
+            signed,
+            prehash,
+            require,
+            limit,
+            checks,
+            must_sign,
+            reject,
+            oracle: false,
+            claims: None,
+            freshness,
+        })
     }
 
     /// `when`, of a variant or an answer.
     pub(super) fn when(&mut self, node: &Node, path: &str) -> When {
         let Some(when) = node.get("when") else { return When::default() };
         let path = format!("{path}.when");
-        known_keys(self.problems, when, &path, &["method", "present", "equals"]);
+        known_keys(self.problems, when, &path, &["method", "present", "absent", "equals"]);
         let mut methods = Vec::new();
         for word in self.texts(when, &path, "method") {
             match Method::from_bytes(word.as_bytes()) {
@@ -71,7 +232,8 @@ impl Builder<'_> {
                 Err(_) => self.problem(when, &path, format!("`{word}` is no method")),
             }
         }
-        When { methods, present: self.sources(when, &path, "present"), equals: self.pairs(when, &path, "equals") }
+        let (present, absent) = (self.sources(when, &path, "present"), self.sources(when, &path, "absent"));
+        When { methods, present, absent, equals: self.pairs(when, &path, "equals") }
     }
 
     fn signed(&mut self, node: &Node, path: &str, algorithm: Algorithm) -> Option<Program> {
@@ -88,7 +250,7 @@ impl Builder<'_> {
                 None
             }
             (Some(value), Algorithm::Hmac(_) | Algorithm::Digest(_) | Algorithm::Public(_)) => {
-                let program = self.template(value, &path, Allowed { secret: digest })?;
+                let program = self.template(value, &path, Allowed { secret: digest, ..Allowed::PLAIN })?;
                 if digest && !program.names("secret") {
                     self.problem(value, &path, "a plain digest without `{secret}` can be made by anybody");
                     return None;
@@ -96,31 +258,6 @@ impl Builder<'_> {
                 Some(program)
             }
         }
-    }
-
-    fn keys(&mut self, node: &Node, path: &str, algorithm: Algorithm, secrets: &Secrets, skip: bool) -> Option<super::super::key::Keys> {
-        let path = format!("{path}.key");
-        let empty = Node { span: node.span, value: crate::document::Value::Mapping(Vec::new()) };
-        let key = node.get("key").unwrap_or(&empty);
-        known_keys(self.problems, key, &path, &["encoding", "by", "source"]);
-        if let Some(source) = self.text(key, &path, "source").filter(|source| *source != "static") {
-            let message = not_built(&format!("key.source: {source}"));
-            self.problem(key, &format!("{path}.source"), message);
-            return None;
-        }
-        let encoding = match (self.text(key, &path, "encoding"), algorithm) {
-            (Some(word), _) => KeyEncoding::parse(word).map_err(|message| self.problem(key, &format!("{path}.encoding"), message)).ok()?,
-            (None, Algorithm::Public(_)) => {
-                self.problem(key, &path, "`encoding` is missing: pem, spki, whpk, hex or base64");
-                return None;
-            }
-            (None, Algorithm::Hmac(_) | Algorithm::Digest(_) | Algorithm::Token | Algorithm::Basic) => KeyEncoding::Utf8,
-        };
-        let by = match self.text(key, &path, "by") {
-            Some(by) => Some(self.single(key, &format!("{path}.by"), by)?.0),
-            None => None,
-        };
-        secrets.keys(algorithm, encoding, by, skip, self.problems)
     }
 
     fn carrier(&mut self, node: &Node, path: &str, algorithm: Algorithm) -> Option<Carrier> {
@@ -193,7 +330,11 @@ impl Builder<'_> {
             }
             "json" => Format::Json { take: take.clone() },
             other => {
-                self.problem(signature, path, format!("unknown format `{other}`; plain, kv, list, positional and json are known"));
+                self.problem(
+                    signature,
+                    path,
+                    format!("unknown format `{other}`; plain, kv, list, positional, json, http-message and http-signature are known"),
+                );
                 return None;
             }
         };
@@ -217,7 +358,7 @@ impl Builder<'_> {
             known_keys(self.problems, item, &path, &["left", "right"]);
             match (item.get("left"), item.get("right")) {
                 (Some(left), Some(right)) => {
-                    let sides = (self.template(left, &path, PLAIN), self.template(right, &path, PLAIN));
+                    let sides = (self.template(left, &path, Allowed::PLAIN), self.template(right, &path, Allowed::PLAIN));
                     if let (Some(left), Some(right)) = sides {
                         checks.push((left, right));
                     }
@@ -228,7 +369,7 @@ impl Builder<'_> {
         checks
     }
 
-    fn must_sign(&mut self, node: &Node, path: &str, signed: Option<&Program>) -> Vec<HeaderName> {
+    fn must_sign(&mut self, node: &Node, path: &str, signed: &Program) -> Vec<HeaderName> {
         let mut names = Vec::new();
         for word in self.texts(node, path, "must_sign") {
             match HeaderName::try_from(&*word) {
@@ -236,13 +377,13 @@ impl Builder<'_> {
                 Err(_) => self.problem(node, &format!("{path}.must_sign"), format!("`{word}` is no header name")),
             }
         }
-        if !names.is_empty() && signed.is_some_and(|signed| signed.signed_headers().is_none()) {
+        if !names.is_empty() && signed.signed_headers().is_none() {
             self.problem(node, &format!("{path}.must_sign"), "needs a `{signed_headers:…}` in `signed`");
         }
         names
     }
 
-    fn freshness(&mut self, node: &Node, path: &str, signed: Option<&Program>, must_sign: &[HeaderName]) -> Option<Freshness> {
+    fn freshness(&mut self, node: &Node, path: &str, signed: &Program, must_sign: &[HeaderName], bound: &[String]) -> Option<Freshness> {
         let timestamp = node.get("timestamp")?;
         let path = format!("{path}.timestamp");
         known_keys(self.problems, timestamp, &path, &["from", "unit", "tolerance"]);
@@ -251,7 +392,7 @@ impl Builder<'_> {
             return None;
         };
         let (from, name) = self.single(timestamp, &format!("{path}.from"), from)?;
-        if !signed.is_none_or(|signed| is_bound(&from, &name, signed, must_sign)) {
+        if !(is_bound(&from, &name, signed, must_sign) || bound.iter().any(|known| **known == *name)) {
             self.problem(timestamp, &path, format!("`{name}` is not among what is signed, so its time proves nothing"));
         }
         let word = self.text(timestamp, &path, "unit").unwrap_or("s");
@@ -272,7 +413,7 @@ fn is_bound(source: &Source, name: &str, signed: &Program, must_sign: &[HeaderNa
     signed.names(name)
         || match source {
             Source::Header(header) => must_sign.contains(header),
-            Source::Json { .. } | Source::Form(_) => signed.body_use().0,
+            Source::Json { .. } | Source::Form(_) | Source::Xml(_) => signed.body_use().0,
             Source::Query(_) => ["url", "path_and_query", "query_string"].iter().any(|place| signed.names(place)),
             Source::Headers(_) | Source::Field(_) | Source::Config(_) => false,
         }

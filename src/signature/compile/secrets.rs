@@ -2,7 +2,8 @@
 
 use super::super::KeyMaterial;
 use super::super::SecretSource;
-use super::super::key::{Algorithm, Key, KeyEncoding, Keys};
+use super::super::algorithm::Algorithm;
+use super::super::key::{Key, KeyEncoding, Keys};
 use super::super::limits::{KEY_IDS_MAX, KEYS_MAX};
 use super::super::source::Source;
 use crate::document::{Node, Problem, Span};
@@ -104,6 +105,11 @@ impl Resolver<'_> {
     }
 }
 
+/// Whether these are secrets by key id.
+pub(super) fn is_map(node: &Node) -> bool {
+    node.as_mapping().is_some() && !is_secret(node)
+}
+
 /// Whether a mapping is one secret, not a map of them by key id.
 fn is_secret(node: &Node) -> bool {
     let keys: Vec<&str> = node.as_mapping().unwrap_or_default().iter().map(|entry| entry.key.as_str()).collect();
@@ -111,6 +117,16 @@ fn is_secret(node: &Node) -> bool {
 }
 
 impl Secrets {
+    /// Of a scheme whose keys are fetched.
+    pub(super) fn none(scheme: &Node, path: &str) -> Self {
+        Self { span: scheme.span, path: format!("{path}.secrets"), named: false, list: Vec::new(), missing: false }
+    }
+
+    /// Whether there are any, or should be.
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty() && !self.missing
+    }
+
     /// The keys of one variant. With `skip`, keys that can't be used are left out instead of reported: that is
     /// how recorded vectors of other implementations are read, never a configuration.
     pub(super) fn keys(

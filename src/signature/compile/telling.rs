@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use super::super::charset::Charset;
 use super::super::facts::{PlannedAnswer, Telling};
 use super::super::limits::MEMBERS_MAX;
 use super::super::template::{self, Allowed, Program};
@@ -9,11 +10,10 @@ use super::builder::{Builder, known_keys};
 use crate::document::Node;
 use crate::model::Answer;
 
-const PLAIN: Allowed = Allowed { secret: false };
-
 impl Builder<'_> {
     pub(super) fn telling(&mut self, scheme: &Node, path: &str) -> Telling {
-        let mut telling = Telling { unique: true, answers: self.answers(scheme, path), ..Telling::default() };
+        let mut telling =
+            Telling { unique: true, answers: self.answers(scheme, path), charset: self.charset(scheme, path), ..Telling::default() };
         let Some(event) = scheme.get("event") else { return telling };
         let path = format!("{path}.event");
         known_keys(self.problems, event, &path, &["id", "type", "idem", "unique"]);
@@ -22,9 +22,17 @@ impl Builder<'_> {
         telling.unique = event.get("unique").is_none() || self.flag(event, &path, "unique");
         if let Some(idem) = event.get("idem") {
             let items = idem.as_sequence().unwrap_or(std::slice::from_ref(idem));
-            telling.idem = items.iter().filter_map(|item| self.template(item, &format!("{path}.idem"), PLAIN)).collect();
+            telling.idem = items.iter().filter_map(|item| self.template(item, &format!("{path}.idem"), Allowed::PLAIN)).collect();
         }
         telling
+    }
+
+    fn charset(&mut self, scheme: &Node, path: &str) -> Charset {
+        let Some(label) = self.text(scheme, path, "charset") else { return Charset::default() };
+        Charset::parse(label).unwrap_or_else(|| {
+            self.problem(scheme, &format!("{path}.charset"), format!("unknown charset `{label}`, such as iso-8859-1"));
+            Charset::default()
+        })
     }
 
     fn answers(&mut self, scheme: &Node, path: &str) -> Vec<PlannedAnswer> {
@@ -69,7 +77,7 @@ impl Builder<'_> {
         if node.as_str().is_some() && !placeholder && !text.contains("{{") {
             return Some(template::literal(text));
         }
-        self.template(node, path, PLAIN)
+        self.template(node, path, Allowed::PLAIN)
     }
 
     pub(super) fn methods(&mut self, scheme: &Node, path: &str) -> Option<Vec<Method>> {

@@ -1,18 +1,28 @@
 //! From the text of a template to its operations.
 
+use super::super::jws::{HEAD, PAYLOAD};
 use super::super::limits::OPS_MAX;
-use super::super::source::{Names, Source, not_built};
-use super::{Filter, Op, Place, Program, SignedHeaders, What};
+use super::super::source::{Names, Source};
+use super::{Charset, Filter, Nesting, Op, Place, Program, SignedHeaders, What};
 
 /// What a template may hold at its place in the scheme.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct Allowed {
+#[derive(Clone, Copy)]
+pub(in super::super) struct Allowed<'a> {
     /// `{secret}`: plain digests only.
     pub(in super::super) secret: bool,
+    /// `|hmac-hex`, `|hmac-b64`: the reply to a handshake only.
+    pub(in super::super) hmac: bool,
+    /// What `{digest}` stands for: the reply to a handshake only.
+    pub(in super::super) digest: Option<&'a Program>,
+}
+
+impl Allowed<'_> {
+    /// Nothing out of the ordinary.
+    pub(in super::super) const PLAIN: Self = Self { secret: false, hmac: false, digest: None };
 }
 
 /// Compiles a template.
-pub(in super::super) fn compile(text: &str, allowed: Allowed, names: &mut Names<'_>) -> Result<Program, String> {
+pub(in super::super) fn compile(text: &str, allowed: Allowed<'_>, names: &mut Names<'_>) -> Result<Program, String> {
     let mut parser = Parser { rest: text, ops: Vec::new(), literal: Vec::new(), segment: None };
     while !parser.rest.is_empty() {
         parser.step(allowed, names)?;
@@ -25,6 +35,27 @@ pub(in super::super) fn compile(text: &str, allowed: Allowed, names: &mut Names<
         return Err(format!("more than {OPS_MAX} parts"));
     }
     Ok(Program { ops: parser.ops.into() })
+}
+
+/// A template that is a part of the signature and nothing else.
+pub(in super::super) fn field(name: &str) -> Program {
+    Program { ops: [Op::Place(Place::of(What::Source(Source::Field(name.into())), name))].into() }
+}
+
+/// What a JSON Web Signature signs: its own first two parts, or the first and a payload from elsewhere.
+pub(in super::super) fn jws(detached: Option<Program>) -> Program {
+    let part = |name: &str| Op::Place(Place::of(What::Source(Source::Field(name.into())), name));
+    let payload = match detached {
+        None => part(PAYLOAD),
+        Some(program) => Op::Place(Place::of(What::Nested(Box::new(program), Nesting::Base64Url), PAYLOAD)),
+    };
+    Program { ops: [part(HEAD), Op::Literal(b".".to_vec().into()), payload].into() }
+}
+
+impl Place {
+    fn of(what: What, name: &str) -> Self {
+        Self { name: name.into(), what, filters: [].into(), optional: false }
+    }
 }
 
 /// A template that is this text and nothing else.
@@ -41,7 +72,7 @@ struct Parser<'t> {
 }
 
 impl Parser<'_> {
-    fn step(&mut self, allowed: Allowed, names: &mut Names<'_>) -> Result<(), String> {
+    fn step(&mut self, allowed: Allowed<'_>, names: &mut Names<'_>) -> Result<(), String> {
         for (doubled, single) in [("{{", b'{'), ("}}", b'}'), ("[[", b'['), ("]]", b']')] {
             // The end of a segment may touch the end of a list: `]]` is a literal only outside of one.
             if (doubled != "]]" || self.segment.is_none())
@@ -99,10 +130,10 @@ impl Parser<'_> {
     }
 }
 
-fn place(inside: &str, allowed: Allowed, names: &mut Names<'_>) -> Result<Place, String> {
+fn place(inside: &str, allowed: Allowed<'_>, names: &mut Names<'_>) -> Result<Place, String> {
     if let Some(rest) = inside.strip_prefix("signed_headers:") {
         let headers = signed_headers(rest, names)?;
-        return Ok(Place { name: "signed_headers".into(), what: What::SignedHeaders(headers), filters: [].into(), optional: false });
+        return Ok(Place::of(What::SignedHeaders(headers), "signed_headers"));
     }
     let mut parts = inside.split('|');
     let head = parts.next().unwrap_or_default();
@@ -120,7 +151,13 @@ fn place(inside: &str, allowed: Allowed, names: &mut Names<'_>) -> Result<Place,
             "sha512b64" => Filter::Sha512Base64,
             "crc32" => Filter::Crc32,
             "hubspot-uri" => Filter::HubspotUri,
-            "hmac-hex" | "hmac-b64" => return Err(format!("{}; it belongs to `challenge` only", not_built(filter))),
+            "hmac-hex" if allowed.hmac => Filter::HmacHex,
+            "hmac-b64" if allowed.hmac => Filter::HmacBase64,
+            "hmac-hex" | "hmac-b64" => return Err(format!("`|{filter}` belongs to the reply of a `challenge`, and nowhere else")),
+            _ if filter.starts_with("utf8=") => {
+                let label = filter.trim_start_matches("utf8=");
+                Filter::Utf8(Charset::parse(label).ok_or_else(|| format!("unknown charset `{label}`"))?)
+            }
             other => return Err(format!("unknown filter `|{other}` in `{{{inside}}}`")),
         });
     }
@@ -128,7 +165,7 @@ fn place(inside: &str, allowed: Allowed, names: &mut Names<'_>) -> Result<Place,
     Ok(Place { name, what, filters: filters.into(), optional })
 }
 
-fn what(head: &str, allowed: Allowed, names: &mut Names<'_>) -> Result<(What, Box<str>), String> {
+fn what(head: &str, allowed: Allowed<'_>, names: &mut Names<'_>) -> Result<(What, Box<str>), String> {
     let what = match head {
         "body" => What::Body,
         "method" => What::Method,
@@ -139,6 +176,10 @@ fn what(head: &str, allowed: Allowed, names: &mut Names<'_>) -> Result<(What, Bo
         "host" => What::Host,
         "secret" if allowed.secret => What::Secret,
         "secret" => return Err("`{secret}` belongs to what a plain digest (`hash-…`) signs, and nowhere else".to_owned()),
+        "digest" => match allowed.digest {
+            Some(program) => What::Nested(Box::new(program.clone()), Nesting::Sha256Hex),
+            None => return Err("`{digest}` belongs to the reply of a `challenge` that has a `digest`".to_owned()),
+        },
         "form_sorted" => What::FormSorted,
         "form_values_sorted" => What::FormValuesSorted { except: "".into() },
         _ if !head.contains([':', '.']) => return Err(format!("unknown placeholder `{{{head}}}`; `{{{{` is a literal brace")),
@@ -171,8 +212,10 @@ fn signed_headers(text: &str, names: &mut Names<'_>) -> Result<SignedHeaders, St
         match key {
             "split" if value.is_empty() => return Err("`split=` is empty".to_owned()),
             "split" => split = value,
-            "item" if value.split('%').skip(1).any(|rest| !rest.starts_with(['n', 'v'])) => {
-                return Err("after `%` in `item=` there is `n` (the name) or `v` (the value)".to_owned());
+            "item" if value.split('%').skip(1).any(|rest| !rest.starts_with(['n', 'N', 'v'])) => {
+                return Err(
+                    "after `%` in `item=` there is `n` (the name in lower case), `N` (the name as listed) or `v` (the value)".to_owned()
+                );
             }
             "item" => item = value,
             "join" => join = value,

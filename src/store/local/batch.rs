@@ -24,6 +24,10 @@ pub(super) const COPY: u32 = 1;
 /// The batch holds nothing: it proves that the one before it was synced.
 pub(super) const SEAL: u32 = 2;
 
+/// `kurier store repair` put the batch in the place of a damaged one: it holds what was left of it, its records
+/// keep their own checksums, and its sequence may stand for several that were lost.
+pub(super) const REPAIRED: u32 = 4;
+
 /// What a batch says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BatchHeader {
@@ -34,12 +38,18 @@ pub(super) struct BatchHeader {
     pub(super) length: usize,
     pub(super) count: u32,
     payload_checksum: u64,
+    /// Dead bytes behind it; only repaired ones have any.
+    skip: usize,
 }
 
 impl BatchHeader {
     /// Bytes that the batch takes in its segment.
     pub(super) fn size(&self) -> usize {
-        size(self.length)
+        size(self.length).saturating_add(self.skip)
+    }
+
+    pub(super) fn is_repaired(&self) -> bool {
+        self.flags & REPAIRED != 0
     }
 
     pub(super) fn is_copy(&self) -> bool {
@@ -60,16 +70,26 @@ pub(super) fn size(payload: usize) -> usize {
 /// Fills in the header and all checksums of a batch: `batch` is room for the header, then the records.
 pub(super) fn finish(batch: &mut [u8], nonce: u128, sequence: u64, flags: u32, at: Timestamp) {
     let seed = seed(nonce);
-    let (header, payload) = batch.split_at_mut(HEADER);
-    let mut count: u32 = 0;
-    let mut rest = &mut *payload;
+    let mut rest = &mut batch[HEADER..];
     while let Ok(frame) = Frame::parse(rest) {
         let (this, others) = rest.split_at_mut(frame.whole());
         record::seal(this, &frame, seed);
         rest = others;
-        count += 1;
     }
     debug_assert!(rest.is_empty(), "a batch of whole records");
+    put_header(batch, nonce, sequence, flags, at, 0);
+}
+
+/// Fills in the header of a repaired batch, whose records keep the checksums that they have: a body that no longer
+/// matches its own must stay recognisable. `skip` bytes behind it are dead.
+pub(super) fn finish_repaired(batch: &mut [u8], nonce: u128, sequence: u64, at: Timestamp, skip: usize) {
+    put_header(batch, nonce, sequence, REPAIRED, at, skip);
+}
+
+fn put_header(batch: &mut [u8], nonce: u128, sequence: u64, flags: u32, at: Timestamp, skip: usize) {
+    let seed = seed(nonce);
+    let (header, payload) = batch.split_at_mut(HEADER);
+    let count = u32::try_from(records(payload).count()).unwrap_or(u32::MAX);
     header[..4].copy_from_slice(&MAGIC.to_le_bytes());
     header[4..8].copy_from_slice(&flags.to_le_bytes());
     header[8..24].copy_from_slice(&nonce.to_le_bytes());
@@ -78,7 +98,7 @@ pub(super) fn finish(batch: &mut [u8], nonce: u128, sequence: u64, flags: u32, a
     header[40..44].copy_from_slice(&super::codec::len32(payload).to_le_bytes());
     header[44..48].copy_from_slice(&count.to_le_bytes());
     header[48..56].copy_from_slice(&xxh3_64_with_seed(payload, seed).to_le_bytes());
-    header[56..CHECKSUM_AT].fill(0);
+    header[56..CHECKSUM_AT].copy_from_slice(&(skip as u64).to_le_bytes());
     let checksum = xxh3_64_with_seed(&header[..CHECKSUM_AT], seed);
     header[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
 }
@@ -100,9 +120,9 @@ pub(super) fn header(bytes: &[u8], nonce: u128) -> Option<BatchHeader> {
         let length = usize::try_from(cursor.u32()?).map_err(|_large| Malformed("length"))?;
         let count = cursor.u32()?;
         let payload_checksum = cursor.u64()?;
-        cursor.u64()?;
+        let skip = usize::try_from(cursor.u64()?).map_err(|_large| Malformed("length"))?;
         let sound = cursor.u64()? == xxh3_64_with_seed(&bytes[..CHECKSUM_AT], seed(nonce));
-        Ok(sound.then_some(BatchHeader { flags, sequence, committed_at, length, count, payload_checksum }))
+        Ok(sound.then_some(BatchHeader { flags, sequence, committed_at, length, count, payload_checksum, skip }))
     };
     read().unwrap_or(None)
 }

@@ -4,6 +4,7 @@
 //! It decides from bytes alone, so a start, a rebuild of the index and `kurier store check` agree.
 
 use super::batch::{self, BatchHeader};
+use super::footer::FooterHeader;
 use super::segment::{FIRST, SegmentHeader};
 
 /// What was found at the end of the segments read so far.
@@ -19,7 +20,7 @@ pub(super) struct Chain {
     /// The last batch, header and payload, whichever segment it is in.
     pub(super) last: Option<(BatchHeader, Vec<u8>)>,
     /// The last segment lacks its last batch: the next one must open with its copy.
-    missing: bool,
+    pub(super) missing: bool,
 }
 
 /// Damage in a segment.
@@ -55,7 +56,8 @@ impl Chain {
                 }
             } else {
                 let expected = if own == 0 { first_sequence } else { self.sequence.map_or(first_sequence, |sequence| sequence + 1) };
-                if found.sequence != expected || self.missing {
+                let is_next = found.sequence == expected || (found.is_repaired() && found.sequence >= expected);
+                if !is_next || self.missing {
                     return Err(Damage { offset, what: "a batch out of sequence" }.into());
                 }
                 visit(&found, offset, payload)?;
@@ -77,13 +79,21 @@ impl Chain {
         Ok(())
     }
 
+    /// Goes past a segment that its footer tells, without reading it.
+    pub(super) fn skip(&mut self, footer: &FooterHeader) {
+        self.sequence = Some(footer.sequence);
+        (self.end, self.last_start, self.missing) = (footer.end, footer.last_start, footer.missing);
+        (self.own, self.last) = (1, None);
+    }
+
     /// A copy counts where the batch itself was lost with its unproven sync.
     fn is_new_copy(&mut self, copy: &BatchHeader, is_first: bool) -> Result<bool, &'static str> {
         let missing = std::mem::take(&mut self.missing);
         match self.sequence {
-            // The segment that held the batch was let go, because nothing of it is needed any more.
-            None => Ok(false),
-            Some(_) if is_first => Ok(false),
+            // The segment before was let go. The batch may have counted only here: what it says is read again,
+            // and whatever followed from it comes later.
+            None => Ok(is_first),
+            Some(_) if is_first => Ok(true),
             Some(sequence) if copy.sequence == sequence => Ok(false),
             Some(sequence) if copy.sequence > sequence && missing => Ok(true),
             Some(_) => Err("a copy of a batch that was never there"),

@@ -64,6 +64,10 @@ impl<'a> Cursor<'a> {
         if count.saturating_mul(least) > self.0.len() { Err(Malformed("count")) } else { Ok(count) }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// There must be nothing left.
     pub(super) fn finish(self) -> Result<(), Malformed> {
         if self.0.is_empty() { Ok(()) } else { Err(Malformed("end")) }

@@ -5,10 +5,11 @@
 //! the index, and tells nobody a success before the sync returned (I1, I2).
 
 mod build;
+mod dedupe;
 mod heal;
 mod outcome;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +17,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::batch;
+use super::clean::End;
 use super::disk::{Disk, DiskFile};
 use super::keys::Keys;
 use super::queue::Entry;
-use super::segment::{Active, FIRST, PAGE, Predecessor};
+use super::segment::{Active, FIRST, Given, PAGE, Predecessor};
 use super::shared::{Ready, Shared, Shelved};
 use crate::model::Timestamp;
 use crate::store::{CommitError, Promise};
@@ -76,12 +78,21 @@ pub(super) struct Last {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     pub(super) keys: Keys,
+    /// Keys that could not be looked up just now.
+    pub(super) unsure: HashSet<[u8; 16]>,
     /// The next batch.
     pub(super) batch: u64,
     /// The next accepted event.
     pub(super) event: u64,
     /// The next delivery.
     pub(super) position: u64,
+}
+
+impl Ledger {
+    /// The numbers that were given out.
+    pub(super) fn given(&self) -> Given {
+        Given { event: self.event.saturating_sub(1), position: self.position.saturating_sub(1) }
+    }
 }
 
 /// See the module.
@@ -127,8 +138,9 @@ impl<D: Disk> Committer<D> {
                 }
             }
         }
+        let sequence = if self.last.length == 0 { 0 } else { self.last.sequence };
+        *self.shared.last.lock() = Some(End { nonce: self.current.nonce, sequence });
         self.shared.stop();
-        self.shared.ended.send_modify(|ended| *ended += 1);
     }
 
     /// Where the partial last page begins, and the image to write from there on.
@@ -150,7 +162,8 @@ impl<D: Disk> Committer<D> {
     /// One batch out of what waits.
     async fn commit(&mut self) {
         let now = self.shared.clock.now();
-        self.ledger.keys.expire(now);
+        self.recall_keys().await;
+        self.ledger.keys.expire(self.shared.date());
         let (base, image) = self.image();
         let limit = batch_bytes_max(self.shared.sizes.segment);
         let mut building = Building::new(base, image, self.room(self.current.end), limit, now);
@@ -194,7 +207,7 @@ impl<D: Disk> Committer<D> {
     fn header(&self, ready: &Ready<D::File>, first_sequence: u64, end: usize) -> super::segment::SegmentHeader {
         let last_start = if self.last.length == 0 { end } else { self.last.base + self.last.start };
         let predecessor = Some(Predecessor { nonce: self.current.nonce, end, last_start });
-        let active = Some(Active { first_sequence, predecessor });
+        let active = Some(Active { first_sequence, predecessor, given: self.ledger.given() });
         super::segment::SegmentHeader { active, ..self.shared.header(ready.number, ready.nonce) }
     }
 
@@ -223,10 +236,11 @@ impl<D: Disk> Committer<D> {
         let Ready { number, nonce, file } = ready;
         self.shared.shelf.lock().insert(number, Shelved { nonce, file: file.clone() });
         self.current = Current { number, nonce, file, end: FIRST };
-        let mut supply = self.shared.supply.lock();
-        supply.wanted = Some(number + 1);
-        drop(supply);
+        self.shared.table.lock().begin(number);
+        self.shared.supply.lock().wanted = Some(number + 1);
         self.shared.supply_wanted.notify_one();
+        self.shared.count_waiting();
+        self.shared.index_wanted.notify_one();
     }
 
     /// A batch is durable: the next one goes behind it, and everybody hears.
@@ -261,12 +275,15 @@ impl<D: Disk> Committer<D> {
     async fn next_segment(&mut self) -> Option<Ready<D::File>> {
         let mut refusing = false;
         let ready = loop {
+            let lost = self.shared.check_folder().await.err().map(|error| error.to_string());
             let trouble = {
                 let mut supply = self.shared.supply.lock();
-                if let Some(ready) = supply.ready.take() {
+                if lost.is_none()
+                    && let Some(ready) = supply.ready.take()
+                {
                     break Some(ready);
                 }
-                supply.trouble.clone()
+                lost.or_else(|| supply.trouble.clone())
             };
             if let Some(trouble) = trouble {
                 if !refusing {
@@ -295,11 +312,9 @@ impl<D: Disk> Committer<D> {
 
     /// Accepts that wait are refused: nothing of them was taken. Everything else goes on waiting.
     fn refuse_waiting(&mut self) {
-        let mut drained = VecDeque::new();
-        self.shared.queue.drain(&mut drained);
-        self.waiting.append(&mut drained);
         let mut kept = VecDeque::with_capacity(self.waiting.len());
-        for entry in self.waiting.drain(..) {
+        let queued = self.shared.queue.take_accepts();
+        for entry in self.waiting.drain(..).chain(queued) {
             match entry {
                 Entry::Accept(accept) => {
                     if accept.promise.take() {

@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// A file system, as far as the store needs one.
@@ -34,6 +34,12 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Makes the names in a folder durable.
     fn sync_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// The type of file system that a folder or file lies on, as `statfs` numbers it.
+    fn file_system(&self, path: &Path) -> impl Future<Output = io::Result<u64>> + Send;
+
+    /// Whether this path still names this very file.
+    fn is_same(&self, path: &Path, file: &Self::File) -> impl Future<Output = io::Result<bool>> + Send;
 }
 
 /// An open file.
@@ -57,6 +63,12 @@ pub trait DiskFile: Send + Sync + 'static {
     /// The file system has no locks.
     fn try_lock(&self) -> io::Result<bool>;
 
+    /// Releases the lock, also from handles that another process was born with.
+    ///
+    /// # Errors
+    /// The file system has no locks.
+    fn unlock(&self) -> io::Result<()>;
+
     /// Notes a few bytes without waiting for anything and without making them durable.
     ///
     /// # Errors
@@ -73,7 +85,8 @@ impl Disk for FileDisk {
 
     async fn create_dir(&self, path: &Path) -> io::Result<()> {
         let missing: Vec<PathBuf> = path.ancestors().take_while(|path| !path.exists()).map(Path::to_path_buf).collect();
-        std::fs::create_dir_all(path)?;
+        // What senders sent is nobody else's business on this machine.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         for created in missing {
             if let Some(parent) = created.parent() {
                 self.sync_dir(parent).await?;
@@ -92,7 +105,7 @@ impl Disk for FileDisk {
     }
 
     async fn create(&self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
     }
 
     async fn open(&self, path: &Path) -> io::Result<File> {
@@ -110,6 +123,16 @@ impl Disk for FileDisk {
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         File::open(path)?.sync_all()
+    }
+
+    async fn file_system(&self, path: &Path) -> io::Result<u64> {
+        // The kernel's magic numbers are 32 bits wide; some platforms extend their sign.
+        Ok(u64::from_ne_bytes(rustix::fs::statfs(path)?.f_type.to_ne_bytes()) & 0xffff_ffff)
+    }
+
+    async fn is_same(&self, path: &Path, file: &File) -> io::Result<bool> {
+        let (ours, named) = (file.metadata()?, std::fs::metadata(path)?);
+        Ok((ours.dev(), ours.ino()) == (named.dev(), named.ino()))
     }
 }
 
@@ -136,6 +159,10 @@ impl DiskFile for File {
             Err(std::fs::TryLockError::WouldBlock) => Ok(false),
             Err(std::fs::TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        Self::unlock(self)
     }
 
     fn note_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {

@@ -18,6 +18,17 @@ pub enum StoreError {
         /// The folder.
         path: PathBuf,
     },
+    /// The folder lies where syncs and locks can't be relied on.
+    #[error(
+        "the store `{}` lies on `{kind}`, a file system whose syncs and locks can't be relied on: use a local disk, or set \
+         `store.allow_file_systems: [{kind}]` if yours can", path.display()
+    )]
+    FileSystem {
+        /// The store's folder.
+        path: PathBuf,
+        /// The file system's name.
+        kind: &'static str,
+    },
     /// Another version wrote it.
     #[error("the store `{}` has format version {version}, and this program knows version {} only", path.display(), super::format::VERSION)]
     Version {

@@ -36,5 +36,6 @@ fn decode(frame: &Frame, bytes: &[u8], names: &mut Names) {
         Kind::Replay => drop(record::decode_replay(bytes, frame, names)),
         Kind::Repeat => drop(record::decode_repeat(bytes, frame)),
         Kind::State => drop(record::decode_state(bytes, frame)),
+        Kind::Live => drop(record::decode_live(bytes, frame, names)),
     }
 }

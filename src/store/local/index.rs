@@ -42,6 +42,12 @@ pub trait Index: Send + Sync + fmt::Debug {
     /// The index is broken.
     fn apply(&self, entries: &[IndexEntry]) -> Result<(), IndexError>;
 
+    /// Hands everything to the operating system.
+    ///
+    /// # Errors
+    /// The index is broken.
+    fn flush(&self) -> Result<(), IndexError>;
+
     /// Bytes it takes on disk, about.
     fn bytes(&self) -> u64;
 }
@@ -53,4 +59,16 @@ pub trait Indexes: Send + Sync {
     /// # Errors
     /// None can be made.
     fn create(&self, path: &Path) -> Result<Arc<dyn Index>, IndexError>;
+
+    /// The index that lies in this folder, after a clean stop.
+    ///
+    /// # Errors
+    /// There is none, or it is broken.
+    fn open(&self, path: &Path) -> Result<Arc<dyn Index>, IndexError>;
+
+    /// Makes a flushed index that nobody uses any more durable, with its names.
+    ///
+    /// # Errors
+    /// The disk said no.
+    fn close(&self, path: &Path) -> Result<(), IndexError>;
 }

@@ -46,12 +46,12 @@ impl<F: DiskFile> InFlight<F> {
         Self { file, slots: Mutex::default() }
     }
 
-    /// The deliveries that were in flight when the process ended.
-    pub(super) async fn left(&self) -> io::Result<Vec<DeliveryId>> {
+    /// The deliveries that were in flight when the process ended, and their versions.
+    pub(super) async fn left(&self) -> io::Result<Vec<(DeliveryId, u32)>> {
         let length = usize::try_from(self.file.length().await?).unwrap_or(usize::MAX).min(SLOTS_MAX * SLOT);
         let mut bytes = vec![0; length];
         self.file.read_at(0, &mut bytes).await?;
-        let mut left: Vec<DeliveryId> = bytes.chunks_exact(SLOT).filter_map(decode).collect();
+        let mut left: Vec<(DeliveryId, u32)> = bytes.chunks_exact(SLOT).filter_map(decode).collect();
         left.sort_unstable();
         left.dedup();
         Ok(left)
@@ -64,7 +64,7 @@ impl<F: DiskFile> InFlight<F> {
     }
 
     /// An attempt begins. It is noted before this returns, so that even an abort right after finds it noted.
-    pub(super) fn begins(&self, delivery: DeliveryId) {
+    pub(super) fn begins(&self, delivery: DeliveryId, version: u32) {
         let mut slots = self.slots.lock();
         if slots.taken.contains_key(&delivery) {
             return;
@@ -78,7 +78,7 @@ impl<F: DiskFile> InFlight<F> {
         });
         if let Some(slot) = slot {
             slots.taken.insert(delivery, slot);
-            self.note(slot, &encode(delivery));
+            self.note(slot, &encode(delivery, version));
         }
     }
 
@@ -98,22 +98,22 @@ impl<F: DiskFile> InFlight<F> {
     }
 }
 
-fn encode(delivery: DeliveryId) -> Vec<u8> {
+fn encode(delivery: DeliveryId, version: u32) -> Vec<u8> {
     let mut slot = Vec::with_capacity(SLOT);
     slot.put_u128_le(delivery.event.to_bits());
     slot.put_u32_le(delivery.ordinal);
-    slot.put_u32_le(1);
+    slot.put_u32_le(version.saturating_add(1));
     slot.put_u64_le(xxh3_64(&slot));
     slot
 }
 
-fn decode(slot: &[u8]) -> Option<DeliveryId> {
+fn decode(slot: &[u8]) -> Option<(DeliveryId, u32)> {
     let mut cursor = Cursor::new(slot);
     let event = EventId::from_bits(cursor.u128().ok()?);
     let ordinal = cursor.u32().ok()?;
-    let used = cursor.u32().ok()? == 1;
+    let version = cursor.u32().ok()?.checked_sub(1)?;
     let sound = cursor.u64().ok()? == xxh3_64(&slot[..SLOT - 8]);
-    (used && sound).then(|| DeliveryId::new(event, ordinal))
+    sound.then(|| (DeliveryId::new(event, ordinal), version))
 }
 
 #[cfg(test)]
@@ -123,9 +123,9 @@ mod tests {
     #[test]
     fn a_slot_reads_back_and_a_free_or_torn_one_is_nothing() {
         let delivery = DeliveryId::new(EventId::from_bits(7), 3);
-        let slot = encode(delivery);
+        let slot = encode(delivery, 4);
         assert_eq!(slot.len(), SLOT);
-        assert_eq!(decode(&slot), Some(delivery));
+        assert_eq!(decode(&slot), Some((delivery, 4)));
         assert_eq!(decode(&[0; SLOT]), None);
         let mut torn = slot;
         torn[0] ^= 1;

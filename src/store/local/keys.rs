@@ -1,4 +1,7 @@
 //! Dedupe keys within their windows. Only the committer decides about them (rule 7), so there is no lock.
+//!
+//! Keys whose events lie in segments without a footer are here; older ones are in the footers, behind a filter.
+//! One that is asked for comes back until the next segment is sealed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -6,8 +9,8 @@ use std::time::Duration;
 
 use crate::model::{Answer, EventId, Timestamp};
 
-/// Most unexpired keys: about 400 MiB. At it, events with a key are refused.
-pub(super) const KEYS_MAX: usize = 4_000_000;
+/// Most keys in memory, about 100 MiB. At it, events with a key are refused until a segment is sealed.
+pub(super) const KEYS_MAX: usize = 1_000_000;
 
 /// How long a key is kept past its window: requests are judged by when they were received, and a slow one may
 /// be judged much later than that.
@@ -34,16 +37,42 @@ pub(super) struct Keys {
     keys: HashMap<[u8; 16], Key>,
     buckets: BTreeMap<i64, Vec<[u8; 16]>>,
     answers: Vec<Arc<Answer>>,
+    /// Those that came back.
+    recalled: Vec<([u8; 16], EventId)>,
+    /// The wall clock can't be believed just now.
+    is_doubted: bool,
 }
 
 impl Keys {
-    /// The key, if a request received at this time repeats it.
+    /// The key, if a request received at this time repeats it. While dates can't be believed every key counts.
     pub(super) fn current(&mut self, hash: &[u8; 16], received_at: Timestamp) -> Option<&mut Key> {
-        self.keys.get_mut(hash).filter(|key| key.expires_at > received_at)
+        let is_doubted = self.is_doubted;
+        self.keys.get_mut(hash).filter(|key| is_doubted || key.expires_at > received_at)
     }
 
     pub(super) fn is_full(&self) -> bool {
         self.keys.len() >= KEYS_MAX
+    }
+
+    /// Whether the key is here, whatever its window.
+    pub(super) fn holds(&self, hash: &[u8; 16]) -> bool {
+        self.keys.contains_key(hash)
+    }
+
+    /// A key of a sealed segment comes back.
+    pub(super) fn recall(&mut self, hash: [u8; 16], event: EventId, answer: &Answer, expires_at: Timestamp, repeats: u64) {
+        self.insert(hash, event, answer, expires_at);
+        if let Some(key) = self.keys.get_mut(&hash) {
+            key.repeats = repeats;
+        }
+        self.recalled.push((hash, event));
+    }
+
+    /// A segment was sealed: its keys are found through the filter from now on.
+    pub(super) fn sealed(&mut self, keys: &[([u8; 16], EventId)]) {
+        for (hash, event) in keys.iter().chain(&std::mem::take(&mut self.recalled)) {
+            self.free(hash, *event);
+        }
     }
 
     pub(super) fn insert(&mut self, hash: [u8; 16], event: EventId, answer: &Answer, expires_at: Timestamp) {
@@ -78,8 +107,10 @@ impl Keys {
         answer
     }
 
-    /// Forgets keys that ended before `now`, a whole bucket at a time.
-    pub(super) fn expire(&mut self, now: Timestamp) {
+    /// Forgets keys that ended before `now`, a whole bucket at a time; none: dates can't be believed.
+    pub(super) fn expire(&mut self, now: Option<Timestamp>) {
+        self.is_doubted = now.is_none();
+        let Some(now) = now else { return };
         let limit = now.saturating_sub(SLACK).millis() / BUCKET_MS;
         while let Some(bucket) = self.buckets.first_entry().filter(|bucket| *bucket.key() < limit) {
             for hash in bucket.remove() {

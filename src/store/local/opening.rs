@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
@@ -10,16 +11,18 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
+use super::calendar::Calendar;
 use super::committer::Committer;
 use super::disk::{Disk, FileDisk};
 use super::error::StoreError;
 use super::index::{Indexes, SledIndexes};
 use super::interrupted::{INTERRUPTED_MAX, InFlight, backoff};
+use super::librarian::Librarian;
 use super::queue::Queue;
 use super::segment::{BYTES_MAX, BYTES_MIN, PAGE};
-use super::shared::{Shared, Sizes, Supply};
+use super::shared::{Running, Shared, Sizes, Supply};
 use super::table::Table;
-use super::{LocalStore, format, librarian, recovery, supply};
+use super::{LocalStore, clean, format, recovery, supply};
 use crate::clock::Clock;
 use crate::model::{Attempt, AttemptResult, DeadCode, DeadReason, DeliveryId, DeliveryState, FaultKind, OutcomeKind};
 use crate::store::{Settlement, Store};
@@ -39,13 +42,15 @@ pub struct LocalOptions {
     pub retention: Duration,
     /// Most bytes on disk.
     pub max_size: u64,
+    /// File systems by name (`nfs`, `overlay`) that are not refused, although their syncs or locks are in doubt.
+    pub allow_file_systems: Vec<Box<str>>,
 }
 
 impl LocalOptions {
     /// The defaults of routes.yaml, in this folder.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let week = Duration::from_secs(7 * 24 * 60 * 60);
-        Self { path: path.into(), segment_bytes: SEGMENT_BYTES, retention: week, max_size: 20 << 30 }
+        Self { path: path.into(), segment_bytes: SEGMENT_BYTES, retention: week, max_size: 20 << 30, allow_file_systems: Vec::new() }
     }
 
     fn check(&self) -> Result<Sizes, StoreError> {
@@ -130,19 +135,18 @@ impl<D: Disk> LocalStore<D> {
         let sizes = options.check()?;
         let Seams { disk, indexes, run, random } = seams;
         let path = options.path;
-        let folder = format::open(&disk, &path, random(), clock.now()).await?;
+        let folder = format::open(&disk, &path, random(), clock.now(), &options.allow_file_systems).await?;
         if folder.is_new {
             tracing::info!(path = %path.display(), "a new store is created");
         }
         let in_flight = disk.create(&path.join("inflight")).await.map_err(|error| StoreError::io(&path, error))?;
-        let index = indexes.create(&path.join("index"));
-        let index = index.map_err(|error| StoreError::io(&path, std::io::Error::other(error)))?;
         let shared = Arc::new(Shared {
             disk,
             path: path.clone(),
             store: folder.store,
             sizes,
             clock,
+            calendar: Calendar::default(),
             metrics,
             random,
             queue: Queue::default(),
@@ -151,21 +155,33 @@ impl<D: Disk> LocalStore<D> {
             shelf: Mutex::new(BTreeMap::new()),
             newest: watch::Sender::new(0),
             in_flight: InFlight::new(in_flight),
-            lock: Mutex::new(Some(folder.lock)),
+            lock: Mutex::new(Some(Arc::new(folder.lock))),
             supply: Mutex::new(Supply { wanted: None, ready: None, trouble: None, pool: Vec::new(), pooled: 0 }),
             preparing: tokio::sync::Mutex::new(()),
             supply_wanted: Notify::new(),
             supply_changed: Notify::new(),
             index_wanted: Notify::new(),
             indexes,
-            index: RwLock::new(Some(index)),
+            index: RwLock::new(None),
+            filters: RwLock::default(),
+            sealed_keys: Mutex::default(),
+            last: Mutex::default(),
             unindexed: AtomicUsize::new(0),
+            suspects: Mutex::default(),
+            unsealed: AtomicUsize::new(0),
             recalls: Mutex::new(VecDeque::new()),
             full: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             ended: watch::Sender::new(0),
         });
         let recovered = recovery::recover(&shared, folder.is_new).await?;
+        let clean = clean::take(&shared.disk, &path, shared.store).await.map_err(|error| StoreError::io(&path, error))?;
+        if clean == Some(recovered.end) {
+            match shared.indexes.open(&path.join("index")) {
+                Ok(index) => *shared.index.write() = Some(index),
+                Err(error) => tracing::warn!(%error, "the index is made anew"),
+            }
+        }
         if folder.is_new {
             format::created(&shared.disk, &path).await?;
         }
@@ -180,20 +196,23 @@ impl<D: Disk> LocalStore<D> {
     async fn note_interrupted(&self, path: &Path) -> Result<(), StoreError> {
         let io = |error: std::io::Error| StoreError::io(path, error);
         let left = self.shared.in_flight.left().await.map_err(io)?;
-        let settlements: Vec<Settlement> = left.into_iter().filter_map(|id| self.interrupted(id)).collect();
+        let settlements: Vec<Settlement> = left.into_iter().filter_map(|(id, version)| self.interrupted(id, version)).collect();
+        let mut tickets = Vec::with_capacity(settlements.len());
         for settlement in settlements {
             let delivery = settlement.delivery;
             tracing::warn!(delivery.id = %delivery, attempt.number = settlement.attempts, "the process ended during an attempt");
-            if let Err(error) = self.settle(settlement).await {
-                return Err(io(std::io::Error::other(error)));
-            }
+            tickets.push(self.settle(settlement));
+        }
+        for ticket in tickets {
+            ticket.await.map_err(|error| io(std::io::Error::other(error)))?;
         }
         self.shared.in_flight.clear().await.map_err(io)
     }
 
-    fn interrupted(&self, id: DeliveryId) -> Option<Settlement> {
+    fn interrupted(&self, id: DeliveryId, version: u32) -> Option<Settlement> {
         let delivery = self.shared.table.lock().get(id.event)?.delivery(id.ordinal)?.clone();
-        if delivery.state.is_final() {
+        // Another version: the attempt was settled, and only the note of it was left.
+        if delivery.state.is_final() || delivery.version != version {
             return None;
         }
         let now = self.shared.clock.now();
@@ -214,8 +233,15 @@ impl<D: Disk> LocalStore<D> {
 }
 
 fn start<D: Disk>(shared: &Arc<Shared<D>>, recovered: recovery::Recovered<D::File>, run: Run) -> std::io::Result<()> {
-    let recovery::Recovered { current, last, ledger } = recovered;
-    run.spawn("segments", supply::run(shared.clone()))?;
-    run.spawn("index", librarian::run(shared.clone()))?;
-    run.spawn("commits", Committer::new(shared.clone(), current, last, ledger).run())
+    let recovery::Recovered { current, last, ledger, sealed, checkpoint, .. } = recovered;
+    let helper = |name: &'static str, work: Pin<Box<dyn Future<Output = ()> + Send>>| {
+        let running = Running { shared: shared.clone(), name };
+        run.spawn(name, async move {
+            let _running = running;
+            work.await;
+        })
+    };
+    helper("segments", Box::pin(supply::run(shared.clone())))?;
+    helper("index", Box::pin(Librarian::new(shared.clone(), sealed, checkpoint).run()))?;
+    helper("commits", Box::pin(Committer::new(shared.clone(), current, last, ledger).run()))
 }

@@ -111,6 +111,23 @@ impl Queue {
         waiting.accept_bytes = 0;
     }
 
+    /// Takes the accepts that wait, and leaves the rest.
+    pub(super) fn take_accepts(&self) -> VecDeque<Entry> {
+        let mut waiting = self.waiting.lock();
+        let mut accepts = VecDeque::with_capacity(waiting.accepts);
+        let mut others = VecDeque::with_capacity(waiting.entries.len());
+        for entry in std::mem::take(&mut waiting.entries) {
+            match entry {
+                accept @ Entry::Accept(_) => accepts.push_back(accept),
+                other @ (Entry::Settle(..) | Entry::Replay(..) | Entry::State(..) | Entry::MoveState(..)) => others.push_back(other),
+            }
+        }
+        waiting.entries = others;
+        waiting.accepts = 0;
+        waiting.accept_bytes = 0;
+        accepts
+    }
+
     /// Waits until something may have arrived.
     pub(super) async fn arrived(&self) {
         self.arrived.notified().await;

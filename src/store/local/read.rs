@@ -1,4 +1,4 @@
-//! Reads: what is durable, from memory, else from the index, and the bytes from the journal by place.
+//! Reads: what is durable, from memory, else from the index or a footer, and the bytes from the journal by place.
 //!
 //! Before a byte leaves, the segment's nonce, the checksum and the event's id are checked: a wrong place or a
 //! flipped bit is an error, never another event's bytes.
@@ -6,45 +6,101 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::batch;
 use super::disk::{Disk, DiskFile};
-use super::librarian::{self, unreadable};
-use super::record::{self, Frame, Kind};
-use super::shared::Shared;
+use super::footer::{self, Columns, FooterEvent};
+use super::index::IndexError;
+use super::librarian::{Found, entries, footing};
+use super::record::{self, EventHead, Frame, Kind};
+use super::shared::{INDEX_LOOK, INDEX_WAIT, Shared};
 use super::table::{Meta, Place};
 use crate::model::{Attempt, DeliveryId, Event, EventId};
-use crate::store::{CommitError, EventFilter, EventRecord, EventSummary, ReadError};
+use crate::store::{EventFilter, EventRecord, EventSummary, ReadError};
 
 /// How many events a list looks at between two chances for others to run.
 const CHUNK: usize = 64;
 
+/// How many events one call looks at: a filter that nearly nothing passes gets a short page and where to go on.
+const LOOKED_MAX: usize = 50_000;
+
 /// What is known of an event.
-fn meta<D: Disk>(shared: &Shared<D>, id: EventId) -> Result<Option<Meta>, ReadError> {
+async fn meta<D: Disk>(shared: &Shared<D>, id: EventId) -> Result<Option<Meta>, ReadError> {
     if let Some(meta) = shared.table.lock().get(id) {
         return Ok(Some(meta.clone()));
     }
-    let index = shared.index().ok_or_else(|| ReadError::Io("the index is being made anew".to_owned()))?;
-    librarian::meta_of(&*index, id, &mut shared.names.lock()).map_err(|error| unreadable(&error))
+    match forgotten(shared, id).await? {
+        Some(meta) => Ok(Some(meta)),
+        // It may have come back, or gone into the index, between the two looks.
+        None => Ok(shared.table.lock().get(id).cloned()),
+    }
+}
+
+/// The index failed: nobody asks it again, and the librarian makes it anew.
+fn broken<D: Disk>(shared: &Shared<D>, error: &IndexError) -> ReadError {
+    tracing::error!(%error, "the index failed; it is made anew from the journal");
+    *shared.index.write() = None;
+    shared.index_wanted.notify_one();
+    ReadError::Io(error.to_string())
+}
+
+fn unreadable_footer<D: Disk>(shared: &Shared<D>, segment: u64, error: &std::io::Error) -> ReadError {
+    if error.kind() == std::io::ErrorKind::InvalidData {
+        shared.suspect(segment);
+    }
+    ReadError::Io(error.to_string())
+}
+
+/// A sealed segment's footer. One that is missing is being made anew, and waited for a little; none: the segment goes.
+async fn footing_soon<D: Disk>(shared: &Shared<D>, number: u64) -> Result<Found<D>, ReadError> {
+    let deadline = Instant::now() + INDEX_WAIT;
+    loop {
+        let found = footing(shared, number).await.map_err(|error| unreadable_footer(shared, number, &error))?;
+        let is_kept = || shared.table.lock().usage.get(&number).is_some_and(|usage| !usage.forgotten);
+        if found.is_some() || !is_kept() {
+            return Ok(found);
+        }
+        shared.suspect(number);
+        if Instant::now() >= deadline {
+            return Err(ReadError::Io("a segment's footer is being made anew".to_owned()));
+        }
+        tokio::time::sleep(INDEX_LOOK).await;
+    }
+}
+
+fn no_index() -> ReadError {
+    ReadError::Io("the index is being made anew".to_owned())
+}
+
+/// What is known of an event that is not in memory: the index says it of those that outlived their segment, the
+/// segment's footer of the rest.
+pub(super) async fn forgotten<D: Disk>(shared: &Shared<D>, id: EventId) -> Result<Option<Meta>, ReadError> {
+    let index = shared.index_soon().await;
+    if let Some(index) = &index
+        && let Some(meta) = entries::meta_of(&**index, id, &mut shared.names.lock()).map_err(|error| broken(shared, &error))?
+    {
+        return Ok(Some(meta));
+    }
+    let sealed: Vec<u64> = {
+        let table = shared.table.lock();
+        table.usage.iter().rev().filter(|(_, usage)| usage.sealed && !usage.forgotten).map(|(number, _)| *number).collect()
+    };
+    for number in sealed {
+        let Some(footing) = footing_soon(shared, number).await? else { continue };
+        let found = footer::event_by_id(&footing, id, &shared.names).await.map_err(|error| unreadable_footer(shared, number, &error))?;
+        if let Some(found) = found {
+            // A carried event that neither memory nor the index knows: the index is not whole yet.
+            return if index.is_none() && found.meta.is_pending() { Err(no_index()) } else { Ok(Some(found.meta)) };
+        }
+    }
+    Ok(None)
 }
 
 /// How often an event was repeated.
-fn repeats<D: Disk>(shared: &Shared<D>, id: EventId) -> u64 {
+pub(super) fn repeats<D: Disk>(shared: &Shared<D>, id: EventId) -> u64 {
     let known = shared.table.lock().repeats_of(id);
-    known.unwrap_or_else(|| shared.index().map_or(0, |index| librarian::repeats(&*index, id).unwrap_or(0)))
-}
-
-/// Whether there may be something to settle.
-pub(super) fn settleable<D: Disk>(shared: &Shared<D>, id: DeliveryId) -> Result<(), CommitError> {
-    if let Some(meta) = shared.table.lock().get(id.event) {
-        return meta.delivery(id.ordinal).map(|_| ()).ok_or(CommitError::NotFound);
-    }
-    // What is not in memory has nothing pending.
-    match meta(shared, id.event) {
-        Ok(Some(meta)) if meta.delivery(id.ordinal).is_some() => Err(CommitError::Stale),
-        Ok(_) => Err(CommitError::NotFound),
-        Err(_) => Err(CommitError::Stale),
-    }
+    known.unwrap_or_else(|| shared.index().map_or(0, |index| entries::repeats(&*index, id).unwrap_or(0)))
 }
 
 /// The bytes at a place, head and as much of the tail as asked; none if the segment has gone.
@@ -79,7 +135,7 @@ async fn event_at<D: Disk>(shared: &Shared<D>, meta: &Meta, with_body: bool) -> 
 
 /// An event, whole.
 pub(super) async fn event<D: Disk>(shared: &Shared<D>, id: EventId) -> Result<Option<Event>, ReadError> {
-    match meta(shared, id)? {
+    match meta(shared, id).await? {
         Some(meta) => event_at(shared, &meta, true).await,
         None => Ok(None),
     }
@@ -96,7 +152,7 @@ async fn attempt<D: Disk>(shared: &Shared<D>, id: DeliveryId, place: &Place) -> 
 
 /// An event with everything known of it.
 pub(super) async fn record<D: Disk>(shared: &Shared<D>, id: EventId) -> Result<Option<EventRecord>, ReadError> {
-    let Some(meta) = meta(shared, id)? else { return Ok(None) };
+    let Some(meta) = meta(shared, id).await? else { return Ok(None) };
     let Some(event) = event_at(shared, &meta, true).await? else { return Ok(None) };
     let mut attempts = Vec::with_capacity(meta.attempts.len());
     for made in &meta.attempts {
@@ -106,29 +162,82 @@ pub(super) async fn record<D: Disk>(shared: &Shared<D>, id: EventId) -> Result<O
     Ok(Some(EventRecord { event, deliveries: meta.model_deliveries(), attempts, repeats: repeats(shared, id) }))
 }
 
-/// Some events below `before`, newest first, and the sequence below which to go on: 0 at the end.
-fn some_below<D: Disk>(shared: &Shared<D>, before: u64) -> Result<(Vec<Meta>, u64), ReadError> {
-    let live = shared.table.lock().below(before, CHUNK);
-    let index = shared.index().ok_or_else(|| ReadError::Io("the index is being made anew".to_owned()))?;
-    let indexed = librarian::below(&*index, before, CHUNK).map_err(|error| unreadable(&error))?;
-    let live_floor = if live.len() < CHUNK { 0 } else { live.last().map_or(0, |meta| meta.sequence) };
-    let index_floor = indexed.last().copied().unwrap_or(0);
-    let floor = live_floor.max(index_floor);
-    let mut merged: BTreeMap<u64, Option<Meta>> = indexed.into_iter().map(|sequence| (sequence, None)).collect();
-    merged.extend(live.into_iter().map(|meta| (meta.sequence, Some(meta))));
-    let mut metas = Vec::new();
-    for (sequence, meta) in merged.into_iter().rev().take_while(|(sequence, _)| *sequence >= floor) {
-        let found = match meta {
-            Some(meta) => Some(meta),
-            None => librarian::meta(&*index, sequence, &mut shared.names.lock()).map_err(|error| unreadable(&error))?,
-        };
-        metas.extend(found);
+/// An event's head as it lies in the journal.
+pub(super) async fn head<D: Disk>(shared: &Shared<D>, meta: &Meta) -> Result<Option<EventHead>, ReadError> {
+    let Some((bytes, frame, _)) = at(shared, &meta.place, false).await? else { return Ok(None) };
+    if frame.kind != Kind::Event || record::event_id(&bytes) != Ok(meta.id) {
+        return Err(ReadError::Damaged);
     }
-    Ok((metas, floor))
+    record::event_head(&bytes, &frame, &mut shared.names.lock()).map(Some).map_err(|_malformed| ReadError::Damaged)
+}
+
+/// An event that a list looks at.
+struct Candidate {
+    meta: Meta,
+    /// Where the footer told them.
+    columns: Option<Columns>,
+}
+
+/// Events of sealed segments below `before`, newest first; and whether there may be more.
+async fn sealed_below<D: Disk>(shared: &Shared<D>, before: u64) -> Result<(Vec<FooterEvent>, bool), ReadError> {
+    let numbers: Vec<u64> = {
+        let table = shared.table.lock();
+        let told = table.usage.iter().rev().filter(|(_, usage)| usage.sealed && usage.events.is_some_and(|(first, _)| first < before));
+        told.map(|(number, _)| *number).collect()
+    };
+    let mut found = Vec::new();
+    for number in numbers {
+        if found.len() >= CHUNK {
+            return Ok((found, true));
+        }
+        let Some(footing) = footing_soon(shared, number).await? else { continue };
+        let some = footer::events_below(&footing, before, CHUNK, &shared.names).await;
+        found.extend(some.map_err(|error| unreadable_footer(shared, number, &error))?);
+    }
+    Ok((found, false))
+}
+
+/// Some events below `before`, newest first, and the sequence below which to go on: 0 at the end.
+async fn some_below<D: Disk>(shared: &Shared<D>, before: u64) -> Result<(Vec<Candidate>, u64), ReadError> {
+    // Memory first, footers last: what leaves memory between two looks is found by the later one.
+    let index = shared.index_soon().await;
+    let live = shared.table.lock().below(before, CHUNK);
+    let indexed = match &index {
+        Some(index) => entries::below(&**index, before, CHUNK).map_err(|error| broken(shared, &error))?,
+        None => Vec::new(),
+    };
+    let (sealed, has_more) = sealed_below(shared, before).await?;
+    let floor_of = |is_full: bool, last: Option<u64>| if is_full { last.unwrap_or(0) } else { 0 };
+    let floor = floor_of(has_more || sealed.len() >= CHUNK, sealed.last().map(|event| event.meta.sequence))
+        .max(floor_of(live.len() >= CHUNK, live.last().map(|meta| meta.sequence)))
+        .max(indexed.last().copied().unwrap_or(0));
+    let mut merged: BTreeMap<u64, Option<Candidate>> = BTreeMap::new();
+    for FooterEvent { meta, columns } in sealed {
+        if meta.is_pending() && index.is_none() && !shared.table.lock().holds(meta.sequence) {
+            return Err(no_index());
+        }
+        merged.insert(meta.sequence, Some(Candidate { meta, columns: Some(columns) }));
+    }
+    merged.extend(indexed.into_iter().map(|sequence| (sequence, None)));
+    merged.extend(live.into_iter().map(|meta| (meta.sequence, Some(Candidate { meta, columns: None }))));
+    let mut candidates = Vec::new();
+    for (sequence, candidate) in merged.into_iter().rev().take_while(|(sequence, _)| *sequence >= floor) {
+        let found = match (candidate, &index) {
+            (Some(candidate), _) => Some(candidate),
+            (None, Some(index)) => {
+                let meta = entries::meta(&**index, sequence, &mut shared.names.lock()).map_err(|error| broken(shared, &error))?;
+                meta.map(|meta| Candidate { meta, columns: None })
+            }
+            (None, None) => None,
+        };
+        candidates.extend(found);
+    }
+    Ok((candidates, floor))
 }
 
 /// Whether an event may pass, before its bytes are read.
-fn may_match(filter: &EventFilter, meta: &Meta) -> bool {
+fn may_match(filter: &EventFilter, candidate: &Candidate) -> bool {
+    let meta = &candidate.meta;
     let delivery = |delivery: &super::table::DeliveryMeta| {
         filter.state.as_ref().is_none_or(|word| delivery.state.word() == word)
             && filter.destination.as_ref().is_none_or(|name| *delivery.destination == **name)
@@ -137,6 +246,10 @@ fn may_match(filter: &EventFilter, meta: &Meta) -> bool {
         && filter.since.is_none_or(|since| meta.received_at >= since)
         && filter.until.is_none_or(|until| meta.received_at < until)
         && ((filter.state.is_none() && filter.destination.is_none()) || meta.deliveries.iter().any(delivery))
+        && candidate.columns.as_ref().is_none_or(|Columns { source_id, event_type }| {
+            let text = |text: &String| meta.id.to_string().contains(text) || source_id.as_ref().is_some_and(|id| id.contains(text));
+            filter.event_type.as_ref().is_none_or(|kind| event_type.as_deref() == Some(kind)) && filter.text.as_ref().is_none_or(text)
+        })
 }
 
 /// Events that pass, newest first.
@@ -148,10 +261,12 @@ pub(super) async fn list<D: Disk>(
 ) -> Result<(Vec<EventSummary>, Option<u64>), ReadError> {
     let mut items: Vec<EventSummary> = Vec::new();
     let mut before = before.unwrap_or(u64::MAX);
+    let mut looked = 0;
     while before > 0 {
-        let (metas, floor) = some_below(shared, before)?;
-        for meta in metas.iter().filter(|meta| may_match(filter, meta)) {
-            let Some(event) = event_at(shared, meta, false).await? else { continue };
+        let (candidates, floor) = some_below(shared, before).await?;
+        looked += candidates.len();
+        for Candidate { meta, .. } in candidates.into_iter().filter(|candidate| may_match(filter, candidate)) {
+            let Some(event) = event_at(shared, &meta, false).await? else { continue };
             let deliveries = meta.model_deliveries();
             if !filter.matches(&event, &deliveries) {
                 continue;
@@ -164,6 +279,9 @@ pub(super) async fn list<D: Disk>(
             items.push(EventSummary { sequence: meta.sequence, event, body_bytes: u64::from(meta.place.tail), deliveries, repeats });
         }
         before = floor;
+        if looked >= LOOKED_MAX && before > 0 {
+            return Ok((items, Some(before)));
+        }
         tokio::task::yield_now().await;
     }
     Ok((items, None))

@@ -14,6 +14,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::codec::{Cursor, Malformed, put_long};
 use super::names::Names;
+use super::table::Meta;
 use crate::model::{EventId, Lane, Timestamp};
 use crate::store::NewDelivery;
 
@@ -26,8 +27,8 @@ pub(super) const FRAME: usize = 32;
 /// The version of every record's layout; another one is refused (I12).
 const VERSION: u8 = 1;
 
-/// Kinds of records; a number is never used for another kind (I12). 6 to 15 are reserved for what the journal
-/// will need itself: 6 copies of live things, 7 audit, 8 segment footers.
+/// Kinds of records; a number is never used for another kind (I12). 7 to 15 are reserved for what the journal
+/// will need itself: 7 audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Event,
@@ -35,6 +36,8 @@ pub(super) enum Kind {
     Replay,
     Repeat,
     State,
+    /// What memory must know of an event that the records behind it are about.
+    Live,
 }
 
 impl Kind {
@@ -45,11 +48,12 @@ impl Kind {
             Self::Replay => 3,
             Self::Repeat => 4,
             Self::State => 5,
+            Self::Live => 6,
         }
     }
 
     fn from_code(code: u8) -> Option<Self> {
-        [Self::Event, Self::Settlement, Self::Replay, Self::Repeat, Self::State].into_iter().find(|kind| kind.code() == code)
+        [Self::Event, Self::Settlement, Self::Replay, Self::Repeat, Self::State, Self::Live].into_iter().find(|kind| kind.code() == code)
     }
 }
 
@@ -203,6 +207,18 @@ pub(super) fn decode_replay(record: &[u8], frame: &Frame, names: &mut Names) -> 
     };
     cursor.finish()?;
     Ok(replay)
+}
+
+/// An event as it stands, before records about it that come after it was forgotten.
+pub(super) fn encode_live(meta: &Meta) -> Vec<u8> {
+    let mut record = begin(Kind::Live, 256);
+    record.extend_from_slice(&meta.encode());
+    close(&mut record, 0);
+    record
+}
+
+pub(super) fn decode_live(record: &[u8], frame: &Frame, names: &mut Names) -> Result<Meta, Malformed> {
+    Meta::decode(fields(record, frame)?, names)
 }
 
 /// How often a key was seen again.

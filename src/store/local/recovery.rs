@@ -1,8 +1,10 @@
-//! What a start does: read the journal, rebuild everything from it, and go on in a fresh segment.
+//! What a start does: load the checkpoint, read what follows it, and go on in a fresh segment.
 //!
-//! A start never appends to an old segment. The fresh one opens with a copy of the last batch, the only one
-//! whose sync is not proven, and before that is synced nothing that was read is delivered or answered (rule 4).
+//! Of a sealed segment the footer is read, and made if there is none; the last segment is read itself. A start
+//! never appends to an old segment. The fresh one opens with a copy of the last batch, the only one whose sync is
+//! not proven, and before that is synced nothing that was read is delivered or answered (rule 4).
 
+mod find;
 mod replay;
 
 use std::io;
@@ -10,98 +12,37 @@ use std::sync::Arc;
 
 use super::batch;
 use super::chain::{Chain, Damage};
+use super::checkpoint;
+use super::clean::End;
 use super::committer::{Current, Last, Ledger};
 use super::disk::{Disk, DiskFile};
 use super::error::StoreError;
-use super::index::Index;
-use super::keys::Keys;
+use super::footer::{self, FooterHeader, Footing};
+use super::keys::{Keys, SLACK};
+use super::librarian::read_segment;
 use super::segment::{self, Active, FIRST, PAGE, Predecessor, SegmentHeader};
 use super::shared::{Shared, Shelved};
-use super::{librarian, supply};
+use super::supply;
+use super::table::Usage;
+use crate::model::Timestamp;
 
+use find::{Found, find, unready};
 use replay::{Problem, Replayer};
 
-/// A segment that was found.
-struct Found<F> {
-    file: Arc<F>,
-    header: SegmentHeader,
-}
+/// Segments between two lines of progress.
+const TELL_EVERY: usize = 16;
 
-/// What the committer goes on with.
+/// What the helpers go on with.
 pub(super) struct Recovered<F> {
     pub(super) current: Current<F>,
     pub(super) last: Last,
     pub(super) ledger: Ledger,
-}
-
-/// Reads a whole segment into `buffer`.
-async fn read<F: DiskFile>(file: &F, buffer: &mut Vec<u8>) -> io::Result<()> {
-    let length = usize::try_from(file.length().await?).unwrap_or(usize::MAX).min(segment::BYTES_MAX);
-    buffer.clear();
-    buffer.resize(length, 0);
-    file.read_at(0, buffer).await
-}
-
-/// Opens what lies in the journal's folder: segments in their order; pool files and leftovers are put aside.
-async fn find<D: Disk>(shared: &Shared<D>, is_new: bool) -> Result<Vec<Found<D::File>>, StoreError> {
-    let journal = shared.journal();
-    let io = |error: io::Error| StoreError::io(&journal, error);
-    let damaged = |what: String| StoreError::damaged(&shared.path, what);
-    let mut found: Vec<Found<D::File>> = Vec::new();
-    for name in shared.disk.list(&journal).await.map_err(io)? {
-        let path = journal.join(&name);
-        let Some(number) = segment::number(&name) else {
-            match name.strip_prefix("pool-").and_then(segment::number) {
-                Some(pooled) => {
-                    let mut supply = shared.supply.lock();
-                    supply.pooled = supply.pooled.max(pooled);
-                    supply.pool.push(path);
-                }
-                None => shared.disk.remove(&path).await.map_err(io)?,
-            }
-            continue;
-        };
-        let file = shared.disk.open(&path).await.map_err(io)?;
-        let mut page = vec![0; PAGE];
-        file.read_at(0, &mut page).await.map_err(io)?;
-        let header = SegmentHeader::decode(&page).map_err(|error| damaged(format!("`{name}`: {error}")))?;
-        if header.number != number || header.store != shared.store {
-            return Err(damaged(format!("`{name}` is not the segment that its name says")));
-        }
-        if let Some(before) = found.last() {
-            check_order(&before.header, &header).map_err(|what| damaged(format!("`{name}`: {what}")))?;
-        }
-        found.push(Found { file: Arc::new(file), header });
-    }
-    if found.is_empty() && !is_new {
-        return Err(damaged("its journal has no segments".to_owned()));
-    }
-    Ok(found)
-}
-
-fn check_order(before: &SegmentHeader, header: &SegmentHeader) -> Result<(), &'static str> {
-    if header.number != before.number + 1 {
-        return Err("a segment before it is missing");
-    }
-    match (&before.active, &header.active) {
-        (Some(_), None) => Ok(()),
-        (None, _) => Err("the segment before it was never used"),
-        (Some(_), Some(active)) => match active.predecessor {
-            Some(predecessor) if predecessor.nonce == before.nonce => Ok(()),
-            Some(_) | None => Err("it follows another segment than the one before it"),
-        },
-    }
-}
-
-/// A prepared segment goes into the pool: a start goes on in one of its own.
-async fn unready<D: Disk>(shared: &Shared<D>, found: &mut Vec<Found<D::File>>) -> Result<(), StoreError> {
-    let Some(ready) = found.pop_if(|last| last.header.active.is_none()) else { return Ok(()) };
-    let io = |error: io::Error| StoreError::io(&shared.path, error);
-    let to = shared.pool_path();
-    shared.disk.rename(&shared.segment_path(ready.header.number), &to).await.map_err(io)?;
-    shared.disk.sync_dir(&shared.journal()).await.map_err(io)?;
-    shared.supply.lock().pool.push(to);
-    Ok(())
+    /// Behind the last segment that has a footer.
+    pub(super) sealed: Chain,
+    /// The segment of the checkpoint that was loaded.
+    pub(super) checkpoint: u64,
+    /// Where the journal ended.
+    pub(super) end: End,
 }
 
 /// Reads everything and opens a fresh segment.
@@ -111,24 +52,187 @@ pub(super) async fn recover<D: Disk>(shared: &Arc<Shared<D>>, is_new: bool) -> R
     if found.is_empty() && !is_new {
         return Err(StoreError::damaged(&shared.path, "its journal has no segment that was ever used".to_owned()));
     }
-    let (mut chain, mut keys, mut buffer) = (Chain::default(), Keys::default(), Vec::new());
-    for (at, segment) in found.iter().enumerate() {
-        read(&*segment.file, &mut buffer).await.map_err(|error| StoreError::io(&shared.path, error))?;
-        let Found { file, header } = segment;
-        let successor = found.get(at + 1).map(|next| &next.header);
-        let mut replayer = Replayer { shared, keys: &mut keys, segment: header.number };
-        let read = chain.read(&buffer, header, successor, |batch, offset, payload| replayer.batch(batch, offset, payload));
-        read.map_err(|problem| explain(shared, header.number, &problem))?;
+    for Found { file, header } in &found {
         shared.shelf.lock().insert(header.number, Shelved { nonce: header.nonce, file: file.clone() });
-        shared.table.lock().usage.entry(header.number).or_default();
-        while librarian::write_some(shared).map_err(|error| StoreError::io(&shared.path, io::Error::other(error)))? {}
     }
-    drop(buffer);
+    let (from, checkpoint) = load(shared, &found).await;
+    let mut walk =
+        Walk { shared, found: &found, chain: Chain::default(), keys: Keys::default(), newest_at: Timestamp::default(), buffer: Vec::new() };
+    walk.newest_at = shared.table.lock().usage.values().map(|usage| usage.newest_at).max().unwrap_or_default();
+    if let Some(first) = found.get(from).filter(|_| from > 0) {
+        let primed = super::librarian::prime(shared, first.header.number).await;
+        walk.chain = primed.map_err(|error| StoreError::io(&shared.path, error))?;
+    }
+    for at in from..found.len().saturating_sub(1) {
+        walk.sealed(at).await?;
+        if (at + 1).is_multiple_of(TELL_EVERY) {
+            tracing::info!(segments = at + 1, of = found.len(), "the journal is being read");
+        }
+    }
+    let sealed = walk.chain.clone();
+    if !found.is_empty() {
+        walk.last(found.len() - 1).await?;
+    }
+    let Walk { chain, keys, newest_at, .. } = walk;
+    let now = shared.clock.now();
+    shared.calendar.begin(&*shared.clock, if is_new { now } else { newest_at });
     let ledger = {
-        let table = shared.table.lock();
-        Ledger { keys, batch: chain.sequence.unwrap_or(0) + 1, event: table.sequence + 1, position: table.position + 1 }
+        let mut table = shared.table.lock();
+        if let Some(active) = found.last().and_then(|last| last.header.active.as_ref()) {
+            table.sequence = table.sequence.max(active.given.event);
+            table.position = table.position.max(active.given.position);
+        }
+        let next = |number: u64| number.saturating_add(1);
+        Ledger {
+            keys,
+            batch: next(chain.sequence.unwrap_or(0)),
+            event: next(table.sequence),
+            position: next(table.position),
+            ..Ledger::default()
+        }
     };
-    open_fresh(shared, &found, &chain, ledger).await.map_err(|error| StoreError::io(&shared.path, error))
+    let end = End { nonce: found.last().map_or(0, |last| last.header.nonce), sequence: chain.sequence.unwrap_or(0) };
+    let (current, last) = open_fresh(shared, &found, &chain, &ledger).await.map_err(|error| StoreError::io(&shared.path, error))?;
+    shared.table.lock().begin(current.number);
+    shared.count_waiting();
+    Ok(Recovered { current, last, ledger, sealed, checkpoint, end })
+}
+
+/// Loads the checkpoint, if it belongs to this journal. The segment to go on with, among those found, and its number.
+async fn load<D: Disk>(shared: &Arc<Shared<D>>, found: &[Found<D::File>]) -> (usize, u64) {
+    let Some(checkpoint) = checkpoint::read(shared).await else { return (0, 0) };
+    let mark = checkpoint.mark;
+    let is_ours = |segment: &Found<D::File>| segment.header.number == mark.segment && segment.header.nonce == mark.nonce;
+    let Some(from) = found.iter().position(is_ours) else {
+        tracing::warn!("the checkpoint belongs to another journal: all of this one is read");
+        return (0, 0);
+    };
+    let mut table = checkpoint.table;
+    // What was let go since.
+    let first = found.first().map_or(0, |first| first.header.number);
+    let gone: Vec<u64> = table.usage.range(..first).map(|(number, _)| *number).collect();
+    for number in gone {
+        table.drop_segment(number);
+        table.remove_segment(number);
+    }
+    table.sequence = table.sequence.max(mark.event);
+    table.position = table.position.max(mark.position);
+    *shared.table.lock() = table;
+    *shared.filters.write() = checkpoint.filters;
+    shared.filters.write().forget_below(first);
+    (from, mark.segment)
+}
+
+struct Walk<'a, D: Disk> {
+    shared: &'a Arc<Shared<D>>,
+    found: &'a [Found<D::File>],
+    chain: Chain,
+    keys: Keys,
+    newest_at: Timestamp,
+    buffer: Vec<u8>,
+}
+
+impl<D: Disk> Walk<'_, D> {
+    fn io(&self, error: io::Error) -> StoreError {
+        StoreError::io(&self.shared.path, error)
+    }
+
+    /// A segment that another one follows: its footer tells it.
+    async fn sealed(&mut self, at: usize) -> Result<(), StoreError> {
+        let shared = self.shared;
+        let (header, successor) = (&self.found[at].header, &self.found[at + 1].header);
+        let footing = Footing::open(&shared.disk, &shared.journal(), header.number, header.nonce).await.map_err(|error| self.io(error))?;
+        let ends = successor.active.as_ref().and_then(|active| active.predecessor).map(|predecessor| predecessor.end);
+        if let Some(footing) = footing.filter(|footing| Some(footing.header.end) == ends)
+            && let Ok(told) = self.tell(&footing).await
+        {
+            self.chain.skip(&footing.header);
+            return self.apply(&footing.header, told);
+        }
+        let found = &self.found[at];
+        read_segment(&*found.file, &mut self.buffer).await.map_err(|error| StoreError::io(&shared.path, error))?;
+        let built = footer::build(&mut self.chain, &self.buffer, header, Some(successor), &mut shared.names.lock());
+        let built = built.map_err(|error| {
+            let name = segment::file_name(header.number);
+            StoreError::damaged(&shared.path, format!("`{name}` at byte {}: {}", error.offset, error.what))
+        })?;
+        prove(&*found.file, self.chain.last_start, self.chain.end).await.map_err(|error| self.io(error))?;
+        footer::write(&shared.disk, &shared.journal(), header.number, &built.bytes).await.map_err(|error| self.io(error))?;
+        let footing = Footing::open(&shared.disk, &shared.journal(), header.number, header.nonce).await.map_err(|error| self.io(error))?;
+        let footing = footing.ok_or_else(|| self.io(io::Error::other("a footer that was just written can't be read")))?;
+        let told = self.tell(&footing).await.map_err(|error| self.io(error))?;
+        self.apply(&footing.header, told)
+    }
+
+    /// Reads what memory needs of a footer.
+    async fn tell(&self, footing: &Footing<D::File>) -> io::Result<Told> {
+        let shared = self.shared;
+        let is_needed = footing.header.keys_until.saturating_add(SLACK) > shared.clock.now().min(footing.header.newest_at);
+        Ok(Told {
+            carried: footer::carried(footing, &shared.names).await?,
+            ops: footer::ops(footing).await?,
+            dead: footer::dead(footing, &shared.names).await?,
+            keys: if is_needed { footer::keys(footing).await? } else { Vec::new() },
+        })
+    }
+
+    fn apply(&mut self, header: &FooterHeader, told: Told) -> Result<(), StoreError> {
+        let shared = self.shared;
+        self.newest_at = self.newest_at.max(header.newest_at);
+        let mut table = shared.table.lock();
+        let usage = Usage {
+            events: (header.events > 0).then_some((header.first_event, header.last_event)),
+            count: header.events,
+            keys_until: header.keys_until,
+            newest_at: header.newest_at,
+            sealed: true,
+            footer_bytes: header.bytes(),
+            dead: told.dead,
+            ..Usage::default()
+        };
+        table.know_segment(header.number, usage);
+        table.position = table.position.max(header.position);
+        told.carried.into_iter().for_each(|meta| table.put(meta));
+        shared.filters.write().add(header.number, told.keys.into_iter());
+        let mut replayer =
+            Replayer { shared, keys: &mut self.keys, segment: header.number, now: shared.clock.now(), newest_at: self.newest_at };
+        for op in told.ops {
+            let applied = op.frame().and_then(|frame| replayer.record(&mut table, &frame, &op.record, op.place));
+            applied.map_err(|error| StoreError::damaged(&shared.path, format!("the footer of segment {:016x}: {error}", header.number)))?;
+        }
+        Ok(())
+    }
+
+    /// The last segment is read itself.
+    async fn last(&mut self, at: usize) -> Result<(), StoreError> {
+        let shared = self.shared;
+        let Found { file, header } = &self.found[at];
+        read_segment(&**file, &mut self.buffer).await.map_err(|error| StoreError::io(&shared.path, error))?;
+        let mut replayer =
+            Replayer { shared, keys: &mut self.keys, segment: header.number, now: shared.clock.now(), newest_at: self.newest_at };
+        let read = self.chain.read(&self.buffer, header, None, |batch, offset, payload| replayer.batch(batch, offset, payload));
+        self.newest_at = replayer.newest_at;
+        read.map_err(|problem| explain(shared, header.number, &problem))?;
+        if self.chain.last.is_none()
+            && let Some(before) = at.checked_sub(1).map(|before| &self.found[before])
+        {
+            // Nothing is in it yet: the last batch lies in the segment before.
+            read_segment(&*before.file, &mut self.buffer).await.map_err(|error| StoreError::io(&shared.path, error))?;
+            let mut chain = Chain::default();
+            let read = chain.read::<Damage>(&self.buffer, &before.header, Some(header), |_, _, _| Ok(()));
+            read.map_err(|damage| explain(shared, before.header.number, &Problem::Damage(damage)))?;
+            self.chain.last = chain.last;
+        }
+        Ok(())
+    }
+}
+
+/// What memory needs of a footer.
+struct Told {
+    carried: Vec<super::table::Meta>,
+    ops: Vec<footer::Op>,
+    dead: std::collections::BTreeMap<crate::model::Name, u64>,
+    keys: Vec<[u8; 16]>,
 }
 
 fn explain<D: Disk>(shared: &Shared<D>, number: u64, problem: &Problem) -> StoreError {
@@ -136,8 +240,19 @@ fn explain<D: Disk>(shared: &Shared<D>, number: u64, problem: &Problem) -> Store
     match problem {
         Problem::Damage(Damage { offset, what }) => StoreError::damaged(&shared.path, format!("`{name}` at byte {offset}: {what}")),
         Problem::Record { offset, error } => StoreError::damaged(&shared.path, format!("`{name}` at byte {offset}: {error}")),
-        Problem::Index(error) => StoreError::io(&shared.path, io::Error::other(error.clone())),
     }
+}
+
+/// Makes a segment's last batch durable, whose sync may never have returned: the same bytes are written again, since
+/// after a failed sync the kernel may take them for written.
+async fn prove<F: DiskFile>(file: &F, last_start: usize, end: usize) -> io::Result<()> {
+    let start = last_start / PAGE * PAGE;
+    let mut bytes = vec![0; end.next_multiple_of(PAGE).saturating_sub(start)];
+    let length = usize::try_from(file.length().await?).unwrap_or(usize::MAX);
+    bytes.truncate(length.saturating_sub(start));
+    file.read_at(start as u64, &mut bytes).await?;
+    file.write_at(start as u64, &bytes).await?;
+    file.sync_data().await
 }
 
 /// The fresh segment, with the copy of the last batch, synced. It takes the place of a last segment that holds
@@ -146,8 +261,14 @@ async fn open_fresh<D: Disk>(
     shared: &Arc<Shared<D>>,
     found: &[Found<D::File>],
     chain: &Chain,
-    ledger: Ledger,
-) -> io::Result<Recovered<D::File>> {
+    ledger: &Ledger,
+) -> io::Result<(Current<D::File>, Last)> {
+    if let Some(Found { file, header }) = found.last().filter(|_| chain.own == 1) {
+        // The header was written along with that one batch, so its sync is not proven either; and once another
+        // segment follows, this one must say that it counts.
+        file.write_at(0, &header.encode()).await?;
+        file.sync_data().await?;
+    }
     let nonce = shared.nonce();
     let (number, predecessor) = match found.last() {
         None => (1, None),
@@ -157,10 +278,11 @@ async fn open_fresh<D: Disk>(
             (header.number + 1, Some(predecessor))
         }
     };
-    let active = Some(Active { first_sequence: ledger.batch, predecessor });
+    let active = Some(Active { first_sequence: ledger.batch, predecessor, given: ledger.given() });
     let mut image = SegmentHeader { active, ..shared.header(number, nonce) }.encode();
     let mut last = Last::default();
-    if let (Some((header, bytes)), true) = (&chain.last, predecessor.is_some()) {
+    // What a repair wrote was synced by it, and its damaged records must not be sealed anew.
+    if let (Some((header, bytes)), true) = (chain.last.as_ref().filter(|(header, _)| !header.is_repaired()), predecessor.is_some()) {
         image.extend_from_slice(bytes);
         let flags = header.flags | batch::COPY;
         batch::finish(&mut image[FIRST..], nonce, header.sequence, flags, header.committed_at);
@@ -169,32 +291,12 @@ async fn open_fresh<D: Disk>(
     let end = image.len().next_multiple_of(batch::ALIGN);
     image.resize(image.len().next_multiple_of(PAGE), 0);
     let file = Arc::new(supply::install(shared, number, &image).await?);
+    if let Some(Found { file, .. }) = found.last().filter(|_| chain.own > 0) {
+        // Its footer will tell what is in it now: that must not be lost any more.
+        prove(&**file, chain.last_start, chain.end).await?;
+    }
     last.image = image;
     shared.shelf.lock().insert(number, Shelved { nonce, file: file.clone() });
     shared.supply.lock().wanted = Some(number + 1);
-    Ok(Recovered { current: Current { number, nonce, file, end }, last, ledger })
-}
-
-/// Fills a new index with every event that is not in memory, while the store is running.
-///
-/// What is in memory goes into the index by itself once it is settled. Only the librarian, who calls this,
-/// moves events between memory and index, so none can slip between the two.
-pub(super) async fn reindex<D: Disk>(shared: &Arc<Shared<D>>, index: &dyn Index) -> io::Result<()> {
-    let newest = shared.table.lock().sequence;
-    let files: Vec<Arc<D::File>> = shared.shelf.lock().values().map(|shelved| shelved.file.clone()).collect();
-    let mut headers = Vec::with_capacity(files.len());
-    let mut page = vec![0; PAGE];
-    for file in &files {
-        file.read_at(0, &mut page).await?;
-        headers.push(SegmentHeader::decode(&page).map_err(io::Error::other)?);
-    }
-    let (mut chain, mut buffer) = (Chain::default(), Vec::new());
-    for (at, (file, header)) in files.iter().zip(&headers).enumerate() {
-        read(&**file, &mut buffer).await?;
-        let mut merger = replay::Merger::new(shared, index, header.number, newest);
-        let read = chain.read(&buffer, header, headers.get(at + 1), |batch, offset, payload| merger.batch(batch, offset, payload));
-        read.map_err(|problem| io::Error::other(explain(shared, header.number, &problem)))?;
-        merger.finish().map_err(io::Error::other)?;
-    }
-    Ok(())
+    Ok((Current { number, nonce, file, end }, last))
 }

@@ -56,6 +56,17 @@ pub(super) struct Active {
     pub(super) first_sequence: u64,
     /// None in the first segment of a store.
     pub(super) predecessor: Option<Predecessor>,
+    /// Numbers that were given out before, so that they only grow when everything that had them is gone.
+    pub(super) given: Given,
+}
+
+/// The highest numbers that were given out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Given {
+    /// Accept sequences.
+    pub(super) event: u64,
+    /// Deliveries' positions.
+    pub(super) position: u64,
 }
 
 impl SegmentHeader {
@@ -75,6 +86,9 @@ impl SegmentHeader {
         page.put_u128_le(predecessor.map_or(0, |predecessor| predecessor.nonce));
         page.put_u64_le(predecessor.map_or(0, |predecessor| predecessor.end as u64));
         page.put_u64_le(predecessor.map_or(0, |predecessor| predecessor.last_start as u64));
+        let given = self.active.as_ref().map_or_else(Given::default, |active| active.given);
+        page.put_u64_le(given.event);
+        page.put_u64_le(given.position);
         page.resize(LENGTH - 8, 0);
         let checksum = xxh3_64_with_seed(&page, seed(self.nonce));
         page.put_u64_le(checksum);
@@ -104,11 +118,12 @@ impl SegmentHeader {
         let has_predecessor = cursor.u64()? == 1;
         let offset = |offset: u64| usize::try_from(offset).map_err(|_large| Malformed("segment header"));
         let predecessor = Predecessor { nonce: cursor.u128()?, end: offset(cursor.u64()?)?, last_start: offset(cursor.u64()?)? };
+        let given = Given { event: cursor.u64()?, position: cursor.u64()? };
         let checksum = Cursor::new(&bytes[LENGTH - 8..]).u64()?;
         if checksum != xxh3_64_with_seed(&bytes[..LENGTH - 8], seed(nonce)) {
             return Err(Malformed("segment header"));
         }
-        let active = Active { first_sequence, predecessor: has_predecessor.then_some(predecessor) };
+        let active = Active { first_sequence, predecessor: has_predecessor.then_some(predecessor), given };
         Ok(Self { number, nonce, store, created_at, active: is_active.then_some(active) })
     }
 }
@@ -131,7 +146,7 @@ mod tests {
     #[test]
     fn headers_read_back_and_notice_every_flipped_byte() {
         let predecessor = Some(Predecessor { nonce: 4, end: 8192, last_start: 5000 });
-        let active = Some(Active { first_sequence: 9, predecessor });
+        let active = Some(Active { first_sequence: 9, predecessor, given: Given { event: 5, position: 6 } });
         let header = SegmentHeader { number: 3, nonce: 7, store: 11, created_at: Timestamp::from_millis(5), active };
         let page = header.encode();
         assert_eq!(SegmentHeader::decode(&page), Ok(header.clone()));

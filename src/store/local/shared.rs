@@ -1,6 +1,6 @@
 //! What the committer, its helpers and the callers share.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,7 +9,11 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
+use super::calendar::Calendar;
+use super::clean::End;
 use super::disk::{Disk, DiskFile};
+use super::filter::Filters;
+use super::format;
 use super::index::{Index, Indexes};
 use super::interrupted::InFlight;
 use super::names::Names;
@@ -17,9 +21,15 @@ use super::queue::{Entry, Queue};
 use super::segment::{self, SegmentHeader};
 use super::table::Table;
 use crate::clock::Clock;
-use crate::model::{DeliveryId, EventId};
+use crate::model::{DeliveryId, EventId, Timestamp};
 use crate::store::{NewDelivery, Promise};
 use crate::telemetry::Metrics;
+
+/// How long a read waits for an index that is being made anew.
+pub(super) const INDEX_WAIT: Duration = Duration::from_secs(5);
+
+/// How often it looks.
+pub(super) const INDEX_LOOK: Duration = Duration::from_millis(20);
 
 /// A segment that can be read.
 pub(super) struct Shelved<F> {
@@ -47,8 +57,18 @@ pub(super) struct Supply<F> {
     pub(super) pooled: u64,
 }
 
-/// A replay of an event that must come back from the index first.
-pub(super) type Recall = (EventId, Vec<NewDelivery>, Promise<Vec<DeliveryId>>);
+/// Keys that a footer tells from now on.
+pub(super) struct SealedKeys {
+    pub(super) keys: Vec<([u8; 16], EventId)>,
+}
+
+/// Something about an event that is not in memory.
+pub(super) enum Recall {
+    /// It must come back first.
+    Replay(EventId, Vec<NewDelivery>, Promise<Vec<DeliveryId>>),
+    /// Nothing of it is pending; does it exist at all?
+    Settle(DeliveryId, Promise<()>),
+}
 
 /// Sizes and times that were chosen at the opening.
 #[derive(Debug, Clone)]
@@ -65,6 +85,7 @@ pub(super) struct Shared<D: Disk> {
     pub(super) store: u128,
     pub(super) sizes: Sizes,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) calendar: Calendar,
     pub(super) metrics: Option<Arc<Metrics>>,
     pub(super) random: Arc<dyn Fn() -> u128 + Send + Sync>,
     pub(super) queue: Queue,
@@ -74,18 +95,28 @@ pub(super) struct Shared<D: Disk> {
     pub(super) newest: watch::Sender<u64>,
     pub(super) in_flight: InFlight<D::File>,
     /// The locked format file.
-    pub(super) lock: Mutex<Option<D::File>>,
+    pub(super) lock: Mutex<Option<Arc<D::File>>>,
     pub(super) supply: Mutex<Supply<D::File>>,
     /// Held while a segment is being prepared or replaced.
     pub(super) preparing: tokio::sync::Mutex<()>,
     pub(super) supply_wanted: Notify,
     pub(super) supply_changed: Notify,
     pub(super) index_wanted: Notify,
+    /// Which dedupe keys are in footers.
+    pub(super) filters: RwLock<Filters>,
+    /// For the committer, who forgets them.
+    pub(super) sealed_keys: Mutex<Vec<SealedKeys>>,
+    /// The journal's end, once the committer has ended.
+    pub(super) last: Mutex<Option<End>>,
     pub(super) indexes: Arc<dyn Indexes>,
     pub(super) index: RwLock<Option<Arc<dyn Index>>>,
     /// How many events wait for the index.
     pub(super) unindexed: AtomicUsize,
-    /// Replays of events that must come back from the index first.
+    /// Segments whose footers turned out to be damaged.
+    pub(super) suspects: Mutex<BTreeSet<u64>>,
+    /// How many segments wait for their footer.
+    pub(super) unsealed: AtomicUsize,
+    /// What is about events that are not in memory.
     pub(super) recalls: Mutex<VecDeque<Recall>>,
     /// Nothing more can be dropped and the disk's share is used up.
     pub(super) full: AtomicBool,
@@ -109,6 +140,18 @@ impl<D: Disk> Shared<D> {
         self.index.read().clone()
     }
 
+    /// The index; one that is being made anew is waited for a little.
+    pub(super) async fn index_soon(&self) -> Option<Arc<dyn Index>> {
+        let deadline = tokio::time::Instant::now() + INDEX_WAIT;
+        loop {
+            let index = self.index();
+            if index.is_some() || self.is_stopping() || tokio::time::Instant::now() >= deadline {
+                return index;
+            }
+            tokio::time::sleep(INDEX_LOOK).await;
+        }
+    }
+
     /// A nonce for a new incarnation of a segment.
     pub(super) fn nonce(&self) -> u128 {
         (self.random)()
@@ -117,6 +160,20 @@ impl<D: Disk> Shared<D> {
     /// A segment's header as it is while the segment is only prepared.
     pub(super) fn header(&self, number: u64, nonce: u128) -> SegmentHeader {
         SegmentHeader { number, nonce, store: self.store, created_at: self.clock.now(), active: None }
+    }
+
+    /// The folder is still the one that was locked (rule 18).
+    pub(super) async fn check_folder(&self) -> std::io::Result<()> {
+        let lock = self.lock.lock().clone();
+        match lock {
+            Some(lock) => format::is_still_ours(&self.disk, &self.path, &lock).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The time, where dates can be believed just now.
+    pub(super) fn date(&self) -> Option<Timestamp> {
+        self.calendar.is_believed(&*self.clock).then(|| self.clock.now())
     }
 
     /// Takes a file that may be overwritten.
@@ -129,6 +186,24 @@ impl<D: Disk> Shared<D> {
         let mut supply = self.supply.lock();
         supply.pooled += 1;
         self.journal().join(format!("pool-{:016x}.seg", supply.pooled))
+    }
+
+    /// A footer is missing or damaged: it is made anew.
+    pub(super) fn suspect(&self, segment: u64) {
+        if self.suspects.lock().insert(segment) {
+            tracing::error!(segment, "a segment's footer can't be read; it is made anew");
+        }
+        self.index_wanted.notify_one();
+    }
+
+    /// Notes how much waits for the librarian.
+    pub(super) fn count_waiting(&self) {
+        let (unindexed, unsealed) = {
+            let table = self.table.lock();
+            (table.unindexed(), table.usage.values().filter(|usage| !usage.sealed).count())
+        };
+        self.unindexed.store(unindexed, Ordering::Relaxed);
+        self.unsealed.store(unsealed, Ordering::Relaxed);
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -153,12 +228,41 @@ impl<D: Disk> Shared<D> {
         self.supply_changed.notify_one();
     }
 
+    /// A helper panicked: what nobody works on any more must not be waited for.
+    fn died(&self, name: &str) {
+        tracing::error!("the store's `{name}` ended by a panic, which is a bug: nothing is committed any more; restart the process");
+        self.queue.refuse_accepts(Some("a part of the store ended by a panic: restart the process"));
+        self.queue.close();
+        self.stop();
+        let mut waiting = VecDeque::new();
+        self.queue.drain(&mut waiting);
+        // Dropping a promise says that the outcome can't be known.
+        drop(waiting);
+        self.recalls.lock().clear();
+    }
+
     /// Bytes of all segments, the prepared ones and the pool included.
     pub(super) fn journal_bytes(&self) -> u64 {
         let supply = self.supply.lock();
         let spare = supply.pool.len() + usize::from(supply.ready.is_some());
         drop(supply);
-        (self.shelf.lock().len() + spare) as u64 * self.sizes.segment as u64
+        let footers: u64 = self.table.lock().usage.values().map(|usage| usage.footer_bytes).sum();
+        ((self.shelf.lock().len() + spare) as u64 * self.sizes.segment as u64).saturating_add(footers)
+    }
+}
+
+/// Stands for a helper that runs.
+pub(super) struct Running<D: Disk> {
+    pub(super) shared: Arc<Shared<D>>,
+    pub(super) name: &'static str,
+}
+
+impl<D: Disk> Drop for Running<D> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.died(self.name);
+        }
+        self.shared.ended.send_modify(|ended| *ended += 1);
     }
 }
 

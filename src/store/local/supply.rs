@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::disk::{Disk, DiskFile};
+use super::footer;
 use super::keys::SLACK;
-use super::librarian;
 use super::queue::Entry;
 use super::shared::{Ready, Shared, fill};
 use super::table::Usage;
@@ -26,33 +26,43 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 /// Most pool files; further segments are deleted.
 pub(super) const POOL_MAX: usize = 2;
 
+/// A segment on its way to its name.
+const PREPARING: &str = "preparing.tmp";
+
+/// The same, after a failed commit.
+pub(super) const HEALING: &str = "healing.tmp";
+
+/// What an interrupted preparation leaves behind.
+pub(super) const LEFTOVERS: [&str; 2] = [PREPARING, HEALING];
+
 /// Prepares and lets go until the store is closed.
 pub(super) async fn run<D: Disk>(shared: Arc<Shared<D>>) {
     while !shared.is_stopping() {
         let mut wait = LOOK_EVERY;
-        match release(&shared).await {
-            Ok(false) => {}
-            Ok(true) => wait = TRY_EVERY,
-            Err(error) => tracing::warn!(%error, "an old segment can't be let go"),
-        }
         if let Err(error) = prepare(&shared).await {
             shared.supply.lock().trouble = Some(format!("the next segment can't be prepared: {error}"));
             wait = TRY_EVERY;
         }
         shared.supply_changed.notify_one();
+        match release(&shared).await {
+            Ok(Look::Later) => {}
+            Ok(Look::Soon) => wait = TRY_EVERY,
+            Ok(Look::Now) => continue,
+            Err(error) => tracing::warn!(%error, "an old segment can't be let go"),
+        }
         tokio::select! {
             biased;
             () = shared.supply_wanted.notified() => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
-    shared.ended.send_modify(|ended| *ended += 1);
 }
 
 /// Prepares the segment that is wanted.
 async fn prepare<D: Disk>(shared: &Shared<D>) -> io::Result<()> {
     let _preparing = shared.preparing.lock().await;
     let Some(number) = shared.supply.lock().wanted else { return Ok(()) };
+    shared.check_folder().await?;
     let nonce = shared.nonce();
     let header = shared.header(number, nonce).encode();
     let file = Arc::new(install(shared, number, &header).await?);
@@ -68,7 +78,7 @@ pub(super) async fn install<D: Disk>(shared: &Shared<D>, number: u64, opening: &
     let (path, file) = match shared.take_pooled() {
         Some(path) => (path.clone(), shared.disk.open(&path).await?),
         None => {
-            let path = shared.journal().join("preparing.tmp");
+            let path = shared.journal().join(PREPARING);
             (path.clone(), shared.disk.create(&path).await?)
         }
     };
@@ -82,37 +92,55 @@ pub(super) async fn install<D: Disk>(shared: &Shared<D>, number: u64, opening: &
     Ok(file)
 }
 
-/// Lets segments go that are past retention, or over the disk's share, and free. Whether to look again soon.
-async fn release<D: Disk>(shared: &Arc<Shared<D>>) -> io::Result<bool> {
-    loop {
-        let over = shared.journal_bytes() > shared.sizes.max_size.saturating_sub(shared.sizes.segment as u64);
-        let Some(oldest) = oldest(shared, over) else {
-            if over != shared.full.swap(over, Ordering::AcqRel) {
-                tracing::warn!(full = over, "whether the store has room within `max_size` has changed");
-            }
-            return Ok(over);
-        };
-        let names: Vec<String> = {
-            let table = shared.table.lock();
-            table.states.iter().filter(|(_, named)| named.segment == oldest).map(|(name, _)| name.clone()).collect()
-        };
-        if !names.is_empty() {
-            // The newest state of a name moves on; the next look finds it moved.
-            for name in names {
-                if shared.queue.push(Entry::MoveState(name, oldest)).is_err() {
-                    break;
-                }
-            }
-            return Ok(true);
-        }
-        if !librarian::forget_segment(shared, oldest).await {
-            return Ok(true);
-        }
-        let shelved = shared.shelf.lock().remove(&oldest);
-        shared.table.lock().usage.remove(&oldest);
-        let is_pinned = shelved.is_some_and(|shelved| Arc::strong_count(&shelved.file) > 1);
-        retire(shared, &shared.segment_path(oldest), is_pinned).await?;
+/// When to look for segments to let go again.
+enum Look {
+    Now,
+    Soon,
+    Later,
+}
+
+/// Lets one segment go that is past retention, or over the disk's share, and free.
+async fn release<D: Disk>(shared: &Arc<Shared<D>>) -> io::Result<Look> {
+    let over = shared.journal_bytes() > shared.sizes.max_size.saturating_sub(shared.sizes.segment as u64);
+    if over && let Some(path) = shared.take_pooled() {
+        shared.disk.remove(&path).await?;
+        return Ok(Look::Now);
     }
+    let Some(oldest) = oldest(shared, over) else {
+        if over != shared.full.swap(over, Ordering::AcqRel) {
+            tracing::warn!(full = over, "whether the store has room within `max_size` has changed");
+        }
+        return Ok(if over { Look::Soon } else { Look::Later });
+    };
+    let names: Vec<String> = {
+        let table = shared.table.lock();
+        table.states.iter().filter(|(_, named)| named.segment == oldest).map(|(name, _)| name.clone()).collect()
+    };
+    if !names.is_empty() {
+        // The newest state of a name moves on; the next look finds it moved.
+        for name in names {
+            if shared.queue.push(Entry::MoveState(name, oldest)).is_err() {
+                break;
+            }
+        }
+        return Ok(Look::Soon);
+    }
+    if !shared.table.lock().usage.get(&oldest).is_some_and(|usage| usage.forgotten) {
+        // The librarian wakes us once it is.
+        shared.index_wanted.notify_one();
+        return Ok(Look::Later);
+    }
+    match shared.disk.remove(&shared.journal().join(footer::file_name(oldest))).await {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let shelved = shared.shelf.lock().remove(&oldest);
+    shared.table.lock().remove_segment(oldest);
+    // Somebody here reads it, or somebody else copies it.
+    let is_pinned = shelved.is_some_and(|shelved| Arc::strong_count(&shelved.file) > 1 || !shelved.file.try_lock().unwrap_or(true));
+    retire(shared, &shared.segment_path(oldest), is_pinned).await?;
+    Ok(Look::Now)
 }
 
 /// The oldest segment, if nothing keeps it.
@@ -122,10 +150,12 @@ fn oldest<D: Disk>(shared: &Shared<D>, over: bool) -> Option<u64> {
         // The newest one is being written, and the one before it may still have to be copied from.
         (shelf.len() > 2).then(|| shelf.keys().next().copied()).flatten()?
     };
-    let now = shared.clock.now();
+    // Where dates can't be believed nothing is old, and no key has ended.
+    let now = shared.date();
     let is_free = |usage: &Usage| {
-        let is_old = usage.newest_at.saturating_add(shared.sizes.retention) <= now;
-        (is_old || over) && (usage.keys_until == Timestamp::default() || usage.keys_until.saturating_add(SLACK) <= now)
+        let is_past = |time: Timestamp, by: Duration| now.is_some_and(|now| time.saturating_add(by) <= now);
+        let is_old = is_past(usage.newest_at, shared.sizes.retention);
+        (is_old || over) && (usage.keys_until == Timestamp::default() || is_past(usage.keys_until, SLACK))
     };
     shared.table.lock().leave(number, is_free).then_some(number)
 }

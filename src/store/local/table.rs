@@ -21,6 +21,8 @@ pub(super) use meta::{AttemptPlace, DeliveryMeta, Meta, Place};
 pub(super) struct Usage {
     /// The accept sequences of its events; it has some where the first is not above the last.
     pub(super) events: Option<(u64, u64)>,
+    /// How many events were accepted into it.
+    pub(super) count: u64,
     /// Pending deliveries of its events.
     pub(super) pending: u64,
     /// When the last of its dedupe keys ends.
@@ -29,8 +31,16 @@ pub(super) struct Usage {
     pub(super) newest_at: Timestamp,
     /// Replays of its events that are on their way.
     pub(super) pins: u64,
+    /// Its footer is written: what was finished in it is known from there.
+    pub(super) sealed: bool,
+    /// Bytes of its footer.
+    pub(super) footer_bytes: u64,
+    /// Dead deliveries of its events that are not in memory.
+    pub(super) dead: BTreeMap<Name, u64>,
     /// It is about to go: nothing of it may be replayed any more.
     pub(super) leaving: bool,
+    /// Nothing knows its events any more: its file may go.
+    pub(super) forgotten: bool,
 }
 
 /// The newest value of a name, and the segment that holds it.
@@ -60,19 +70,19 @@ struct Count {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// Events with something pending or not yet in the index, by accept sequence.
+    /// Events with something pending, in a segment without a footer, or not yet in the index, by accept sequence.
     live: BTreeMap<u64, Meta>,
     ids: HashMap<EventId, u64>,
     /// Pending deliveries by position.
     pending: BTreeMap<u64, (u64, u32)>,
     counts: BTreeMap<Name, Count>,
-    /// Events that have nothing pending and wait for the index.
-    settled: BTreeSet<u64>,
+    /// Events that have nothing pending, outlived their segment, and wait for the index.
+    to_index: BTreeSet<u64>,
     /// Repeats that the index has not heard of.
     repeats: BTreeMap<EventId, u64>,
     pub(super) states: BTreeMap<String, Named>,
     pub(super) usage: BTreeMap<u64, Usage>,
-    /// Events stored, in memory or in the index.
+    /// Events stored, wherever they are known.
     pub(super) events: u64,
     /// The highest position given out.
     pub(super) position: u64,
@@ -80,11 +90,19 @@ pub(super) struct Table {
     pub(super) sequence: u64,
 }
 
+fn dead_of(meta: &Meta) -> impl Iterator<Item = &Name> {
+    meta.deliveries.iter().filter(|delivery| matches!(delivery.state, DeliveryState::Dead(_))).map(|delivery| &delivery.destination)
+}
+
 impl Table {
-    /// An event became durable at `place`.
+    /// An event became durable at `place`. One that is known already is left as it is.
     pub(super) fn add_event(&mut self, head: EventHead, place: Place) {
+        if self.live.contains_key(&head.sequence) {
+            return;
+        }
         let usage = self.usage.entry(place.segment).or_default();
         usage.events = Some(usage.events.map_or((head.sequence, head.sequence), |(first, _)| (first, head.sequence)));
+        usage.count += 1;
         if let Some(key) = &head.dedupe {
             usage.keys_until = usage.keys_until.max(key.expires_at);
         }
@@ -93,66 +111,109 @@ impl Table {
         self.events += 1;
         self.ids.insert(head.id, head.sequence);
         self.add_deliveries(&mut meta, head.first_position, DeliveryKind::Original, head.received_at, head.deliveries);
-        self.keep(meta);
-    }
-
-    fn keep(&mut self, meta: Meta) {
-        if !meta.is_pending() {
-            self.settled.insert(meta.sequence);
-        }
         self.live.insert(meta.sequence, meta);
     }
 
     fn add_deliveries(&mut self, meta: &mut Meta, first: u64, kind: DeliveryKind, created_at: Timestamp, deliveries: Vec<NewDelivery>) {
+        meta.deliveries.reserve_exact(deliveries.len());
         for (position, delivery) in (first..).zip(deliveries) {
-            let ordinal = u32::try_from(meta.deliveries.len()).unwrap_or(u32::MAX);
-            self.pending.insert(position, (meta.sequence, ordinal));
-            self.counts.entry(delivery.destination.clone()).or_default().pending.insert((created_at, position));
-            self.usage.entry(meta.place.segment).or_default().pending += 1;
-            self.position = self.position.max(position);
-            meta.deliveries.push(DeliveryMeta::new(position, delivery, kind, created_at));
+            let delivery = DeliveryMeta::new(position, delivery, kind, created_at);
+            self.waits(meta, meta.deliveries.len(), &delivery);
+            meta.deliveries.push(delivery);
+        }
+    }
+
+    fn waits(&mut self, meta: &Meta, ordinal: usize, delivery: &DeliveryMeta) {
+        let (position, created_at) = (delivery.position, delivery.created_at);
+        self.pending.insert(position, (meta.sequence, u32::try_from(ordinal).unwrap_or(u32::MAX)));
+        self.counts.entry(delivery.destination.clone()).or_default().pending.insert((created_at, position));
+        self.usage.entry(meta.place.segment).or_default().pending += 1;
+        self.position = self.position.max(position);
+    }
+
+    /// An event as a footer or a checkpoint tells it. Its segment counts it already.
+    pub(super) fn put(&mut self, meta: Meta) {
+        if self.live.contains_key(&meta.sequence) {
+            return;
+        }
+        for (ordinal, delivery) in meta.deliveries.iter().enumerate() {
+            if !delivery.state.is_final() {
+                self.waits(&meta, ordinal, delivery);
+            }
+            self.position = self.position.max(delivery.position);
+        }
+        for name in dead_of(&meta) {
+            self.counts.entry(name.clone()).or_default().dead += 1;
+        }
+        self.sequence = self.sequence.max(meta.sequence);
+        self.ids.insert(meta.id, meta.sequence);
+        self.place(&meta);
+        self.live.insert(meta.sequence, meta);
+    }
+
+    /// Whether an event that has nothing pending goes into the index.
+    fn place(&mut self, meta: &Meta) {
+        let is_sealed = self.usage.get(&meta.place.segment).is_some_and(|usage| usage.sealed);
+        if is_sealed && !meta.is_pending() {
+            self.to_index.insert(meta.sequence);
+        } else {
+            self.to_index.remove(&meta.sequence);
         }
     }
 
     /// An operator's deliveries became durable. `false`: the event is not in memory.
     pub(super) fn add_replay(&mut self, replay: Replayed) -> bool {
+        if self.live.get(&replay.sequence).is_none_or(|meta| meta.id != replay.event) {
+            return false;
+        }
         let Some(mut meta) = self.live.remove(&replay.sequence) else { return false };
-        self.settled.remove(&replay.sequence);
+        meta.recalled = false;
         meta.changes += 1;
         if meta.pins > 0 {
             meta.pins -= 1;
-            let usage = self.usage.entry(meta.place.segment).or_default();
-            usage.pins = usage.pins.saturating_sub(1);
+            if let Some(usage) = self.usage.get_mut(&meta.place.segment) {
+                usage.pins = usage.pins.saturating_sub(1);
+            }
         }
-        self.add_deliveries(&mut meta, replay.first_position, DeliveryKind::Replay, replay.created_at, replay.deliveries);
-        self.keep(meta);
+        let is_known = meta.deliveries.len() > usize::try_from(replay.first_ordinal).unwrap_or(usize::MAX);
+        if !is_known {
+            self.add_deliveries(&mut meta, replay.first_position, DeliveryKind::Replay, replay.created_at, replay.deliveries);
+        }
+        self.place(&meta);
+        self.live.insert(meta.sequence, meta);
         true
     }
 
-    /// A settlement became durable at `place`. `false`: the event is not in memory.
+    /// A settlement became durable at `place`; one of an older version says nothing. `false`: the event is not in
+    /// memory.
     pub(super) fn settle(&mut self, settled: &Settled, place: Place) -> bool {
-        let Some(meta) = self.live.get_mut(&settled.sequence) else { return false };
-        meta.changes += 1;
-        if settled.attempt.is_some() {
-            meta.attempts.push(AttemptPlace { ordinal: settled.delivery.ordinal, place });
-        }
+        let Some(meta) = self.live.get_mut(&settled.sequence).filter(|meta| meta.id == settled.delivery.event) else { return false };
         let Some(delivery) = meta.delivery_mut(settled.delivery.ordinal) else { return false };
+        if settled.version <= delivery.version {
+            return true;
+        }
         let was_pending = !delivery.state.is_final();
         delivery.version = settled.version;
         delivery.attempts = settled.attempts;
         delivery.state = settled.state.clone();
         delivery.interrupted = if settled.is_interrupted() { delivery.interrupted.saturating_add(1) } else { 0 };
         let (position, created_at, name) = (delivery.position, delivery.created_at, delivery.destination.clone());
+        meta.changes += 1;
+        if settled.attempt.is_some() {
+            meta.attempts.reserve_exact(1);
+            meta.attempts.push(AttemptPlace { ordinal: settled.delivery.ordinal, place });
+        }
         if was_pending && settled.state.is_final() {
             let (segment, is_pending) = (meta.place.segment, meta.is_pending());
             self.pending.remove(&position);
             let count = self.counts.entry(name).or_default();
             count.pending.remove(&(created_at, position));
             count.dead += u64::from(matches!(settled.state, DeliveryState::Dead(_)));
-            let usage = self.usage.entry(segment).or_default();
-            usage.pending = usage.pending.saturating_sub(1);
-            if !is_pending {
-                self.settled.insert(settled.sequence);
+            if let Some(usage) = self.usage.get_mut(&segment) {
+                usage.pending = usage.pending.saturating_sub(1);
+                if usage.sealed && !is_pending {
+                    self.to_index.insert(settled.sequence);
+                }
             }
         }
         true
@@ -185,10 +246,7 @@ impl Table {
     /// Holds an event in memory until a replay of it is applied or given up.
     pub(super) fn pin(&mut self, id: EventId) -> Pin {
         let Some(meta) = self.ids.get(&id).and_then(|sequence| self.live.get_mut(sequence)) else { return Pin::Elsewhere };
-        let usage = self.usage.entry(meta.place.segment).or_default();
-        if usage.leaving {
-            return Pin::Gone;
-        }
+        let Some(usage) = self.usage.get_mut(&meta.place.segment).filter(|usage| !usage.leaving) else { return Pin::Gone };
         usage.pins += 1;
         meta.pins += 1;
         Pin::Held
@@ -198,18 +256,23 @@ impl Table {
     pub(super) fn unpin(&mut self, id: EventId) {
         if let Some(meta) = self.ids.get(&id).and_then(|sequence| self.live.get_mut(sequence)) {
             meta.pins = meta.pins.saturating_sub(1);
-            let usage = self.usage.entry(meta.place.segment).or_default();
-            usage.pins = usage.pins.saturating_sub(1);
+            if let Some(usage) = self.usage.get_mut(&meta.place.segment) {
+                usage.pins = usage.pins.saturating_sub(1);
+            }
         }
     }
 
-    /// Brings an event back from the index.
+    /// Brings an event back that was forgotten.
     pub(super) fn bring_back(&mut self, meta: Meta) {
-        if !self.live.contains_key(&meta.sequence) {
-            self.ids.insert(meta.id, meta.sequence);
-            self.settled.insert(meta.sequence);
-            self.live.insert(meta.sequence, meta);
+        let Some(usage) = self.usage.get_mut(&meta.place.segment).filter(|_| !self.live.contains_key(&meta.sequence)) else { return };
+        for name in dead_of(&meta) {
+            if let Some(count) = usage.dead.get_mut(name) {
+                *count = count.saturating_sub(1);
+            }
         }
+        self.ids.insert(meta.id, meta.sequence);
+        self.to_index.insert(meta.sequence);
+        self.live.insert(meta.sequence, Meta { recalled: true, ..meta });
     }
 
     /// Whether this event is in memory.
@@ -219,19 +282,43 @@ impl Table {
 
     /// Marks a segment as about to go, if nothing keeps it.
     pub(super) fn leave(&mut self, segment: u64, is_free: impl FnOnce(&Usage) -> bool) -> bool {
-        let usage = self.usage.entry(segment).or_default();
-        usage.leaving = usage.leaving || (usage.pending == 0 && usage.pins == 0 && is_free(usage));
+        let Some(usage) = self.usage.get_mut(&segment) else { return false };
+        usage.leaving = usage.leaving || (usage.sealed && usage.pending == 0 && usage.pins == 0 && is_free(usage));
         usage.leaving
+    }
+
+    /// A segment is written from now on.
+    pub(super) fn begin(&mut self, segment: u64) {
+        self.usage.entry(segment).or_default();
+    }
+
+    /// A segment's footer is written; its events are forgotten next, as far as it tells them.
+    pub(super) fn seal(&mut self, segment: u64, footer_bytes: u64) {
+        let usage = self.usage.entry(segment).or_default();
+        usage.sealed = true;
+        usage.footer_bytes = footer_bytes;
+    }
+
+    /// Forgets the events that stand as their segment's footer tells them; others go into the index in time.
+    pub(super) fn forget_told(&mut self, told: &[Meta]) {
+        for told in told {
+            let Some(meta) = self.live.get(&told.sequence) else { continue };
+            if !meta.is_pending() && meta.pins == 0 && meta.is_same(told) {
+                self.forget(told.sequence);
+            } else if !meta.is_pending() {
+                self.to_index.insert(told.sequence);
+            }
+        }
     }
 
     /// How many events wait for the index.
     pub(super) fn unindexed(&self) -> usize {
-        self.settled.len().saturating_add(self.repeats.len())
+        self.to_index.len().saturating_add(self.repeats.len())
     }
 
     /// Events to write into the index, at most `limit`.
     pub(super) fn to_index(&self, limit: usize) -> Vec<Meta> {
-        self.settled.iter().filter_map(|sequence| self.live.get(sequence)).filter(|meta| meta.pins == 0).take(limit).cloned().collect()
+        self.to_index.iter().filter_map(|sequence| self.live.get(sequence)).filter(|meta| meta.pins == 0).take(limit).cloned().collect()
     }
 
     /// Repeats to write into the index, at most `limit`.
@@ -247,11 +334,15 @@ impl Table {
         }
     }
 
-    fn forget(&mut self, sequence: u64) -> Option<Meta> {
-        self.settled.remove(&sequence);
-        let meta = self.live.remove(&sequence)?;
+    fn forget(&mut self, sequence: u64) {
+        self.to_index.remove(&sequence);
+        let Some(meta) = self.live.remove(&sequence) else { return };
         self.ids.remove(&meta.id);
-        Some(meta)
+        if let Some(usage) = self.usage.get_mut(&meta.place.segment) {
+            for name in dead_of(&meta) {
+                *usage.dead.entry(name.clone()).or_default() += 1;
+            }
+        }
     }
 
     /// The index holds these repeats.
@@ -268,21 +359,47 @@ impl Table {
         self.repeats.get(&id).copied()
     }
 
-    /// Every settled event in memory with a sequence in this range leaves, with its segment.
-    pub(super) fn drop_live(&mut self, first: u64, last: u64) -> Vec<Meta> {
+    /// A segment goes, and its events with it.
+    pub(super) fn drop_segment(&mut self, segment: u64) {
+        let Some((first, last)) = self.usage.get(&segment).and_then(|usage| usage.events) else { return };
         let gone: Vec<u64> = self.live.range(first..=last).filter(|(_, meta)| !meta.is_pending()).map(|(sequence, _)| *sequence).collect();
-        gone.into_iter().filter_map(|sequence| self.forget(sequence)).collect()
+        for sequence in gone {
+            if let Some(meta) = self.live.get(&sequence) {
+                self.repeats.remove(&meta.id);
+            }
+            self.forget(sequence);
+        }
     }
 
-    /// An event has left the store.
-    pub(super) fn dropped(&mut self, meta: &Meta) {
-        self.events = self.events.saturating_sub(1);
-        self.repeats.remove(&meta.id);
-        for delivery in &meta.deliveries {
-            if let (DeliveryState::Dead(_), Some(count)) = (&delivery.state, self.counts.get_mut(&delivery.destination)) {
-                count.dead = count.dead.saturating_sub(1);
+    /// Everything of a segment is forgotten everywhere.
+    pub(super) fn remove_segment(&mut self, segment: u64) {
+        let Some(usage) = self.usage.remove(&segment) else { return };
+        self.events = self.events.saturating_sub(usage.count);
+        for (name, dead) in usage.dead {
+            if let Some(count) = self.counts.get_mut(&name) {
+                count.dead = count.dead.saturating_sub(dead);
             }
         }
+    }
+
+    /// What is known of a segment that is not replayed: from a checkpoint or a footer.
+    pub(super) fn know_segment(&mut self, segment: u64, usage: Usage) {
+        self.events += usage.count;
+        for (name, dead) in &usage.dead {
+            self.counts.entry(name.clone()).or_default().dead += dead;
+        }
+        self.sequence = self.sequence.max(usage.events.map_or(0, |(_, last)| last));
+        self.usage.insert(segment, usage);
+    }
+
+    /// Events that a checkpoint keeps: those of segments below this one, from this sequence on.
+    pub(super) fn kept_below(&self, segment: u64, from: u64, limit: usize) -> Vec<Meta> {
+        self.live.range(from..).filter(|(_, meta)| meta.place.segment < segment).take(limit).map(|(_, meta)| meta.clone()).collect()
+    }
+
+    /// All events in memory, in the order of acceptance.
+    pub(super) fn into_metas(self) -> Vec<Meta> {
+        self.live.into_values().collect()
     }
 
     /// Events in memory below this sequence, newest first.

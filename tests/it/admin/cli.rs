@@ -278,12 +278,13 @@ fn the_help_names_every_command() {
       init          Write a commented routes.yaml to start from
       demo          Everything in one process: relay, a sample downstream, signed sample callbacks
       check         Check a configuration the way the start does, and name every problem
-      verify        Run signature vectors
+      verify        Run signature vectors, or explain one captured request
       events        Show events of a running server
       replay        Deliver stored events again
       destinations  Show, pause and resume destinations of a running server
       send          Send a correctly signed sample request to the running server
       secret        Make secrets
+      store         Look at, check, repair, back up and restore the store's folder
       health        Exit with 0 when the running server is ready
       help          Print this message or the help of the given subcommand(s)
 
@@ -298,4 +299,36 @@ fn the_help_names_every_command() {
     Exit codes: 0 done, 1 a check, vector or test failed, 2 usage, 3 configuration, 4 store unusable, 5
     address in use
     ");
+}
+
+#[tokio::test]
+async fn the_doctor_says_what_is_wrong_with_a_captured_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    write("secret", "It's a Secret to Everybody");
+    let config = write(
+        "routes.yaml",
+        "routes: { code: { path: /in, verify: { preset: github, secrets: [{ file: secret }] }, deliver: [app] } }\ndestinations: { app: { url: https://app.example } }\n",
+    );
+    let signature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+    let request = |body: &str| {
+        format!("POST /in HTTP/1.1\r\nHost: a.example\r\nX-Hub-Signature-256: {signature}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    };
+    let (right, wrong) = (write("right", &request("Hello, World!")), write("wrong", &request("Hello, World!\n")));
+    let run = async |file: &str| kurier(&["--config", &config, "verify", "--route", "code", "--request", file]).await;
+    let (exit, text) = run(&right).await;
+    assert_eq!((exit, text.lines().last()), (Exit::Done, Some("accepted")), "{text}");
+    let (exit, text) = run(&wrong).await;
+    assert_eq!(exit, Exit::Failed);
+    assert!(text.contains("NO  match") && text.contains("refused: mismatch"), "{text}");
+    assert!(text.contains("it verifies if the body had no trailing newline: something in front of Kurier changes bodies"), "{text}");
+    let (_, json) = kurier(&["--config", &config, "verify", "--route", "code", "--request", &wrong, "--json"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["verdict"], "mismatch");
+    assert_eq!(run("no/such/file").await.0, Exit::Failed);
+    let (exit, _) = kurier(&["--config", &config, "verify", "--route", "codes", "--request", &right]).await;
+    assert_eq!(exit, Exit::Usage);
 }

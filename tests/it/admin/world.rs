@@ -56,8 +56,13 @@ impl Destinations for FakeRelay {
 
     fn list(&self) -> Vec<DestinationView> {
         let paused = self.paused.lock();
-        let view =
-            |name: &Name| DestinationView { name: name.clone(), paused: paused.get(name).cloned(), breaker_open_until: None, in_flight: 2 };
+        let view = |name: &Name| DestinationView {
+            name: name.clone(),
+            paused: paused.get(name).cloned(),
+            breaker_open_until: None,
+            in_flight: 2,
+            drains_in: None,
+        };
         paused.keys().map(view).collect()
     }
 
@@ -226,7 +231,8 @@ pub(super) fn route(name: &str, deliver: &[&str]) -> Arc<Route> {
         body_limit: 1024,
         rate: None,
         respond: None,
-        deliver: deliver.iter().map(|name| DeliverTo { to: (*name).into() }).collect(),
+        wait: None,
+        deliver: deliver.iter().map(|name| DeliverTo::everything((*name).into())).collect(),
     })
 }
 
@@ -268,10 +274,17 @@ pub(super) fn config() -> Config {
             grace: Duration::from_secs(25),
         },
         admin: config::Admin { listen: "127.0.0.1:9090".parse().unwrap(), tokens: Vec::new() },
-        store: StoreSettings { path: "data".into(), retention: Duration::from_secs(3600), max_size: 1 << 30 },
+        store: StoreSettings {
+            path: "data".into(),
+            retention: Duration::from_secs(3600),
+            max_size: 1 << 30,
+            allow_file_systems: Vec::new(),
+        },
         index: RouteIndex::new(&routes),
         routes,
+        key_sources: BTreeMap::new(),
         destinations: [destination("erp"), destination("bookkeeping")].into(),
+        programs: Arc::default(),
         files: Vec::new(),
     }
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use http::Method;
-use kurier::config::{self, Auth, Config, Format, LoadOptions, Scope};
+use kurier::config::{self, Auth, Config, Failing, Format, LoadOptions, Scope};
 use tempfile::TempDir;
 
-use super::{SECRET, all_set, file, load_text};
+use super::{SECRET, all_set, file, load_text, reports};
 
 fn config(text: &str) -> Config {
     load_text(text, &all_set()).map_err(|error| error.to_string()).unwrap().config
@@ -54,7 +54,8 @@ fn what_is_said_counts() {
     assert_eq!(config.server.limits.per_address.map(|rate| rate.to_string()).as_deref(), Some("1000/min"));
     assert_eq!(config.admin.tokens[0].scopes, [Scope::Read, Scope::Operate, Scope::Orders]);
     let route = &config.routes[0];
-    assert!(route.dedupe_key.is_some() && route.order_by.is_some() && route.dedupe_window.is_zero());
+    assert_eq!(route.order_by.as_ref().map(|order_by| order_by.failing), Some(Failing::Block));
+    assert!(route.dedupe_key.is_some() && route.dedupe_window.is_zero());
     assert_eq!((route.body_limit, route.rate.map(|rate| rate.to_string()).as_deref()), (16 << 20, Some("5/h")));
     let answer = route.respond.as_ref().unwrap();
     assert_eq!((answer.status, answer.content_type.as_deref(), &answer.body[..]), (202, Some("text/plain"), &b"OK"[..]));
@@ -104,4 +105,23 @@ fn a_short_token_is_a_warning() {
     let text = format!("admin: {{ token: {{ env: T }} }}\n{}", file("", ""));
     let loaded = load_text(&text, &|_: &str| Some("short".to_owned())).map_err(|error| error.to_string()).unwrap();
     assert!(loaded.warnings.iter().any(|warning| warning.path == "admin.token" && warning.message.contains("shorter than 16 bytes")));
+}
+
+#[test]
+fn a_lane_says_what_a_failing_delivery_does_to_it() {
+    let failing = |text: &str| {
+        let config = config(&file(&format!("    order_by: {{ key: '{{json:/id}}'{text} }}"), ""));
+        config.routes[0].order_by.as_ref().unwrap().failing
+    };
+    assert_eq!(failing(""), Failing::Block);
+    assert_eq!(failing(", failing: block"), Failing::Block);
+    assert_eq!(failing(", failing: skip"), Failing::Skip);
+    assert_eq!(failing(", failing: { park: { after: 5 } }"), Failing::Park { after: 5 });
+    for (text, problem) in [
+        ("failing: never", "routes.yaml:6:45: routes.a.order_by.failing: unknown value"),
+        ("failing: { park: { after: 0 } }", "routes.yaml:6:62: routes.a.order_by.failing.park.after: "),
+        ("failing: { park: {} }", "routes.yaml:6:53: routes.a.order_by.failing.park: `after` is missing"),
+    ] {
+        reports(&file(&format!("    order_by: {{ key: '{{json:/id}}', {text} }}"), ""), problem);
+    }
 }

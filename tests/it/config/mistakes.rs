@@ -16,7 +16,7 @@ routes:
   invoices:
     path: callbacks/dvelop
     verify: {}
-    deliver: [erq, { to: bookkeeping, when: '.x' }]
+    deliver: [erq, { to: bookkeeping, when: '.x ||' }]
     respond: { status: 404 }
   payments:
     path: /callbacks/../inpasy
@@ -46,7 +46,7 @@ destinations:
     routes.yaml:10:11: routes.invoices.path: the path `callbacks/dvelop` does not start with `/`; write `/callbacks/dvelop`
     routes.yaml:11:13: routes.invoices.verify: is empty; name a scheme such as `{ preset: github, secrets: [{ env: GITHUB_SECRET }] }`, or write `none`
     routes.yaml:12:15: routes.invoices.deliver[0]: unknown destination "erq"; did you mean "erp"?
-    routes.yaml:12:45: routes.invoices.deliver[1].when: `when` not available yet
+    routes.yaml:12:49: routes.invoices.deliver[1].when: expected the end, found `||`
     routes.yaml:13:24: routes.invoices.respond.status: 404 is too large; at most 299
     routes.yaml:15:11: routes.payments.path: the path has a `..` segment; paths are matched exactly: clients resolve dots before they send
     routes.yaml:16:15: routes.payments.methods[0]: unknown value "post"; did you mean "POST"?
@@ -154,12 +154,25 @@ fn an_empty_verify_is_not_no_authentication() {
 }
 
 #[test]
+fn an_answer_to_an_outcome_needs_a_wait_and_is_a_success() {
+    for (respond, problem) in [
+        (
+            "delivered: { status: 200 }",
+            "routes.yaml:6:27: routes.a.respond.delivered: nothing waits for the outcome; add `wait: 2s` beside it",
+        ),
+        ("wait: 31s", "routes.yaml:6:22: routes.a.respond.wait: 31s is too large; at most 30s"),
+        ("wait: 2s, dead: { status: 502 }", "routes.yaml:6:42: routes.a.respond.dead.status: 502 is too large; at most 299"),
+    ] {
+        reports(&file(&format!("    respond: {{ {respond} }}"), ""), problem);
+    }
+}
+
+#[test]
 fn what_later_versions_bring_is_refused_and_not_ignored() {
     for (route, path) in [
         ("    acknowledge: { dvelop: {} }", "routes.a.acknowledge: `acknowledge` not available yet"),
         ("    pull: {}", "routes.a.pull: `pull` not available yet"),
         ("    inpasy: {}", "routes.a.inpasy: `inpasy` not available yet"),
-        ("    respond: { wait: 2s }", "routes.a.respond.wait: `wait` not available yet"),
     ] {
         let found = problems(&file(route, ""));
         assert!(found.contains(path), "{found}");
@@ -370,4 +383,71 @@ fn any_bytes_are_read_or_refused_without_a_panic() {
         }
     }
     kurier::config::fuzz_routes(&[0xff, 0x00, b'{', b'&', b'*']);
+}
+
+#[test]
+fn a_programs_mistake_is_told_at_its_own_line_and_column() {
+    let delivers = |deliver: &str| {
+        format!(
+            "routes:\n  a:\n    path: /a\n    verify: none\n    deliver:\n{deliver}\ndestinations:\n  erp: {{ url: 'https://erp.example.ch' }}\n"
+        )
+    };
+    for (deliver, line) in [
+        ("      - { to: erp, when: '.a | foo(1)' }", "routes.yaml:6:32: routes.a.deliver[0].when: unknown filter `foo`"),
+        (
+            "      - to: erp\n        transform: |\n          .body\n            | .a[\n",
+            "routes.yaml:9:18: routes.a.deliver[0].transform: expected closing bracket",
+        ),
+        (
+            "      - { to: erp, transform: '{ path: env.PATH }' }",
+            "routes.yaml:6:40: routes.a.deliver[0].transform: `env` is not available; a program sees the event only, no environment",
+        ),
+        (
+            "      - { to: erp, transform: halt }",
+            "routes.yaml:6:31: routes.a.deliver[0].transform: `halt` is not available; a program can't",
+        ),
+        ("      - { to: erp, when: '.a |' }", "routes.yaml:6:31: routes.a.deliver[0].when: expected term, found the end"),
+    ] {
+        reports(&delivers(deliver), line);
+    }
+    let both = problems(&delivers("      - { to: erp, when: foo, transform: 'bar | baz' }"));
+    assert_eq!(both.lines().count(), 3, "every mistake at once: {both}");
+}
+
+#[test]
+fn key_sources_are_asked_over_https_with_the_id_outside_of_the_host() {
+    let with = |source: &str| {
+        let route = "{ preset: plaid }";
+        format!("{}key_sources:\n  plaid: {source}\n", file("", "").replace("verify: none", &format!("verify: {route}")))
+    };
+    assert_eq!(problems(&with("{ url: 'https://a.example/{id}' }")), "none");
+    assert_eq!(problems(&with("{ url: https://a.example/get, pointer: /key, body: { key_id: '{id}', secret: { env: S } } }")), "none");
+    assert_eq!(problems(&with("{ url: 'http://127.0.0.1:1/{id}', auth: { bearer: { env: S } } }")), "none");
+    for (source, line) in [
+        ("{ url: https://a.example/get }", "nothing says which key is asked for"),
+        ("{ url: 'http://a.example/{id}' }", "keys are fetched over https only"),
+        ("{ url: 'https://{id}.a.example/' }", "`{id}` can't stand in the host"),
+        ("{ url: 'https://{id}/' }", "`{id}` can't stand in the host"),
+        ("{ url: 'a.example/{id}' }", ""),
+        ("{ url: 'https://a.example/{id}', pointer: key }", "is no JSON pointer"),
+        ("{ url: 'https://a.example/{id}', auth: { bearer: secret } }", ""),
+    ] {
+        let found = problems(&with(source));
+        assert!(found != "none" && found.contains(line), "{source}: {found}");
+    }
+}
+
+#[test]
+fn a_key_source_that_is_named_has_to_be_there() {
+    let with = |verify: &str, sources: &str| file("", "").replace("verify: none", &format!("verify: {verify}")) + sources;
+    let sources = "key_sources:\n  plaad: { url: 'https://a.example/{id}' }\n";
+    let found = problems(&with("{ preset: plaid }", sources));
+    assert!(
+        found.contains("routes.a.verify: its keys come from the key source \"plaid\", which is not there; did you mean \"plaad\"?"),
+        "{found}"
+    );
+    let found = problems(&with("{ preset: plaid }", ""));
+    assert!(found.contains("add `key_sources"), "{found}");
+    let found = warnings(&with("none", sources));
+    assert!(found.iter().any(|line| line.contains("no route's keys come from \"plaad\"")), "{found:?}");
 }

@@ -18,7 +18,7 @@ use kurier::model::{Answer, Event, Name, StoreStats, Timestamp};
 use kurier::server::{LiveOptions, ServeOptions, Stopped, serve};
 use kurier::signature::Verifier;
 use kurier::store::memory::MemoryStore;
-use kurier::store::{EventFilter, Store};
+use kurier::store::{EventFilter, Settled, Store};
 use kurier::telemetry::Metrics;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -31,6 +31,7 @@ pub(super) struct Setup {
     pub(super) options: ServeOptions,
     pub(super) server: Server,
     pub(super) routes: Vec<Route>,
+    pub(super) keys: Arc<dyn kurier::signature::KeyKeeper>,
 }
 
 /// A route at `/in` that takes POST, up to 1 KiB, from anybody.
@@ -46,7 +47,8 @@ pub(super) fn route() -> Route {
         body_limit: 1024,
         rate: None,
         respond: Some(Answer { status: 202, content_type: Some("application/json".into()), body: Bytes::from_static(br#"{"ok":true}"#) }),
-        deliver: vec![DeliverTo { to: Name::from("erp") }],
+        wait: None,
+        deliver: vec![DeliverTo::everything(Name::from("erp"))],
     }
 }
 
@@ -84,22 +86,31 @@ pub(super) fn config(server: Server, routes: Vec<Route>) -> Config {
     Config {
         server,
         admin: Admin { listen: SocketAddr::from(([127, 0, 0, 1], 0)), tokens: Vec::new() },
-        store: StoreSettings { path: PathBuf::new(), retention: Duration::ZERO, max_size: 0 },
+        store: StoreSettings { path: PathBuf::new(), retention: Duration::ZERO, max_size: 0, allow_file_systems: Vec::new() },
         index: kurier::config::RouteIndex::new(&routes),
         routes,
         destinations: BTreeMap::new(),
+        programs: Arc::default(),
+        key_sources: BTreeMap::new(),
         files: Vec::new(),
     }
 }
 
 /// The service alone, for tests that bring their own stream and clock.
 pub(super) fn ingress(config: Config) -> (Arc<MemoryStore>, Ingress) {
+    ingress_with(config, Settled::default())
+}
+
+/// The same, with somebody who tells of settlements.
+pub(super) fn ingress_with(config: Config, settled: Settled) -> (Arc<MemoryStore>, Ingress) {
     let store = Arc::new(MemoryStore::new());
     let ingress = Ingress::new(Parts {
         config: Arc::new(ArcSwap::from_pointee(config)),
         store: store.clone(),
+        settled,
         clock: Arc::new(TokioClock::starting_at(Timestamp::from_millis(1_700_000_000_000))),
         metrics: Arc::new(Metrics::new()),
+        keys: Arc::new(kurier::signature::NoKeys),
         ids: IdSource::seeded(1),
         stopping: Arc::default(),
     });
@@ -126,7 +137,8 @@ impl World {
 
     /// A port that a test has changed.
     pub(super) async fn with(change: impl FnOnce(&mut Setup)) -> Self {
-        let mut setup = Setup { options: serve_options(&server()), server: server(), routes: vec![route()] };
+        let mut setup =
+            Setup { options: serve_options(&server()), server: server(), routes: vec![route()], keys: Arc::new(kurier::signature::NoKeys) };
         change(&mut setup);
         let config: Live = Arc::new(ArcSwap::from_pointee(config(setup.server, setup.routes)));
         let options: LiveOptions = Arc::new(ArcSwap::from_pointee(setup.options));
@@ -136,8 +148,10 @@ impl World {
         let ingress = Ingress::new(Parts {
             config: config.clone(),
             store: store.clone(),
+            settled: Settled::default(),
             clock: Arc::new(SystemClock),
             metrics: metrics.clone(),
+            keys: setup.keys,
             ids: IdSource::seeded(1),
             stopping: stopping.clone(),
         });

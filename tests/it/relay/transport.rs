@@ -293,12 +293,12 @@ async fn refused_connections_unknown_names_and_metadata_addresses_are_told_apart
     }
 }
 
-struct Authority {
+pub(crate) struct Authority {
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
-    pem: String,
+    pub(crate) pem: String,
 }
 
-fn authority() -> Authority {
+pub(crate) fn authority() -> Authority {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -318,7 +318,7 @@ fn certificate(authority: &Authority, name: &str, expired: bool) -> (rcgen::Cert
 }
 
 /// A TLS server with a certificate for this name that answers 200; with `clients`, only to their clients.
-async fn tls_server(authority: &Authority, name: &str, expired: bool, clients: Option<&Authority>) -> SocketAddr {
+pub(crate) async fn tls_server(authority: &Authority, name: &str, expired: bool, clients: Option<&Authority>) -> SocketAddr {
     let (certificate, key) = certificate(authority, name, expired);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -10,14 +12,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use kurier::clock::{Clock, TokioClock};
-use kurier::config::{self, Config, Destination, Format, Live, RouteIndex};
+use kurier::config::{self, Config, Destination, Format, Live, LoadOptions, ProcessEnvironment, RouteIndex};
 use kurier::egress::{Fault, Outbound, Reply, Transport};
+use kurier::jq::Children;
 use kurier::model::{
     Answer, DeadCode, DeadReason, Delivery, DeliveryId, DeliveryState, Event, EventId, FaultKind, Lane, Name, Rate, Timestamp,
 };
 use kurier::relay::{self, Parts, Relay, RelayHandle};
 use kurier::store::memory::MemoryStore;
-use kurier::store::{NewDelivery, NewEvent, Store};
+use kurier::store::{NewDelivery, NewEvent, Settled, Store};
 use kurier::telemetry::Metrics;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -27,6 +30,7 @@ use tokio::time::sleep;
 pub(super) const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 /// A request that a scripted destination got.
+#[derive(Clone)]
 pub(super) struct Got {
     pub(super) at: Timestamp,
     pub(super) destination: String,
@@ -45,15 +49,38 @@ impl Got {
     }
 }
 
-/// What a destination does with its n-th request, counted from 0: how long it takes, and how it answers.
-type Behaviour = Box<dyn Fn(usize) -> (Duration, Result<Reply, Fault>) + Send + Sync>;
+/// What a destination does with a request: how long it takes, and how it answers.
+type Behaviour = Box<dyn Fn(&Got) -> (Duration, Result<Reply, Fault>) + Send + Sync>;
 
 /// Scripted destinations, by the host of their url.
 pub(super) struct Script {
-    clock: Arc<TokioClock>,
+    clock: Arc<WorldClock>,
     behaviours: Mutex<BTreeMap<String, Behaviour>>,
     got: Mutex<Vec<Got>>,
     busy: Mutex<BTreeMap<String, (usize, usize)>>,
+}
+
+/// Tokio's clock, with a wall clock that can be set.
+pub(super) struct WorldClock {
+    tokio: TokioClock,
+    set_by_ms: AtomicI64,
+}
+
+impl WorldClock {
+    /// Sets the wall clock forward, or back.
+    pub(super) fn set_by(&self, seconds: i64) {
+        self.set_by_ms.fetch_add(seconds * 1000, Ordering::Relaxed);
+    }
+}
+
+impl Clock for WorldClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.tokio.now().millis() + self.set_by_ms.load(Ordering::Relaxed))
+    }
+
+    fn boot(&self) -> Duration {
+        self.tokio.boot()
+    }
 }
 
 /// Counts a request as over, also when it is given up.
@@ -77,11 +104,10 @@ impl Transport for Script {
         }
         let _busy = Busy(self, destination.clone());
         assert_eq!(request.method, Method::POST);
-        let nth = self.got.lock().iter().filter(|got| got.destination == destination).count();
         let got = Got { at: self.clock.now(), destination: destination.clone(), headers: request.headers, body: request.body };
-        self.got.lock().push(got);
+        self.got.lock().push(got.clone());
         let (takes, answer) = match self.behaviours.lock().get(&destination) {
-            Some(behaviour) => behaviour(nth),
+            Some(behaviour) => behaviour(&got),
             None => (Duration::ZERO, answer(200)),
         };
         match tokio::time::timeout(request.timeout, sleep(takes)).await {
@@ -146,11 +172,27 @@ pub(super) fn configuration(destinations: Vec<Destination>) -> Config {
             grace: Duration::from_secs(25),
         },
         admin: config::Admin { listen: anywhere, tokens: Vec::new() },
-        store: config::StoreSettings { path: "unused".into(), retention: Duration::from_secs(3600), max_size: 1 << 30 },
+        store: config::StoreSettings {
+            path: "unused".into(),
+            retention: Duration::from_secs(3600),
+            max_size: 1 << 30,
+            allow_file_systems: Vec::new(),
+        },
         routes: Vec::new(),
+        key_sources: BTreeMap::new(),
         index: RouteIndex::new(&[]),
         destinations: destinations.into_iter().map(|destination| (destination.name.clone(), Arc::new(destination))).collect(),
+        programs: Arc::default(),
         files: Vec::new(),
+    }
+}
+
+/// The configuration of a text, checked as at a start.
+fn parsed(text: &str) -> Config {
+    let (file, folder) = (Path::new("routes.yaml"), Path::new("."));
+    match config::parse(text, file, folder, &ProcessEnvironment, &LoadOptions::default()) {
+        Ok(loaded) => loaded.config,
+        Err(error) => panic!("{error}"),
     }
 }
 
@@ -176,7 +218,9 @@ pub(super) fn event(number: u128) -> Event {
 pub(super) struct World {
     pub(super) store: Arc<MemoryStore>,
     pub(super) script: Arc<Script>,
-    pub(super) clock: Arc<TokioClock>,
+    pub(super) clock: Arc<WorldClock>,
+    /// Real children; a restart of the relay keeps them.
+    jq: Arc<Children>,
     live: Live,
     changes: watch::Sender<()>,
     relay: Option<Relay>,
@@ -186,11 +230,28 @@ pub(super) struct World {
 impl World {
     /// A world whose relay runs.
     pub(super) fn new(destinations: Vec<Destination>) -> Self {
-        let clock = Arc::new(TokioClock::starting_at(START));
+        Self::of(configuration(destinations))
+    }
+
+    /// A world with the configuration of this text.
+    pub(super) fn with_routes(text: &str) -> Self {
+        Self::of(parsed(text))
+    }
+
+    fn of(config: Config) -> Self {
+        let clock = Arc::new(WorldClock { tokio: TokioClock::starting_at(START), set_by_ms: AtomicI64::new(0) });
         let script = Arc::new(Script { clock: clock.clone(), behaviours: Mutex::default(), got: Mutex::default(), busy: Mutex::default() });
-        let live = Arc::new(ArcSwap::from_pointee(configuration(destinations)));
-        let mut world =
-            Self { store: Arc::new(MemoryStore::new()), script, clock, live, changes: watch::Sender::new(()), relay: None, events: 0 };
+        let live = Arc::new(ArcSwap::from_pointee(config));
+        let mut world = Self {
+            jq: Arc::new(Children::of(env!("CARGO_BIN_EXE_kurier").into())),
+            store: Arc::new(MemoryStore::new()),
+            script,
+            clock,
+            live,
+            changes: watch::Sender::new(()),
+            relay: None,
+            events: 0,
+        };
         world.start();
         world
     }
@@ -201,7 +262,9 @@ impl World {
             config: self.live.clone(),
             changes: self.changes.subscribe(),
             store: self.store.clone(),
+            settled: Settled::default(),
             transport: self.script.clone(),
+            jq: self.jq.clone(),
             clock: self.clock.clone(),
             metrics: Arc::new(Metrics::new()),
             seed: 1,
@@ -226,7 +289,14 @@ impl World {
         self.changes.send_replace(());
     }
 
+    /// What a destination does with its n-th request, counted from 0.
     pub(super) fn behave(&self, destination: &str, behaviour: impl Fn(usize) -> (Duration, Result<Reply, Fault>) + Send + Sync + 'static) {
+        let nth = AtomicUsize::new(0);
+        self.judge(destination, move |_| behaviour(nth.fetch_add(1, Ordering::Relaxed)));
+    }
+
+    /// What a destination does with a request.
+    pub(super) fn judge(&self, destination: &str, behaviour: impl Fn(&Got) -> (Duration, Result<Reply, Fault>) + Send + Sync + 'static) {
         self.script.behaviours.lock().insert(destination.to_owned(), Box::new(behaviour));
     }
 

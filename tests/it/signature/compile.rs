@@ -85,23 +85,80 @@ fn every_problem_is_reported_at_its_place() {
 }
 
 #[test]
-fn what_belongs_to_a_later_version_says_so() {
-    let base = "preset: github, secrets: [{ env: k }]";
-    for later in [
-        "challenge: [{ reply: { body: x } }]",
-        "jwt: { from: header:x }",
-        "claims: { iss: x }",
-        "algorithm: jwt",
-        "key: { encoding: jwk }",
-        "key: { encoding: x509 }",
-        "key: { source: 'url:{header:x}', allow_hosts: [a.example] }",
-        "key: { source: 'jwks:https://a.example' }",
-        "signed: '{claim:iss}'",
-        "signed: '{body|hmac-hex}'",
+fn parts_of_the_language_that_do_not_fit_each_other_are_refused() {
+    let github = "preset: github, secrets: [{ env: k }]";
+    let token = "algorithm: jwt, secrets: [{ env: k }]";
+    for (scheme, expected) in [
+        (format!("{github}, jwt: {{ from: header:x }}"), "belongs to `algorithm: jwt`"),
+        (format!("{github}, claims: {{ iss: x }}"), "belongs to `algorithm: jwt`"),
+        (format!("{github}, signed: '{{claim:iss}}'"), "there is no token here"),
+        (format!("{github}, signed: '{{body|hmac-hex}}'"), "belongs to the reply of a `challenge`"),
+        (format!("{github}, signed: '{{digest}}'"), "belongs to the reply"),
+        (format!("{github}, signed: '{{xml:}}'"), "names nothing"),
+        (format!("{github}, charset: latin-17"), "unknown charset"),
+        (format!("{github}, key: {{ encoding: jwk }}"), "is not a JSON Web Key"),
+        (format!("{github}, key: {{ encoding: x509 }}"), "is not a PEM certificate"),
+        (format!("{github}, key: {{ allow_hosts: [a.example] }}"), "no meaning without a `source`"),
+        (token.to_owned(), "verify.jwt: is missing"),
+        (format!("{token}, jwt: {{ from: header:x }}"), "`algs` is missing"),
+        (format!("{token}, jwt: {{ from: header:x, algs: [none] }}"), "unknown algorithm `none`"),
+        (format!("{token}, jwt: {{ from: header:x, algs: [HS256, RS256] }}, key: {{ encoding: utf8 }}"), "no public key"),
+        (format!("{token}, jwt: {{ from: header:x, algs: [HS256] }}, signed: '{{body}}'"), "has no meaning with `algorithm: jwt`"),
+        (format!("{token}, jwt: {{ from: header:x, algs: [HS256], leeway: 1m }}"), "a number of seconds"),
     ] {
-        let found = problems(&format!("{{ {base}, {later} }}"));
-        assert!(found.contains("not built yet"), "{later}: {found}");
+        let found = problems(&format!("{{ {scheme} }}"));
+        assert!(found.contains(expected), "{scheme}: {found}");
     }
+}
+
+#[test]
+fn keys_are_fetched_only_from_where_they_may_be_and_only_public_ones() {
+    let scheme = |algorithm: &str, key: &str| {
+        format!("{{ algorithm: {algorithm}, key: {key}, signature: {{ from: header:x, encoding: base64 }}, signed: '{{body}}' }}")
+    };
+    let rsa = "rsa-pkcs1-sha256";
+    compile(&scheme(rsa, "{ encoding: x509, source: 'url:{header:x-cert}', allow_hosts: [a.example] }"));
+    compile(&scheme(rsa, "{ encoding: pem, by: 'header:kid', source: remote:bank }"));
+    compile(&scheme(rsa, "{ encoding: jwk, by: 'header:kid', source: 'jwks:https://a.example/keys' }"));
+    for (algorithm, key, expected) in [
+        (rsa, "{ encoding: x509, source: 'url:{header:x-cert}' }", "`allow_hosts` is missing"),
+        (rsa, "{ encoding: x509, source: 'url:{header:x-cert}', allow_hosts: ['*.a.example'] }", "is no host name"),
+        (rsa, "{ encoding: x509, source: 'url:{header:x-cert}', allow_hosts: ['^a.example'] }", "no `$` at its end"),
+        (rsa, "{ encoding: jwk, source: 'url:{header:x}', allow_hosts: [a.example] }", "with `by` a set of them"),
+        (rsa, "{ encoding: jwk, by: 'header:kid', source: 'jwks:http://a.example/keys' }", "is no plain url"),
+        (rsa, "{ encoding: jwk, source: 'jwks:https://a.example/keys' }", "`by` is missing"),
+        (rsa, "{ encoding: pem, by: 'header:kid', source: 'jwks:https://a.example/keys' }", "goes with `encoding: jwk`"),
+        (rsa, "{ encoding: pem, source: remote:bank }", "`by` is missing"),
+        (rsa, "{ encoding: pem, source: ftp:x }", "unknown source `ftp:x`"),
+        ("hmac-sha256", "{ encoding: utf8, by: 'header:kid', source: remote:bank }", "only a public key can be fetched"),
+    ] {
+        let found = problems(&scheme(algorithm, key));
+        assert!(found.contains(expected), "{key}: {found}");
+    }
+    let both = "{ preset: plaid, secrets: { a: { env: k } }, key: { source: remote:plaid } }";
+    assert!(problems(both).contains("fetched or configured, not both"));
+}
+
+#[test]
+fn a_handshake_that_could_be_an_oracle_or_answer_everything_is_refused() {
+    let with = |rule: &str| format!("{{ preset: github, secrets: [{{ env: k }}], challenge: [{rule}] }}");
+    let when = "when: { method: GET, present: ['query:c'] }";
+    compile(&with(&format!("{{ {when}, limit: {{ 'query:c': '^[a-z]{{1,9}}$' }}, reply: {{ body: '{{query:c|hmac-hex}}' }} }}")));
+    for (rule, expected) in [
+        (format!("{{ {when}, reply: {{ body: '{{query:c|hmac-hex}}' }} }}"), "for anybody"),
+        (format!("{{ {when}, limit: {{ 'query:d': '^a$' }}, reply: {{ body: '{{query:c|hmac-b64}}' }} }}"), "for anybody"),
+        (format!("{{ {when}, limit: {{ 'query:c': '[a-z]+' }}, reply: {{ body: '{{query:c}}' }} }}"), "from `^` to `$`"),
+        (format!("{{ {when}, reply: {{ content_type: text/html, body: '{{query:c}}' }} }}"), "repeats a stranger's words"),
+        (format!("{{ {when}, reply: {{ status: 302 }} }}"), "a 2xx status"),
+        (format!("{{ {when}, reply: {{ headers: {{ Location: '{{query:c}}' }} }} }}"), "no header that a reply may have"),
+        (format!("{{ {when}, keep: true }}"), "only what is `verified`"),
+        ("{ reply: { body: x } }".to_owned(), "`when` is missing"),
+        (format!("{{ {when}, replay: {{ body: x }} }}"), "did you mean \"reply\"?"),
+    ] {
+        let found = problems(&with(&rule));
+        assert!(found.contains(expected), "{rule}: {found}");
+    }
+    assert!(problems("{ preset: meta, secrets: [{ env: k }] }").contains("config.verify_token"));
 }
 
 #[test]
@@ -200,4 +257,14 @@ fn the_type_of_a_stored_event_is_read_later() {
         body: inbound.body,
     };
     assert_eq!(verifier.event_type(&event).as_deref(), Some("user.created"));
+}
+
+#[test]
+fn a_setting_that_nothing_asks_for_is_an_error() {
+    let found = problems("{ preset: meta, secrets: [{ env: k }], config: { verify_token: a, verfy_token: b } }");
+    assert!(
+        found.contains("verify.config.verfy_token: nothing in this scheme asks for `config.verfy_token`; did you mean \"verify_token\"?"),
+        "{found}"
+    );
+    assert!(problems("{ preset: github, secrets: [{ env: k }], config: { foo: bar } }").contains("asks for `config.foo`"));
 }

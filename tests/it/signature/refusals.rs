@@ -297,3 +297,14 @@ fn a_signature_may_be_json_inside_base64() {
     let sample = verifier.sample(post("/in", &[], "{}"), at(NOW)).unwrap();
     assert!(verifier.verify(sample, at(NOW)).is_ok());
 }
+
+#[test]
+fn an_id_with_a_dot_in_it_is_refused_where_a_dot_separates_what_is_signed() {
+    for (preset, id) in [("standard-webhooks", "webhook-id"), ("svix", "svix-id"), ("gitlab", "webhook-id"), ("clerk", "svix-id")] {
+        let verifier = compile(&format!("{{ preset: {preset}, secrets: [{{ env: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw }}] }}"));
+        assert!(verifier.sample(post("/in", &[(id, "msg_a-b")], "{}"), at(NOW)).is_ok(), "{preset}");
+        for dotted in ["msg.1", ".", "a.1700000000"] {
+            assert!(verifier.sample(post("/in", &[(id, dotted)], "{}"), at(NOW)).is_err(), "{preset}: {dotted}");
+        }
+    }
+}

@@ -5,21 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kurier::clock::TokioClock;
-use kurier::model::{Delivery, DeliveryId, DeliveryState, EventId, OutcomeKind};
-use kurier::store::local::{LocalOptions, LocalStore, MemoryIndexes, Run, Seams, StoreError};
-use kurier::store::{CommitError, EventFilter, Receipt, Store};
+use kurier::clock::{Clock, TokioClock};
+use kurier::model::{Delivery, DeliveryId, DeliveryState, EventId, OutcomeKind, Timestamp};
+use kurier::store::local::{LocalOptions, LocalStore, Run, Seams, StoreError};
+use kurier::store::{CommitError, EventFilter, ReadError, Receipt, Store};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::contract;
 use super::make::{self, event, keyed, new, settlement};
-use super::sim_disk::{Faults, SimDisk};
+use super::sim_disk::{Faults, Lie, SimDisk};
 
 /// Very small segments: a life of a few hundred commits sees several.
 pub(crate) const SEGMENT: usize = 64 * 1024;
@@ -35,13 +35,46 @@ pub(crate) fn options() -> LocalOptions {
     LocalOptions { segment_bytes: SEGMENT, ..LocalOptions::new("/store") }
 }
 
+/// A wall clock that can be set, over a boot clock that can't.
+#[derive(Clone)]
+pub(crate) struct SimClock {
+    tokio: TokioClock,
+    shift_ms: Arc<AtomicI64>,
+}
+
+impl SimClock {
+    /// Shows so many seconds after the tests' time.
+    pub(crate) fn starting_at(seconds: u64) -> Self {
+        Self { tokio: TokioClock::starting_at(make::at(seconds)), shift_ms: Arc::default() }
+    }
+
+    /// Somebody sets the wall clock.
+    pub(crate) fn jump(&self, seconds: i64) {
+        self.shift_ms.fetch_add(seconds * 1000, Ordering::Relaxed);
+    }
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.tokio.now().millis() + self.shift_ms.load(Ordering::Relaxed))
+    }
+
+    fn boot(&self) -> Duration {
+        self.tokio.boot()
+    }
+}
+
 /// Opens the store that lies on this disk.
 pub(crate) async fn open_with(disk: &SimDisk, options: LocalOptions) -> Result<Arc<SimStore>, StoreError> {
+    open_at(disk, options, SimClock::starting_at(0)).await
+}
+
+/// Opens the store that lies on this disk, by this clock.
+pub(crate) async fn open_at(disk: &SimDisk, options: LocalOptions, clock: SimClock) -> Result<Arc<SimStore>, StoreError> {
     static NONCES: AtomicU64 = AtomicU64::new(1);
     let random = Arc::new(|| u128::from(NONCES.fetch_add(1, Ordering::Relaxed)) << 64 | 0x9e37_79b9);
-    let seams = Seams { disk: disk.clone(), indexes: Arc::new(MemoryIndexes), run: Run::Tasks, random };
-    let clock = Arc::new(TokioClock::starting_at(make::NOW));
-    Ok(Arc::new(LocalStore::open_on(seams, options, clock, None).await?))
+    let seams = Seams { disk: disk.clone(), indexes: Arc::new(disk.indexes.clone()), run: Run::Tasks, random };
+    Ok(Arc::new(LocalStore::open_on(seams, options, Arc::new(clock), None).await?))
 }
 
 pub(crate) async fn open(disk: &SimDisk) -> Result<Arc<SimStore>, StoreError> {
@@ -132,10 +165,22 @@ impl Known {
     }
 }
 
+/// When somebody takes a commit for durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Believes {
+    /// When its ticket says so.
+    Tickets,
+    /// Planted: a settlement as soon as it is queued.
+    QueuedSettlements,
+    /// Planted: a repeat as soon as a first one is queued.
+    QueuedRepeats,
+}
+
 struct World {
     known: Mutex<Known>,
     next: AtomicU64,
     rng: Mutex<StdRng>,
+    believes: Believes,
 }
 
 impl World {
@@ -150,6 +195,10 @@ async fn sender(world: Arc<World>, store: Arc<SimStore>) {
         let n = world.next.fetch_add(1, Ordering::Relaxed);
         let key = (world.roll(2) == 0).then(|| u8::try_from(world.roll(40)).unwrap());
         let ticket = store.accept(key.map_or_else(|| new(n), |key| keyed(n, key, 1_000_000)));
+        if world.believes == Believes::QueuedRepeats && key.is_some() {
+            // Somebody sends it again before its sync returned, and is told that it is stored.
+            world.known.lock().kept.insert(n, None);
+        }
         if world.roll(20) == 0 && ticket.cancel() {
             world.known.lock().void.insert(n);
             continue;
@@ -170,7 +219,11 @@ async fn relay(world: Arc<World>, store: Arc<SimStore>) {
             let outcome = [OutcomeKind::Delivered, OutcomeKind::Retry, OutcomeKind::Rejected][usize::try_from(world.roll(3)).unwrap()];
             let settlement = settlement(pending, outcome);
             let state = settlement.state.clone();
-            if store.settle(settlement).await.is_ok() {
+            let ticket = store.settle(settlement);
+            if world.believes == Believes::QueuedSettlements {
+                world.known.lock().settled.insert(pending.id, (pending.version + 1, state.clone()));
+            }
+            if ticket.await.is_ok() {
                 world.known.lock().settled.insert(pending.id, (pending.version + 1, state));
             }
         }
@@ -191,12 +244,24 @@ async fn operator(world: Arc<World>, store: Arc<SimStore>) {
     }
 }
 
+/// Reads again while the index is being made anew, which a failing one may need more than once.
+async fn patiently<T>(read: impl AsyncFn() -> Result<T, ReadError>) -> T {
+    for _ in 0..200 {
+        match read().await {
+            Ok(found) => return found,
+            Err(ReadError::Io(_)) => tokio::time::sleep(Duration::from_secs(1)).await,
+            Err(ReadError::Damaged) => panic!("damaged"),
+        }
+    }
+    panic!("it can't be read");
+}
+
 /// Everything that was promised is there, nothing that was voided is, and what is pending can be delivered.
 async fn check(world: &World, store: &SimStore) {
     let mut stored = BTreeMap::new();
     let mut before = None;
     loop {
-        let (items, next) = store.list(&EventFilter::default(), before, 100).await.unwrap();
+        let (items, next) = patiently(async || store.list(&EventFilter::default(), before, 100).await).await;
         stored.extend(items.into_iter().map(|item| (item.event.id, item.deliveries)));
         before = next;
         if before.is_none() {
@@ -209,7 +274,7 @@ async fn check(world: &World, store: &SimStore) {
         (known.compare(&stored), ids, known.states.clone())
     };
     for (n, id) in ids.into_iter().filter(|(n, _)| n % 3 == 0) {
-        assert_eq!(store.event(id).await.unwrap(), Some(event(n)));
+        assert_eq!(patiently(async || store.event(id).await).await, Some(event(n)));
     }
     let waiting = store.pending_after(0, usize::MAX).await.unwrap();
     assert_eq!(waiting.iter().map(|pending| pending.id).collect::<BTreeSet<_>>(), pending);
@@ -222,46 +287,76 @@ async fn check(world: &World, store: &SimStore) {
     }
 }
 
+/// How a life goes wrong.
+#[derive(Clone)]
+struct Fate {
+    faults: Faults,
+    /// Somebody sets the clock by so many seconds in the middle of it.
+    jump: i64,
+    /// It ends by a clean stop.
+    closes: bool,
+}
+
 /// One life: senders, a relay and an operator until the disk freezes or the time is up.
-async fn live(world: &Arc<World>, disk: &SimDisk, faults: Faults, seconds: u64) {
-    let store = match open(disk).await {
+async fn live(world: &Arc<World>, disk: &SimDisk, fate: Fate, seconds: u64) {
+    let clock = SimClock::starting_at(0);
+    let store = match open_at(disk, options(), clock.clone()).await {
         Ok(store) => store,
         Err(error) => panic!("{error}"),
     };
     check(world, &store).await;
-    disk.set(faults);
+    disk.set(fate.faults);
+    let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..8 {
-        tokio::spawn(sender(world.clone(), store.clone()));
+        tasks.spawn(sender(world.clone(), store.clone()));
     }
-    tokio::spawn(relay(world.clone(), store.clone()));
-    tokio::spawn(operator(world.clone(), store.clone()));
+    tasks.spawn(relay(world.clone(), store.clone()));
+    tasks.spawn(operator(world.clone(), store.clone()));
+    tasks.spawn(async move {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        clock.jump(fate.jump);
+    });
     tokio::select! {
         biased;
-        () = disk.frozen() => {}
+        () = disk.frozen() => return,
         () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
+    }
+    if fate.closes {
+        tasks.shutdown().await;
+        disk.set(Faults { lie: disk.lie(), ..Faults::default() });
+        store.close().await;
     }
 }
 
-/// Several lives of one store, each with some of the faults, each ended by a kill or a power cut.
-fn lives(seed: u64, may_fail: bool) {
+/// Several lives of one store, each with some of the faults, each ended by a stop, a kill or a power cut.
+pub(crate) fn lives(seed: u64, may_fail: bool, lie: Option<Lie>, believes: Believes) {
     let disk = SimDisk::new(seed);
     let rng = Mutex::new(StdRng::seed_from_u64(seed ^ 0x5eed));
-    let world = Arc::new(World { known: Mutex::default(), next: AtomicU64::new(0), rng });
+    let world = Arc::new(World { known: Mutex::default(), next: AtomicU64::new(0), rng, believes });
     for _ in 0..3 {
         let some = |world: &World, fault: u32| (may_fail && world.roll(2) == 0).then_some(fault);
+        let closes = world.roll(4) == 0;
         let faults = Faults {
-            freezes_after: Some(u64::from(world.roll(500))),
+            freezes_after: (!closes).then(|| u64::from(world.roll(700))),
             sync_fails: some(&world, 25),
             write_fails: some(&world, 25),
-            sync_takes: Duration::from_millis(u64::from(world.roll(3))),
+            sync_takes: Duration::from_millis(if world.roll(20) == 0 { 20_000 } else { u64::from(world.roll(3)) }),
+            capacity: (world.roll(4) == 0).then(|| 64 * 1024 * u64::from(3 + world.roll(5))),
+            lie,
             ..Faults::default()
         };
-        run(live(&world, &disk, faults, 30));
-        disk.set(Faults::default());
-        if world.roll(3) > 0 {
-            disk.cut_power();
+        let jump = [0, 0, 40 * 86_400, -40 * 86_400][usize::try_from(world.roll(4)).unwrap()];
+        disk.indexes.break_after((may_fail && world.roll(3) == 0).then(|| world.roll(200)));
+        disk.set(Faults { lie, ..Faults::default() });
+        run(live(&world, &disk, Fate { faults, jump, closes }, if closes { 1 } else { 30 }));
+        disk.set(Faults { lie, ..Faults::default() });
+        match world.roll(4) {
+            0 => {}
+            1 => disk.indexes.lose(),
+            _ => disk.cut_power(),
         }
     }
+    disk.indexes.break_after(None);
     run(async {
         let store = open(&disk).await.unwrap();
         check(&world, &store).await;
@@ -287,10 +382,10 @@ fn each_seed(play: impl Fn(u64)) {
 
 #[test]
 fn a_kill_or_a_power_cut_at_any_moment_loses_nothing_acknowledged() {
-    each_seed(|seed| lives(seed, false));
+    each_seed(|seed| lives(seed, false, None, Believes::Tickets));
 }
 
 #[test]
 fn failing_writes_and_syncs_lose_nothing_acknowledged_and_bring_nothing_refused_back() {
-    each_seed(|seed| lives(seed, true));
+    each_seed(|seed| lives(seed, true, None, Believes::Tickets));
 }

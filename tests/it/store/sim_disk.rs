@@ -15,6 +15,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::Notify;
 
+use super::sim_index::SimIndexes;
+
 const SECTOR: usize = 512;
 
 /// What a failing sync does to what it should have made durable.
@@ -24,6 +26,15 @@ pub(crate) enum Fate {
     Lost,
     /// All of it landed.
     Landed,
+}
+
+/// How a disk may lie: faults that the store could not survive, planted to show that the simulation sees them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// Every sync says OK, and nothing is durable.
+    Syncs,
+    /// The same for a sync that follows the write of a segment's header alone.
+    HeaderSyncs,
 }
 
 /// What goes wrong, and how often.
@@ -41,6 +52,8 @@ pub(crate) struct Faults {
     pub(crate) capacity: Option<u64>,
     /// After so many calls nothing is answered any more.
     pub(crate) freezes_after: Option<u64>,
+    /// A planted fault.
+    pub(crate) lie: Option<Lie>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -50,6 +63,8 @@ struct Inode {
     /// Sectors that differ and that a sync would write.
     dirty: BTreeSet<usize>,
     is_locked: bool,
+    /// The last write was the first page alone.
+    wrote_header: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -70,6 +85,8 @@ struct World {
     faults: Faults,
     calls: u64,
     syncs: u64,
+    /// The file system's number.
+    kind: u64,
 }
 
 /// The disk; clones are the same one.
@@ -77,6 +94,8 @@ struct World {
 pub(crate) struct SimDisk {
     world: Arc<Mutex<World>>,
     frozen: Arc<Notify>,
+    /// What lies on it besides files.
+    pub(crate) indexes: SimIndexes,
 }
 
 /// An open file of it.
@@ -116,6 +135,7 @@ impl Inode {
             self.current.resize(end, 0);
         }
         self.current[offset..end].copy_from_slice(bytes);
+        self.wrote_header = offset == 0 && bytes.len() == 4096;
         self.dirty.extend(offset / SECTOR..end.div_ceil(SECTOR));
     }
 
@@ -147,14 +167,38 @@ impl SimDisk {
             faults: Faults::default(),
             calls: 0,
             syncs: 0,
+            kind: 0xef53,
         };
-        Self { world: Arc::new(Mutex::new(world)), frozen: Arc::new(Notify::new()) }
+        Self { world: Arc::new(Mutex::new(world)), frozen: Arc::new(Notify::new()), indexes: SimIndexes::default() }
+    }
+
+    /// Another disk with the same bytes on it; nothing of it is locked.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = Self::new(9);
+        {
+            let (from, mut to) = (self.world.lock(), copy.world.lock());
+            to.inodes.clone_from(&from.inodes);
+            to.inodes.values_mut().for_each(|inode| inode.is_locked = false);
+            (to.names, to.durable_names) = (from.names.clone(), from.durable_names.clone());
+            (to.changes, to.dirs, to.next) = (from.changes.clone(), from.dirs.clone(), from.next);
+        }
+        copy
     }
 
     pub(crate) fn set(&self, faults: Faults) {
         let mut world = self.world.lock();
         world.calls = 0;
         world.faults = faults;
+    }
+
+    /// From now on this is the file system, as `statfs` numbers it.
+    pub(crate) fn set_kind(&self, kind: u64) {
+        self.world.lock().kind = kind;
+    }
+
+    /// The planted fault.
+    pub(crate) fn lie(&self) -> Option<Lie> {
+        self.world.lock().faults.lie
     }
 
     /// Resolves once the disk froze.
@@ -182,6 +226,7 @@ impl SimDisk {
             }
         }
         *names = durable_names.clone();
+        self.indexes.tear(rng);
     }
 
     /// Bytes of a file as a reader finds them.
@@ -198,6 +243,22 @@ impl SimDisk {
         change(&mut inode.current);
         inode.durable = inode.current.clone();
         inode.dirty.clear();
+    }
+
+    /// Puts a file there, durably.
+    pub(crate) fn plant(&self, path: &Path, bytes: &[u8]) {
+        let mut world = self.world.lock();
+        let inode = world.next;
+        world.next += 1;
+        world.inodes.insert(inode, Inode { durable: bytes.to_vec(), current: bytes.to_vec(), ..Inode::default() });
+        world.names.insert(path.to_owned(), inode);
+        world.durable_names.insert(path.to_owned(), inode);
+    }
+
+    /// Puts a copy of a file in its place.
+    pub(crate) fn replace(&self, path: &Path) {
+        let bytes = self.bytes(path);
+        self.plant(path, &bytes);
     }
 
     /// Loses a file, if it is there.
@@ -257,13 +318,19 @@ impl World {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
         let fails = self.one_in(self.faults.write_fails);
-        let length = if fails { self.rng.random_range(0..=bytes.len()) } else { bytes.len() };
+        // A write that stops does so between sectors, as assumed of the disk.
+        let cut = (offset + self.rng.random_range(0..=bytes.len())) / SECTOR * SECTOR;
+        let length = if fails { cut.saturating_sub(offset) } else { bytes.len() };
         self.inodes.get_mut(&inode).unwrap().write(offset, &bytes[..length]);
         if fails { Err(broken("the write stopped half-way")) } else { Ok(()) }
     }
 
     fn sync(&mut self, inode: u64) -> io::Result<()> {
         self.syncs += 1;
+        let is_header = self.inodes[&inode].wrote_header;
+        if self.faults.lie == Some(Lie::Syncs) || (self.faults.lie == Some(Lie::HeaderSyncs) && is_header) {
+            return Ok(());
+        }
         let fails = self.faults.all_fail || self.one_in(self.faults.sync_fails);
         let fate = if self.rng.random_bool(0.5) { Fate::Lost } else { Fate::Landed };
         let World { rng, inodes, .. } = self;
@@ -278,7 +345,7 @@ impl Disk for SimDisk {
 
     async fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.call(|world| {
-            world.dirs.insert(path.to_owned());
+            world.dirs.extend(path.ancestors().map(Path::to_path_buf));
             Ok(())
         })
         .await
@@ -348,6 +415,14 @@ impl Disk for SimDisk {
         })
         .await
     }
+
+    async fn file_system(&self, _path: &Path) -> io::Result<u64> {
+        self.call(|world| Ok(world.kind)).await
+    }
+
+    async fn is_same(&self, path: &Path, file: &SimFile) -> io::Result<bool> {
+        self.call(|world| Ok(world.file(path)? == file.inode)).await
+    }
 }
 
 impl DiskFile for SimFile {
@@ -383,6 +458,13 @@ impl DiskFile for SimFile {
         let was_locked = std::mem::replace(&mut inode.is_locked, true);
         *self.holds_lock.lock() = !was_locked;
         Ok(!was_locked)
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        if std::mem::take(&mut *self.holds_lock.lock()) {
+            self.disk.world.lock().inodes.get_mut(&self.inode).unwrap().is_locked = false;
+        }
+        Ok(())
     }
 
     fn note_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {

@@ -11,7 +11,7 @@ use crate::store::local::batch;
 use crate::store::local::disk::Disk;
 use crate::store::local::queue::{Accept, Entry};
 use crate::store::local::record::{
-    EventHead, Repeated, Replayed, Settled, encode_repeat, encode_replay, encode_settlement, encode_state, number_event,
+    EventHead, Repeated, Replayed, Settled, encode_live, encode_repeat, encode_replay, encode_settlement, encode_state, number_event,
 };
 use crate::store::local::segment::PAGE;
 use crate::store::local::shared::Shared;
@@ -63,7 +63,7 @@ impl Building {
     pub(super) fn fill<D: Disk>(&mut self, waiting: &mut VecDeque<Entry>, ledger: &mut Ledger, shared: &Shared<D>) {
         while let Some(entry) = waiting.pop_front() {
             let left = match entry {
-                Entry::Accept(accept) => self.accept(accept, ledger),
+                Entry::Accept(accept) => self.accept(accept, ledger, shared),
                 Entry::Settle(settlement, promise) => self.settle(settlement, promise, shared),
                 Entry::Replay(event, deliveries, promise) => self.replay(event, deliveries, promise, ledger, shared),
                 Entry::State(name, value, promise) => {
@@ -92,7 +92,7 @@ impl Building {
         self.taken.push(Taken { work, offset, length: record.len(), tail, asked_at });
     }
 
-    fn accept(&mut self, accept: Box<Accept>, ledger: &mut Ledger) -> Option<Entry> {
+    fn accept<D: Disk>(&mut self, accept: Box<Accept>, ledger: &mut Ledger, shared: &Shared<D>) -> Option<Entry> {
         if !self.fits(accept.head.len() + accept.body.len()) {
             return Some(Entry::Accept(accept));
         }
@@ -108,7 +108,11 @@ impl Building {
                 self.repeat(repeat, receipt, promise, asked_at);
                 return None;
             }
-            if ledger.keys.is_full() {
+            if ledger.unsure.contains(&dedupe.hash) {
+                promise.settle(Err(CommitError::Refused("whether the request is a repeat can't be looked up just now")));
+                return None;
+            }
+            if ledger.keys.is_full() || shared.filters.read().is_full() {
                 promise.settle(Err(CommitError::Refused("too many dedupe keys are within their windows")));
                 return None;
             }
@@ -185,10 +189,12 @@ impl Building {
         let first_ordinal = self.ordinals.get(&event).copied().unwrap_or(stored);
         let mut replay = Replayed { event, sequence, created_at: self.at, first_position: ledger.position, first_ordinal, deliveries };
         let record = encode_replay(&replay);
-        if !self.fits(record.len()) {
+        let live = shared.table.lock().get(event).filter(|meta| meta.recalled).map_or(0, |meta| encode_live(meta).len());
+        if !self.fits(record.len() + live) {
             return Some(Entry::Replay(event, std::mem::take(&mut replay.deliveries), promise));
         }
         if promise.take() {
+            self.live(event, shared);
             self.ordinals.insert(event, first_ordinal.saturating_add(crate::store::local::codec::len32(&replay.deliveries)));
             ledger.position += replay.deliveries.len() as u64;
             self.push(&record, 0, Work::Replay { replay, promise }, None);
@@ -196,6 +202,14 @@ impl Building {
             shared.table.lock().unpin(event);
         }
         None
+    }
+
+    /// An event that memory had forgotten: a start must find it before what follows from here.
+    fn live<D: Disk>(&mut self, event: EventId, shared: &Shared<D>) {
+        let record = shared.table.lock().get(event).filter(|meta| meta.recalled).map(encode_live);
+        if let Some(record) = record {
+            self.push(&record, 0, Work::Live, None);
+        }
     }
 
     fn move_state<D: Disk>(&mut self, name: String, segment: u64, shared: &Shared<D>) -> Option<Entry> {

@@ -20,6 +20,7 @@ use crate::store::local::batch;
 use crate::store::local::disk::Disk;
 use crate::store::local::segment::{FIRST, PAGE};
 use crate::store::local::shared::Ready;
+use crate::store::local::supply::HEALING;
 use crate::store::{Promise, Receipt};
 
 /// How long accepts of a failed batch wait to hear that they are void.
@@ -100,7 +101,7 @@ impl<D: Disk> Committer<D> {
                     void.push(promise);
                 }
                 Work::Repeat { waiters, .. } => void.extend(waiters.into_iter().map(|(_, promise, _)| promise)),
-                Work::Settle { .. } | Work::Replay { .. } | Work::State { .. } => kept.push(taken),
+                Work::Settle { .. } | Work::Replay { .. } | Work::State { .. } | Work::Live => kept.push(taken),
             }
         }
         (void, kept)
@@ -110,6 +111,7 @@ impl<D: Disk> Committer<D> {
     async fn go_on(&self, ready: Option<Ready<D::File>>, failed: &Failed) -> io::Result<Fresh<D::File>> {
         let shared = &self.shared;
         let _preparing = shared.preparing.lock().await;
+        shared.check_folder().await?;
         let number = self.current.number + 1;
         let ready = ready.or_else(|| {
             let mut supply = shared.supply.lock();
@@ -118,13 +120,18 @@ impl<D: Disk> Committer<D> {
         });
         if let Some(segment) = ready {
             let (image, kept_at) = self.opening(&segment, failed);
-            put(&*segment.file, 0, &image).await?;
+            // The name is durable already: what the segment opens with must be too before its header says that
+            // it counts, or a torn copy under an intact batch would read as damage.
+            if image.len() > FIRST {
+                put(&*segment.file, FIRST, &image[FIRST..]).await?;
+            }
+            put(&*segment.file, 0, &image[..FIRST]).await?;
             return Ok(Fresh { segment, image, kept_at });
         }
         let (path, file) = match shared.take_pooled() {
             Some(path) => (path.clone(), shared.disk.open(&path).await?),
             None => {
-                let path = shared.journal().join("healing.tmp");
+                let path = shared.journal().join(HEALING);
                 (path.clone(), shared.disk.create(&path).await?)
             }
         };

@@ -15,11 +15,30 @@ use crate::store::{CommitError, Promise, Receipt};
 
 /// What an entry says, and who waits for it.
 pub(super) enum Work {
-    Accept { event: EventHead, receipt: Receipt, promise: Promise<Receipt> },
-    Repeat { repeat: Repeated, waiters: Vec<(Receipt, Promise<Receipt>, Instant)> },
-    Settle { settled: Settled, promise: Promise<()> },
-    Replay { replay: Replayed, promise: Promise<Vec<DeliveryId>> },
-    State { name: String, value: Option<Bytes>, promise: Option<Promise<()>> },
+    Accept {
+        event: EventHead,
+        receipt: Receipt,
+        promise: Promise<Receipt>,
+    },
+    Repeat {
+        repeat: Repeated,
+        waiters: Vec<(Receipt, Promise<Receipt>, Instant)>,
+    },
+    Settle {
+        settled: Settled,
+        promise: Promise<()>,
+    },
+    Replay {
+        replay: Replayed,
+        promise: Promise<Vec<DeliveryId>>,
+    },
+    State {
+        name: String,
+        value: Option<Bytes>,
+        promise: Option<Promise<()>>,
+    },
+    /// Memory knows it already.
+    Live,
 }
 
 /// An entry in a batch.
@@ -70,6 +89,7 @@ fn apply(table: &mut Table, work: Work, place: Place, waiters: &mut Vec<Waiter>,
             table.add_replay(replay);
             waiters.push(Waiter::Deliveries(ids, promise));
         }
+        Work::Live => {}
         Work::State { name, value, promise } => {
             table.set_state(name, value, place.segment);
             waiters.extend(promise.map(Waiter::Done));

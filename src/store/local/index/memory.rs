@@ -1,20 +1,31 @@
 //! An index in memory, for simulations of a disk that sled could not use.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
 use super::{Index, IndexEntry, IndexError, Indexes, Stored};
 
-/// Makes indexes that live in memory.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct MemoryIndexes;
+/// Makes indexes that live in memory; each folder has one, which outlives its store.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryIndexes(Arc<RwLock<BTreeMap<PathBuf, Arc<MemoryIndex>>>>);
 
 impl Indexes for MemoryIndexes {
-    fn create(&self, _path: &Path) -> Result<Arc<dyn Index>, IndexError> {
-        Ok(Arc::new(MemoryIndex::default()))
+    fn create(&self, path: &Path) -> Result<Arc<dyn Index>, IndexError> {
+        let index = Arc::new(MemoryIndex::default());
+        self.0.write().insert(path.to_owned(), index.clone());
+        Ok(index)
+    }
+
+    fn open(&self, path: &Path) -> Result<Arc<dyn Index>, IndexError> {
+        let found = self.0.read().get(path).cloned();
+        found.map(|index| index as Arc<dyn Index>).ok_or_else(|| IndexError("there is none".to_owned()))
+    }
+
+    fn close(&self, _path: &Path) -> Result<(), IndexError> {
+        Ok(())
     }
 }
 
@@ -43,6 +54,10 @@ impl Index for MemoryIndex {
                 None => map.remove(key),
             };
         }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), IndexError> {
         Ok(())
     }
 

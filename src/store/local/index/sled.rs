@@ -1,8 +1,8 @@
 //! The index in sled; the only file that knows sled.
 //!
 //! sled survives the death of the process but no power cut (docs/decisions.md), and it panics on a damaged
-//! folder. So it is made anew at every start, every call catches panics, and an index that failed once is
-//! never asked again. Only `flush()` is used: `flush_async` deadlocks from eight tasks on.
+//! folder. So it is believed after a clean stop only, every call catches panics, and an index that failed once
+//! is never asked again. Only `flush()` is used: `flush_async` deadlocks from eight tasks on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -28,10 +28,31 @@ impl Indexes for SledIndexes {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(IndexError(error.to_string())),
         }
+        self.open(path)
+    }
+
+    fn open(&self, path: &Path) -> Result<Arc<dyn Index>, IndexError> {
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(FLUSH_EVERY_MS));
         let db = guarded(|| config.open())?;
         Ok(Arc::new(SledIndex { db, broken: AtomicBool::new(false) }))
     }
+
+    fn close(&self, path: &Path) -> Result<(), IndexError> {
+        sync(path).map_err(|error| IndexError(error.to_string()))
+    }
+}
+
+/// Syncs every file of a folder, the folders in it, and it itself: sled's own flush stops at `sync_file_range`.
+fn sync(path: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync(&entry.path())?;
+        } else {
+            std::fs::File::open(entry.path())?.sync_all()?;
+        }
+    }
+    std::fs::File::open(path)?.sync_all()
 }
 
 struct SledIndex {
@@ -93,6 +114,10 @@ impl Index for SledIndex {
             }
             db.apply_batch(batch)
         })
+    }
+
+    fn flush(&self) -> Result<(), IndexError> {
+        self.call(|db| db.flush().map(|_bytes| ()))
     }
 
     fn bytes(&self) -> u64 {

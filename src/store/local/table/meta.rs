@@ -19,6 +19,14 @@ pub(in crate::store::local) struct Place {
     pub(in crate::store::local) tail: u32,
 }
 
+impl Place {
+    /// Segments are smaller than 4 GiB.
+    pub(in crate::store::local) fn new(segment: u64, offset: usize, length: usize, tail: usize) -> Self {
+        let small = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+        Self { segment, offset: small(offset), length: small(length), tail: small(tail) }
+    }
+}
+
 /// Where an attempt's settlement lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store::local) struct AttemptPlace {
@@ -65,11 +73,18 @@ pub(in crate::store::local) struct Meta {
     pub(in crate::store::local) changes: u32,
     /// Replays on their way, for which it must stay in memory; not stored.
     pub(in crate::store::local) pins: u32,
+    /// It was forgotten and came back: what is committed about it must say so; not stored.
+    pub(in crate::store::local) recalled: bool,
 }
 
 impl Meta {
     pub(super) fn new(id: EventId, sequence: u64, place: Place, route: Name, received_at: Timestamp) -> Self {
-        Self { id, sequence, place, route, received_at, deliveries: Vec::new(), attempts: Vec::new(), changes: 0, pins: 0 }
+        Self { id, sequence, place, route, received_at, deliveries: Vec::new(), attempts: Vec::new(), changes: 0, pins: 0, recalled: false }
+    }
+
+    /// Whether it stands as the other one does.
+    pub(in crate::store::local) fn is_same(&self, other: &Self) -> bool {
+        self.place == other.place && self.deliveries == other.deliveries && self.attempts == other.attempts
     }
 
     pub(in crate::store::local) fn is_pending(&self) -> bool {
@@ -151,7 +166,9 @@ impl Meta {
         let route = names.get(cursor.text()?);
         let received_at = Timestamp::from_millis(cursor.i64()?);
         let mut meta = Self::new(id, sequence, place, route, received_at);
-        for _ in 0..cursor.count(39)? {
+        let count = cursor.count(39)?;
+        meta.deliveries.reserve_exact(count);
+        for _ in 0..count {
             let position = cursor.u64()?;
             let destination = names.get(cursor.text()?);
             let flags = cursor.u8()?;
@@ -168,7 +185,9 @@ impl Meta {
                 interrupted: cursor.u8()?,
             });
         }
-        for _ in 0..cursor.count(24)? {
+        let count = cursor.count(24)?;
+        meta.attempts.reserve_exact(count);
+        for _ in 0..count {
             meta.attempts.push(AttemptPlace { ordinal: cursor.u32()?, place: self::place(&mut cursor)? });
         }
         cursor.finish()?;

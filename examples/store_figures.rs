@@ -1,0 +1,155 @@
+//! The store's figures, measured on this machine: `cargo run --release --example store_figures -- FOLDER EVENTS
+//! [pending]`. FOLDER must be missing or empty; each step runs in a process of its own, so that memory and start
+//! times are those of a fresh one.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program that measures and prints")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kurier::clock::{Clock, SystemClock};
+use kurier::model::{Answer, DeliveryState, Event, EventId, Name};
+use kurier::store::local::{LocalOptions, LocalStore};
+use kurier::store::{DedupeKey, NewDelivery, NewEvent, Settlement, Store};
+use tokio::time::Instant;
+
+const BODY: usize = 1024;
+const WRITERS: u64 = 64;
+
+fn memory(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024
+}
+
+fn new(n: u64, body: usize) -> NewEvent {
+    let now = SystemClock.now();
+    let event = Event {
+        id: EventId::new(now, rand::random::<u128>() >> 48),
+        route: Name::from("route"),
+        received_at: now,
+        peer: None,
+        source_id: Some(n.to_string().into()),
+        event_type: None,
+        method: http::Method::POST,
+        target: Bytes::from_static(b"/callbacks/route"),
+        base: Arc::from("https://hooks.example.ch"),
+        headers: http::HeaderMap::new(),
+        body: Bytes::from(vec![b'x'; body]),
+    };
+    let dedupe =
+        Some(DedupeKey { hash: rand::random::<u128>().to_le_bytes(), expires_at: now.saturating_add(Duration::from_secs(3 * 86_400)) });
+    let due = now.saturating_add(Duration::from_secs(3600));
+    NewEvent { event, dedupe, answer: Answer::ok(), deliveries: vec![NewDelivery { destination: Name::from("erp"), lane: None, due }] }
+}
+
+async fn open(path: &Path) -> Arc<LocalStore> {
+    let options = LocalOptions { max_size: 200 << 30, ..LocalOptions::new(path) };
+    Arc::new(LocalStore::open(options, Arc::new(SystemClock), None).await.unwrap())
+}
+
+/// Accepts events, and settles each at once if `delivers`.
+async fn write(store: &Arc<LocalStore>, events: u64, body: usize, delivers: bool) -> Duration {
+    let begun = Instant::now();
+    let writers = (0..WRITERS).map(|writer| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for n in (writer..events).step_by(usize::try_from(WRITERS).unwrap()) {
+                let event = loop {
+                    match store.accept(new(n, body)).await {
+                        Ok(receipt) => break receipt.event(),
+                        // The index is behind: slow down, as a sender that hears 503 does.
+                        Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                    }
+                };
+                if delivers {
+                    let delivery = kurier::model::DeliveryId::new(event, 0);
+                    let state = DeliveryState::Delivered;
+                    store.settle(Settlement { delivery, version: 0, attempt: None, attempts: 1, state }).await.unwrap();
+                }
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    begun.elapsed()
+}
+
+async fn fill(path: &Path, events: u64, body: usize, delivers: bool, closes: bool) {
+    let store = open(path).await;
+    let took = write(&store, events, body, delivers).await;
+    let rate = events as f64 / took.as_secs_f64();
+    println!("fill: {events} events in {took:.1?} ({rate:.0}/s), RSS {} MiB, peak {} MiB", memory("VmRSS"), memory("VmHWM"));
+    if closes {
+        let begun = Instant::now();
+        store.close().await;
+        println!("clean stop in {:.2?}", begun.elapsed());
+    } else {
+        std::process::exit(0);
+    }
+}
+
+async fn start(path: &Path) {
+    let begun = Instant::now();
+    let store = open(path).await;
+    let opened = begun.elapsed();
+    let (mut after, mut pending) = (0, 0);
+    loop {
+        let page = store.pending_after(after, 1000).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = last.position;
+        pending += page.len();
+    }
+    let paged = begun.elapsed();
+    println!("start: open {opened:.2?}, {pending} pending paged by {paged:.2?}, RSS {} MiB, peak {} MiB", memory("VmRSS"), memory("VmHWM"));
+    let begun = Instant::now();
+    let (items, _) = store.list(&Default::default(), None, 50).await.unwrap();
+    println!(
+        "newest {} listed in {:.2?}; {} events, {} MiB on disk",
+        items.len(),
+        begun.elapsed(),
+        store.stats().events,
+        store.stats().bytes >> 20
+    );
+    let events = 100_000;
+    let took = write(&store, events, BODY, true).await;
+    println!("{events} more events delivered at {:.0}/s, RSS {} MiB", events as f64 / took.as_secs_f64(), memory("VmRSS"));
+    store.close().await;
+}
+
+fn step(path: &Path, step: &str, events: u64) {
+    let program = std::env::current_exe().unwrap();
+    let status = Command::new(program).arg(path).arg(events.to_string()).arg(step).status().unwrap();
+    assert!(status.success(), "{step}");
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let path = PathBuf::from(arguments.next().expect("a folder"));
+    let events: u64 = arguments.next().map_or(100_000, |events| events.parse().unwrap());
+    let what = arguments.next().unwrap_or_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    match what.as_str() {
+        "fill-delivered" => runtime.block_on(fill(&path, events, BODY, true, true)),
+        "fill-pending" => runtime.block_on(fill(&path, events, BODY, false, true)),
+        "fill-and-die" => runtime.block_on(fill(&path, events, BODY, false, false)),
+        "start" => runtime.block_on(start(&path)),
+        "pending" => {
+            step(&path, "fill-pending", events / 2);
+            step(&path, "fill-and-die", events / 2);
+            println!("after a crash:");
+            step(&path, "start", 0);
+            println!("after a clean stop:");
+            step(&path, "start", 0);
+        }
+        _ => {
+            step(&path.with_extension("empty"), "start", 0);
+            step(&path, "fill-delivered", events);
+            step(&path, "start", 0);
+        }
+    }
+}

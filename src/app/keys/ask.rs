@@ -1,0 +1,118 @@
+//! One fetch: the request to a place, and the key in its answer.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value as Json;
+use url::Url;
+
+use super::{FETCH_TIMEOUT, Fault, Inner};
+use crate::config::{Auth, KeySource};
+use crate::egress::Outbound;
+use crate::signature::WantedKey;
+
+/// What is percent-encoded of an id in a url: all but what is unreserved.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Where a key is: a whole set stands at one place.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Place {
+    Url(Box<str>),
+    Source { name: Box<str>, id: Box<str> },
+}
+
+impl Place {
+    pub(super) fn of(wanted: &WantedKey) -> Self {
+        match wanted {
+            WantedKey::Url(url) | WantedKey::InSet { url, .. } => Self::Url(url.clone()),
+            WantedKey::Named { source, id } => Self::Source { name: source.clone(), id: id.clone() },
+        }
+    }
+}
+
+/// As a log shows it: a host, or the operator's own word; a path or an id may be a stranger's.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url) => f.write_str(url.strip_prefix("https://").and_then(|rest| rest.split('/').next()).unwrap_or_default()),
+            Self::Source { name, .. } => write!(f, "key_sources.{name}"),
+        }
+    }
+}
+
+impl Inner {
+    /// The key's text, or why there is none.
+    pub(super) async fn ask(&self, place: &Place) -> Result<Bytes, (Fault, String)> {
+        let failed = |detail: &str| (Fault::Failed, detail.to_owned());
+        let (transport, request, pointer) = match place {
+            Place::Url(url) => (&self.public, get(url)?, None),
+            Place::Source { name, id } => {
+                let config = self.config.load();
+                let source = config.key_sources.get(&**name).ok_or_else(|| failed("it is no longer configured"))?;
+                (&self.own, request(source, id)?, source.pointer.clone())
+            }
+        };
+        let reply = transport.send(request).await.map_err(|fault| (Fault::Failed, fault.to_string()))?;
+        match reply.status {
+            StatusCode::OK if reply.truncated => Err(failed("the answer is too long")),
+            StatusCode::OK => match pointer {
+                None => Ok(reply.body),
+                Some(pointer) => at(&reply.body, &pointer).ok_or_else(|| failed("the answer has no key at `pointer`")),
+            },
+            StatusCode::NOT_FOUND | StatusCode::GONE => Err((Fault::Unknown, format!("the answer is {}", reply.status))),
+            other => Err((Fault::Failed, format!("the answer is {other}"))),
+        }
+    }
+}
+
+fn get(url: &str) -> Result<Outbound, (Fault, String)> {
+    let url = Url::parse(url).map_err(|error| (Fault::Failed, error.to_string()))?;
+    Ok(Outbound { method: Method::GET, url, headers: HeaderMap::new(), body: Bytes::new(), timeout: FETCH_TIMEOUT, tls: None })
+}
+
+fn request(source: &KeySource, id: &str) -> Result<Outbound, (Fault, String)> {
+    let mut request = get(&source.url.replace("{id}", &utf8_percent_encode(id, ENCODED).to_string()))?;
+    request.headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*;q=0.5"));
+    for (name, mut value) in source.auth.as_ref().map(credentials).unwrap_or_default() {
+        value.set_sensitive(true);
+        request.headers.insert(name, value);
+    }
+    if let Some(members) = &source.body {
+        let text = |secret: &[u8]| if secret == b"{id}" { id.to_owned() } else { String::from_utf8_lossy(secret).into_owned() };
+        let object: serde_json::Map<_, _> =
+            members.iter().map(|(name, value)| (name.to_string(), Json::String(text(value.expose())))).collect();
+        request.method = Method::POST;
+        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        request.body = Json::Object(object).to_string().into();
+    }
+    Ok(request)
+}
+
+/// What can't stand in a header was refused when the configuration was read.
+fn credentials(auth: &Auth) -> Vec<(HeaderName, HeaderValue)> {
+    let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).ok();
+    let authorization = |bytes: &[u8]| value(bytes).map(|value| (AUTHORIZATION, value)).into_iter().collect();
+    match auth {
+        Auth::Bearer(token) => authorization(&[b"Bearer ", token.expose()].concat()),
+        Auth::Basic { user, password } => {
+            let both = STANDARD.encode([user.expose(), b":", password.expose()].concat());
+            authorization(format!("Basic {both}").as_bytes())
+        }
+        Auth::Headers(headers) => headers.iter().filter_map(|(name, secret)| Some((name.clone(), value(secret.expose())?))).collect(),
+    }
+}
+
+/// A text at a pointer is the key; an object there (a JSON Web Key) is one as it stands.
+fn at(body: &[u8], pointer: &str) -> Option<Bytes> {
+    let json: Json = serde_json::from_slice(body).ok()?;
+    match json.pointer(pointer)? {
+        Json::String(text) => Some(Bytes::copy_from_slice(text.as_bytes())),
+        found @ Json::Object(_) => Some(found.to_string().into()),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::Array(_) => None,
+    }
+}

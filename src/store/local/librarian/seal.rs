@@ -1,0 +1,168 @@
+//! Sealing: a segment that is no longer written gets its footer, and what the footer tells is forgotten.
+
+use std::io;
+use std::sync::Arc;
+
+use super::{Found, Librarian};
+use crate::store::local::chain::Chain;
+use crate::store::local::checkpoint::{self, Mark};
+use crate::store::local::disk::{Disk, DiskFile};
+use crate::store::local::footer::{self, Built, Footing};
+use crate::store::local::segment::{self, PAGE, SegmentHeader};
+use crate::store::local::shared::{SealedKeys, Shared};
+
+/// Events that are forgotten at a time, under the table's lock.
+const FORGET_MAX: usize = 1000;
+
+/// Keys that go into the filter at a time, under its lock.
+const KEYS_MAX: usize = 4096;
+
+/// A whole segment and its header.
+pub(in crate::store::local) async fn read_segment<F: DiskFile>(file: &F, buffer: &mut Vec<u8>) -> io::Result<SegmentHeader> {
+    let length = usize::try_from(file.length().await?).unwrap_or(usize::MAX).min(segment::BYTES_MAX);
+    buffer.clear();
+    buffer.resize(length, 0);
+    file.read_at(0, buffer).await?;
+    SegmentHeader::decode(buffer).map_err(io::Error::other)
+}
+
+/// The footer of a segment, if it has a sound one.
+pub(in crate::store::local) async fn footing<D: Disk>(shared: &Shared<D>, number: u64) -> io::Result<Found<D>> {
+    let Some(nonce) = shared.shelf.lock().get(&number).map(|shelved| shelved.nonce) else { return Ok(None) };
+    Footing::open(&shared.disk, &shared.journal(), number, nonce).await
+}
+
+impl<D: Disk> Librarian<D> {
+    /// The files of a segment and of the one behind it.
+    fn pair(&self, number: u64) -> Option<[Arc<D::File>; 2]> {
+        let shelf = self.shared.shelf.lock();
+        Some([shelf.get(&number)?.file.clone(), shelf.get(&(number + 1))?.file.clone()])
+    }
+
+    /// Seals the oldest segment that has no footer and is no longer written; whether there was one.
+    pub(super) async fn seal_next(&mut self) -> io::Result<bool> {
+        let shared = self.shared.clone();
+        let next = {
+            let (table, shelf) = (shared.table.lock(), shared.shelf.lock());
+            let newest = shelf.keys().next_back().copied();
+            shelf.keys().copied().find(|number| Some(*number) != newest && !table.usage.get(number).is_some_and(|usage| usage.sealed))
+        };
+        let Some((number, [file, behind])) = next.and_then(|number| Some((number, self.pair(number)?))) else { return Ok(false) };
+        let mut page = vec![0; PAGE];
+        behind.read_at(0, &mut page).await?;
+        let successor = SegmentHeader::decode(&page).map_err(io::Error::other)?;
+        let mut bytes = Vec::new();
+        let header = read_segment(&*file, &mut bytes).await?;
+        let mut chain = self.chain.clone();
+        let built = footer::build(&mut chain, &bytes, &header, Some(&successor), &mut shared.names.lock());
+        let built = built.map_err(|error| {
+            let name = segment::file_name(number);
+            io::Error::other(format!("`{name}` at byte {}: {}; stop and see `kurier store check`", error.offset, error.what))
+        })?;
+        drop(bytes);
+        footer::write(&shared.disk, &shared.journal(), number, &built.bytes).await?;
+        self.chain = chain;
+        self.put_away(number, built).await;
+        Ok(true)
+    }
+
+    /// The footer tells from now on what memory told.
+    async fn put_away(&self, number: u64, built: Built) {
+        let shared = &self.shared;
+        for some in built.keys.chunks(KEYS_MAX) {
+            shared.filters.write().add(number, some.iter().map(|(hash, _)| *hash));
+            tokio::task::yield_now().await;
+        }
+        shared.sealed_keys.lock().push(SealedKeys { keys: built.keys });
+        shared.table.lock().seal(number, built.header.bytes());
+        for some in built.metas.chunks(FORGET_MAX) {
+            shared.table.lock().forget_told(some);
+            tokio::task::yield_now().await;
+        }
+        shared.count_waiting();
+        tracing::debug!(segment = number, events = built.header.events, "a segment was sealed");
+    }
+
+    /// Writes a checkpoint, if so many segments were begun since the last one.
+    pub(super) async fn checkpoint(&mut self, every: u64) -> io::Result<bool> {
+        let shared = &self.shared;
+        let mark = {
+            let (table, shelf) = (shared.table.lock(), shared.shelf.lock());
+            let Some((segment, shelved)) = shelf.last_key_value() else { return Ok(false) };
+            let all_sealed = shelf.keys().all(|number| number == segment || table.usage.get(number).is_some_and(|usage| usage.sealed));
+            if *segment < self.checkpoint + every || !all_sealed {
+                return Ok(false);
+            }
+            Mark { segment: *segment, nonce: shelved.nonce, event: table.sequence, position: table.position }
+        };
+        let filters = shared.filters.read().clone();
+        checkpoint::write(shared, mark, &filters).await?;
+        self.checkpoint = mark.segment;
+        Ok(true)
+    }
+
+    /// Makes the footers anew that were lost since the last checkpoint.
+    pub(super) async fn mend_footers(&self) {
+        let numbers: Vec<u64> = {
+            let table = self.shared.table.lock();
+            table.usage.iter().filter(|(_, usage)| usage.sealed).map(|(number, _)| *number).collect()
+        };
+        for number in numbers {
+            if self.shared.is_stopping() {
+                return;
+            }
+            // Only whether it is there: one that is damaged inside is found out when it is read.
+            if !matches!(footing(&self.shared, number).await, Ok(Some(_))) {
+                self.mend_if_needed(number).await;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Makes a segment's footer anew unless a sound one is there after all.
+    pub(super) async fn mend_if_needed(&self, number: u64) {
+        let is_sound = match footing(&self.shared, number).await {
+            Ok(Some(footing)) => footer::is_sound(&footing).await.unwrap_or(false),
+            Ok(None) | Err(_) => false,
+        };
+        if !is_sound && let Err(error) = self.mend_footer(number).await {
+            tracing::error!(segment = number, %error, "a segment's footer can't be made anew: its events can't be looked up");
+        }
+    }
+
+    async fn mend_footer(&self, number: u64) -> io::Result<()> {
+        let shared = &self.shared;
+        let Some([file, behind]) = self.pair(number) else { return Ok(()) };
+        let mut chain = prime(shared, number).await?;
+        let (mut bytes, mut page) = (Vec::new(), vec![0; PAGE]);
+        behind.read_at(0, &mut page).await?;
+        let successor = SegmentHeader::decode(&page).map_err(io::Error::other)?;
+        let header = read_segment(&*file, &mut bytes).await?;
+        let built = footer::build(&mut chain, &bytes, &header, Some(&successor), &mut shared.names.lock());
+        let built = built.map_err(|error| io::Error::other(error.what))?;
+        footer::write(&shared.disk, &shared.journal(), number, &built.bytes).await
+    }
+}
+
+/// A chain that stands before this segment.
+pub(in crate::store::local) async fn prime<D: Disk>(shared: &Shared<D>, number: u64) -> io::Result<Chain> {
+    let Some(before) = number.checked_sub(1).filter(|before| shared.shelf.lock().contains_key(before)) else { return Ok(Chain::default()) };
+    if let Some(footing) = footing(shared, before).await? {
+        let mut chain = Chain::default();
+        chain.skip(&footing.header);
+        return Ok(chain);
+    }
+    let files = {
+        let shelf = shared.shelf.lock();
+        shelf.get(&before).map(|shelved| shelved.file.clone()).zip(shelf.get(&number).map(|shelved| shelved.file.clone()))
+    };
+    let Some((file, behind)) = files else { return Ok(Chain::default()) };
+    let (mut bytes, mut page) = (Vec::new(), vec![0; PAGE]);
+    behind.read_at(0, &mut page).await?;
+    let successor = SegmentHeader::decode(&page).map_err(io::Error::other)?;
+    let header = read_segment(&*file, &mut bytes).await?;
+    let mut chain = Chain::default();
+    let read = chain.read::<crate::store::local::chain::Damage>(&bytes, &header, Some(&successor), |_, _, _| Ok(()));
+    read.map_err(|damage| io::Error::other(damage.what))?;
+    Ok(chain)
+}

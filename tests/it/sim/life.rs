@@ -1,0 +1,237 @@
+//! One seed: a disk, several lives on it, and at the end a life in which nothing fails.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use kurier::accept::IdSource;
+use kurier::clock::{Clock, TokioClock};
+use kurier::config::Live;
+use kurier::ingress::{self, Ingress};
+use kurier::model::Timestamp;
+use kurier::relay::{self, Parts, Relay};
+use kurier::store::Settled;
+use kurier::store::local::{LocalOptions, LocalStore, Run, Seams};
+use kurier::telemetry::Metrics;
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::audit;
+use super::downstream::{Downstream, InProcess, Mood};
+use super::ledger::Ledger;
+use super::people::Life;
+use super::plan::{DESTINATIONS, Variant};
+use crate::store::sim_disk::{Faults, SimDisk};
+
+/// When every seed begins.
+const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+/// How many lives end badly before the one that ends well.
+const LIVES: u32 = 3;
+
+/// Within this time after all faults have stopped everything must be settled (I6).
+const SETTLED_WITHIN: Duration = Duration::from_secs(3600);
+
+/// What outlives a process.
+pub(super) struct World {
+    pub(super) ledger: Mutex<Ledger>,
+    pub(super) moods: Mutex<BTreeMap<String, Mood>>,
+    rng: Mutex<StdRng>,
+    next: AtomicU64,
+    live: Live,
+    changes: watch::Sender<()>,
+    /// What was violated first, where no panic could tell it.
+    violation: Mutex<Option<String>>,
+}
+
+impl World {
+    /// Holds something against the ledger, where a panic would be caught by the system itself.
+    pub(super) fn holds(&self, look: impl FnOnce(&mut Ledger)) {
+        let held = catch_unwind(AssertUnwindSafe(|| look(&mut self.ledger.lock())));
+        if let Err(panic) = held {
+            let words = panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "a panic without words".to_owned());
+            self.violation.lock().get_or_insert(words);
+        }
+    }
+
+    fn assert_unviolated(&self) {
+        let violation = self.violation.lock().take();
+        assert_eq!(violation, None);
+    }
+
+    /// A number below this one.
+    pub(super) fn roll(&self, below: u32) -> u32 {
+        self.rng.lock().random_range(0..below)
+    }
+
+    /// A fresh item.
+    pub(super) fn next(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn reload(&self, variant: Variant, now: Timestamp) {
+        let mut ledger = self.ledger.lock();
+        ledger.variant = Some((variant, now));
+        ledger.was_removed |= variant == Variant::WithoutD2;
+        self.live.store(variant.shared());
+        self.changes.send_replace(());
+    }
+}
+
+/// How a life ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Stop,
+    Kill,
+    PowerCut,
+}
+
+fn run<T>(life: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(life)
+}
+
+/// Plays a seed; what comes back is the number of everything that happened.
+pub(super) fn lives(seed: u64) -> u64 {
+    let disk = SimDisk::new(seed);
+    let world = Arc::new(World {
+        ledger: Mutex::default(),
+        moods: Mutex::default(),
+        rng: Mutex::new(StdRng::seed_from_u64(seed ^ 0x5eed)),
+        next: AtomicU64::new(1),
+        live: Arc::new(ArcSwap::new(Variant::Usual.shared())),
+        changes: watch::Sender::new(()),
+        violation: Mutex::default(),
+    });
+    world.reload(Variant::Usual, START);
+    let mut now = START;
+    for life in 0..LIVES {
+        let end = [End::Stop, End::Kill, End::PowerCut][world.roll(3) as usize];
+        now = run(live(world.clone(), disk.clone(), now, seed << 8 | u64::from(life), end));
+        world.assert_unviolated();
+        disk.set(Faults::default());
+        if end == End::PowerCut {
+            disk.cut_power();
+        }
+        // Nobody is there for a while.
+        now = now.saturating_add(Duration::from_secs(u64::from(world.roll(600))));
+    }
+    run(last(world.clone(), disk, now, seed << 8 | 0xff));
+    world.assert_unviolated();
+    let ledger = world.ledger.lock();
+    assert!(ledger.items.len() > 3 && !ledger.told.is_empty(), "a seed in which nothing happens shows nothing");
+    ledger.trace()
+}
+
+/// A process: its store is recovered and audited, then everything starts.
+async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) -> (Relay, Arc<AtomicBool>, Life) {
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(now));
+    world.ledger.lock().begin_life(now);
+    let nonces = Arc::new(AtomicU64::new(1));
+    let random = Arc::new(move || u128::from(seed) << 64 | u128::from(nonces.fetch_add(1, Ordering::Relaxed)) << 16 | 0x9e37);
+    let seams = Seams { disk: disk.clone(), indexes: Arc::new(disk.indexes.clone()), run: Run::Tasks, random };
+    let options = LocalOptions { segment_bytes: crate::store::sim::SEGMENT, ..LocalOptions::new("/store") };
+    let store = match LocalStore::open_on(seams, options, clock.clone(), None).await {
+        Ok(store) => Arc::new(store),
+        Err(error) => panic!("{error}"),
+    };
+    audit::check(world, &*store).await;
+    let (metrics, settled) = (Arc::new(Metrics::new()), Settled::default());
+    let relay = relay::start(Parts {
+        config: world.live.clone(),
+        changes: world.changes.subscribe(),
+        store: store.clone(),
+        settled: settled.clone(),
+        transport: Arc::new(Downstream { world: world.clone(), clock: clock.clone() }),
+        jq: Arc::new(InProcess),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+        seed,
+    });
+    let stopping = Arc::new(AtomicBool::new(false));
+    let ingress = Ingress::new(ingress::Parts {
+        config: world.live.clone(),
+        store: store.clone(),
+        settled,
+        clock: clock.clone(),
+        metrics,
+        keys: Arc::new(kurier::signature::NoKeys),
+        ids: IdSource::seeded(seed),
+        stopping: stopping.clone(),
+    });
+    let life = Life { world: world.clone(), ingress, store, relay: relay.handle(), clock };
+    (relay, stopping, life)
+}
+
+/// Everybody at work, until this is dropped.
+fn people(life: &Life) -> JoinSet<()> {
+    let mut people = JoinSet::new();
+    for lane in 0..2 {
+        people.spawn(life.clone().lane("blocks", lane));
+        people.spawn(life.clone().lane("parks", lane));
+    }
+    people.spawn(life.clone().free());
+    people.spawn(life.clone().operator());
+    people.spawn(life.clone().weather());
+    people
+}
+
+/// A life with faults; returns when it ended.
+async fn live(world: Arc<World>, disk: SimDisk, now: Timestamp, seed: u64, end: End) -> Timestamp {
+    let (relay, stopping, life) = start(&world, &disk, now, seed).await;
+    let some = |fault: u32| (world.roll(3) == 0).then_some(fault);
+    disk.set(Faults {
+        sync_fails: some(40),
+        write_fails: some(40),
+        sync_takes: Duration::from_millis(u64::from(world.roll(8))),
+        freezes_after: (end != End::Stop && world.roll(2) == 0).then(|| u64::from(world.roll(2000))),
+        ..Faults::default()
+    });
+    let _people = people(&life);
+    tokio::select! {
+        biased;
+        () = disk.frozen() => {}
+        () = sleep(Duration::from_secs(5 + u64::from(world.roll(30)))) => {}
+    }
+    if end == End::Stop {
+        stopping.store(true, Ordering::Release);
+        relay.stop(Duration::from_secs(5)).await;
+        life.store.close().await;
+    }
+    life.clock.now()
+}
+
+/// The life in which nothing fails any more: everything is settled in time (I6), and all of it is audited.
+async fn last(world: Arc<World>, disk: SimDisk, now: Timestamp, seed: u64) {
+    let (relay, _, life) = start(&world, &disk, now, seed).await;
+    let people = people(&life);
+    sleep(Duration::from_secs(15)).await;
+    drop(people);
+    world.moods.lock().clear();
+    world.reload(Variant::Usual, life.clock.now());
+    let deadline = now.saturating_add(SETTLED_WITHIN);
+    loop {
+        for destination in DESTINATIONS {
+            // A destination may have said 410 just before it got well.
+            if life.relay.destinations().iter().any(|status| *status.name == *destination && status.paused.is_some()) {
+                life.resume(destination).await;
+            }
+        }
+        let pending: u64 = life.store.counts().values().map(|count| count.pending).sum();
+        if pending == 0 {
+            break;
+        }
+        assert!(life.clock.now() < deadline, "I6: {pending} still pending: {:?}", life.relay.destinations());
+        sleep(Duration::from_secs(1)).await;
+    }
+    audit::check(&world, &*life.store).await;
+    relay.stop(Duration::from_secs(5)).await;
+    life.store.close().await;
+}
