@@ -9,7 +9,7 @@ mod smartbusiness;
 use std::time::Duration;
 
 use kurier::connectors::{Holds, Key, Reply, Request};
-use kurier::egress::{Fault, HttpTransport, Outbound, Transport as _};
+use kurier::egress::{FETCHED_BODY_BYTES_MAX, Fault, HttpTransport, Outbound, PublicTransport, Transport};
 use kurier::model::{EventId, Secret};
 
 /// Long enough for a busy machine, short enough for a hanging system.
@@ -21,8 +21,17 @@ async fn send(request: Request) -> Result<kurier::egress::Reply, Fault> {
 }
 
 async fn send_within(request: Request, timeout: Duration) -> Result<kurier::egress::Reply, Fault> {
+    over(&HttpTransport::new().unwrap().reading(FETCHED_BODY_BYTES_MAX), request, timeout).await
+}
+
+/// Makes a request to a url that came out of a payload.
+async fn send_to_payload_url(request: Request) -> Result<kurier::egress::Reply, Fault> {
+    over(&PublicTransport::and_private(vec!["127.0.0.0/8".parse().unwrap()]).unwrap(), request, TIMEOUT).await
+}
+
+async fn over(transport: &dyn Transport, request: Request, timeout: Duration) -> Result<kurier::egress::Reply, Fault> {
     let Request { method, url, headers, body } = request;
-    HttpTransport::new().unwrap().send(Outbound { method, url, headers, body, timeout, tls: None }).await
+    transport.send(Outbound { method, url, headers, body, timeout, tls: None }).await
 }
 
 /// A reply as the connectors see it.

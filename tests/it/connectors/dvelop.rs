@@ -5,7 +5,7 @@ use kurier::connectors::dvelop::{
 use kurier::connectors::{Outcome, Request, Verdict, bearer};
 use serde_json::json;
 
-use super::{secret, seen, send};
+use super::{secret, seen, send, send_to_payload_url};
 use crate::simulators::dvelop::{API_KEY, Dvelop, INTEGRATION_KEY};
 use crate::simulators::{Answer, Trouble};
 
@@ -40,7 +40,7 @@ async fn poll(system: &Dvelop) -> Result<Vec<Transfer>, Outcome> {
 
 async fn tell(transfer: &Transfer, result: &Report, unknown: bool) -> Option<Outcome> {
     let link = report_link(&transfer.body, None, &acknowledge()).unwrap();
-    let reply = send(authorized(report(link, result, None, &acknowledge()))).await.ok()?;
+    let reply = send_to_payload_url(authorized(report(link, result, None, &acknowledge()))).await.ok()?;
     Some(judge_report(&seen(&reply), unknown))
 }
 
@@ -96,4 +96,11 @@ async fn a_fault_in_the_middle_of_a_poll_takes_nothing_of_its_page() {
     assert_eq!(walk.take(&seen(&send(authorized(walk.request().unwrap())).await.unwrap())).unwrap().len(), 3);
     let reply = send(Walk::new(&pull(&system)).request().unwrap()).await.unwrap();
     assert_eq!(Walk::new(&pull(&system)).take(&seen(&reply)).unwrap_err().verdict, Verdict::Pause);
+}
+
+#[tokio::test]
+async fn a_page_that_is_longer_than_any_answer_is_read_whole() {
+    let system = Dvelop::start(500, 500).await;
+    assert_eq!(poll(&system).await.unwrap().len(), 500);
+    assert!(system.listed().concat().len() > kurier::egress::REPLY_BODY_BYTES_MAX);
 }
