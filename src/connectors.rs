@@ -8,11 +8,14 @@
 //! wire functions, and one table of outcomes.
 
 mod amount;
+pub mod bankintegration;
 pub mod dvelop;
 pub mod inpasy;
 mod json;
 mod keys;
+pub mod oauth;
 pub mod payjoe;
+pub mod smartbusiness;
 mod text;
 
 use std::time::Duration;

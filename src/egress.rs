@@ -21,7 +21,7 @@ use url::Url;
 use crate::model::{ClientTls, FaultKind};
 
 pub(crate) use fault::cut;
-pub use http_client::{ADMIN_ANSWER_BYTES_MAX, HttpTransport, REPLY_BODY_BYTES_MAX, TransportError, admin_call};
+pub use http_client::{ADMIN_ANSWER_BYTES_MAX, FETCHED_BODY_BYTES_MAX, HttpTransport, REPLY_BODY_BYTES_MAX, TransportError, admin_call};
 pub use public::{PUBLIC_REPLY_BYTES_MAX, PublicTransport};
 
 /// One request to make.

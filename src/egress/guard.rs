@@ -7,6 +7,8 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
+
 use crate::model::{is_metadata, is_public, literal};
 
 /// Nobody calls this address, whoever configured it.
@@ -34,13 +36,18 @@ pub(super) async fn resolve(host: String) -> Result<Vec<SocketAddr>, Box<dyn std
     }
 }
 
-/// The same, to public addresses only.
-pub(super) async fn resolve_public(host: String) -> Result<Vec<SocketAddr>, Box<dyn std::error::Error + Send + Sync>> {
+/// The same, to public addresses and those of the allowed ranges only.
+pub(super) async fn resolve_public(host: String, allowed: &[IpNet]) -> Result<Vec<SocketAddr>, Box<dyn std::error::Error + Send + Sync>> {
     let found = resolve(host).await?;
-    match found.iter().find(|address| !is_public(address.ip())) {
+    match found.iter().find(|address| !may_call(address.ip(), allowed)) {
         Some(address) => Err(Box::new(NotPublic(address.ip()))),
         None => Ok(found),
     }
+}
+
+/// Whether a url out of a payload may lead to this address.
+pub(super) fn may_call(address: IpAddr, allowed: &[IpNet]) -> bool {
+    is_public(address) || (!is_metadata(address) && allowed.iter().any(|range| range.contains(&address)))
 }
 
 /// The check for a url whose host is an address already: no resolver is asked for those.

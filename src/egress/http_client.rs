@@ -27,6 +27,9 @@ use crate::model::{ClientTls, FaultKind, Secret};
 /// The most that is read of a reply's body: enough to say what went wrong.
 pub const REPLY_BODY_BYTES_MAX: usize = 16 * 1024;
 
+/// The most that is read of what is fetched: a page of a list, a statement, a status page.
+pub const FETCHED_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// The most that is read of an answer of the admin API: an event's body and its list of deliveries fit.
 pub const ADMIN_ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -58,6 +61,8 @@ pub struct TransportError(#[source] pub(super) reqwest::Error);
 /// Makes requests over real sockets.
 pub struct HttpTransport {
     plain: Client,
+    /// The most that is read of a reply's body.
+    cap: usize,
     /// Most recently used first.
     with_tls: Mutex<VecDeque<(Arc<ClientTls>, Client)>>,
 }
@@ -78,7 +83,14 @@ impl HttpTransport {
                 client().tls_certs_only([]).build().map_err(TransportError)?
             }
         };
-        Ok(Self { plain, with_tls: Mutex::default() })
+        Ok(Self { plain, cap: REPLY_BODY_BYTES_MAX, with_tls: Mutex::default() })
+    }
+
+    /// The same, reading up to so many bytes of a reply: for what is fetched, not only answered.
+    #[must_use]
+    pub fn reading(mut self, bytes_max: usize) -> Self {
+        self.cap = bytes_max;
+        self
     }
 
     /// The same for calling one's own server at its listening address: its certificate names the public host, and
@@ -88,7 +100,7 @@ impl HttpTransport {
     /// As for [`new`](Self::new).
     pub fn to_own_server() -> Result<Self, TransportError> {
         let plain = client().tls_danger_accept_invalid_certs(true).build().map_err(TransportError)?;
-        Ok(Self { plain, with_tls: Mutex::default() })
+        Ok(Self { plain, cap: REPLY_BODY_BYTES_MAX, with_tls: Mutex::default() })
     }
 
     fn client(&self, tls: Option<&Arc<ClientTls>>) -> Result<Client, Fault> {
@@ -154,7 +166,7 @@ impl Transport for HttpTransport {
     async fn send(&self, request: Outbound) -> Result<Reply, Fault> {
         let Outbound { method, url, headers, body, timeout: limit, tls } = request;
         let client = self.client(tls.as_ref())?;
-        exchange(&client, Request::new(method, url), headers, body, limit, REPLY_BODY_BYTES_MAX).await
+        exchange(&client, Request::new(method, url), headers, body, limit, self.cap).await
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod admin;
 mod config;
+mod connectors;
 mod fuzz;
 mod harness;
 mod ingress;
@@ -12,5 +13,6 @@ mod relay;
 mod road;
 mod signature;
 mod sim;
+mod simulators;
 mod store;
 mod tidy;
