@@ -9,7 +9,7 @@ use crate::document::{Node, Problem, Span};
 use crate::model::Name;
 
 /// The settings that are fixed while the process runs.
-const FIXED: [&str; 5] = ["server.listen", "admin.listen", "store.path", "store.retention", "store.max_size"];
+const FIXED: [&str; 6] = ["server.listen", "admin.listen", "store.path", "store.retention", "store.max_size", "store.allow_file_systems"];
 
 /// Where the fixed settings stand in this tree; one that is left out stands where its section does.
 pub(super) fn places(tree: &Node) -> BTreeMap<&'static str, Span> {
@@ -39,6 +39,11 @@ pub fn reload_refusals(old: &Config, loaded: &Loaded) -> Vec<Problem> {
             "store.max_size",
             old.store.max_size != new.store.max_size,
             format!("{} → {}", show_size(old.store.max_size), show_size(new.store.max_size)),
+        ),
+        (
+            "store.allow_file_systems",
+            old.store.allow_file_systems != new.store.allow_file_systems,
+            format!("[{}] → [{}]", old.store.allow_file_systems.join(", "), new.store.allow_file_systems.join(", ")),
         ),
     ];
     changed

@@ -28,18 +28,26 @@ impl Indexes for SledIndexes {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(IndexError(error.to_string())),
         }
-        self.open(path)
+        start(path)
     }
 
     fn open(&self, path: &Path) -> Result<Arc<dyn Index>, IndexError> {
-        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(FLUSH_EVERY_MS));
-        let db = guarded(|| config.open())?;
-        Ok(Arc::new(SledIndex { db, broken: AtomicBool::new(false) }))
+        // sled would make a new one of what is missing, and an empty index would be believed.
+        if !path.join("conf").is_file() {
+            return Err(IndexError("there is none".to_owned()));
+        }
+        start(path)
     }
 
     fn close(&self, path: &Path) -> Result<(), IndexError> {
         sync(path).map_err(|error| IndexError(error.to_string()))
     }
+}
+
+fn start(path: &Path) -> Result<Arc<dyn Index>, IndexError> {
+    let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(FLUSH_EVERY_MS));
+    let db = guarded(|| config.open())?;
+    Ok(Arc::new(SledIndex { db, broken: AtomicBool::new(false) }))
 }
 
 /// Syncs every file of a folder, the folders in it, and it itself: sled's own flush stops at `sync_file_range`.
@@ -129,5 +137,22 @@ impl Drop for SledIndex {
     fn drop(&mut self) {
         // The folder is made anew at the next start; a failure to flush loses nothing.
         drop(self.call(|db| db.flush()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_that_was_taken_away_is_missed_and_not_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index");
+        assert!(SledIndexes.open(&path).is_err());
+        drop(SledIndexes.create(&path).unwrap());
+        assert!(SledIndexes.open(&path).is_ok());
+        std::fs::remove_dir_all(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(SledIndexes.open(&path).is_err(), "an empty folder is no index either");
     }
 }

@@ -106,6 +106,7 @@ impl<D: Disk> Walk<'_, D> {
         for segment in &found[..used] {
             total += self.length(segment).await?;
         }
+        let mut cleared = false;
         for at in 0..used {
             let mut buffer = self.bytes_of(&found[at]).await?;
             let length = buffer.len() as u64;
@@ -117,6 +118,12 @@ impl<D: Disk> Walk<'_, D> {
             let walk = (successor.as_ref(), may_miss_last);
             let is_changed = self.segment(&mut chain, &found[at], walk, &mut buffer, &mut gaps)?;
             if self.writes && (is_changed || found[at].is_new) {
+                // First of all: if this is interrupted, the next run finds no damage any more, and what was made of
+                // the damaged bytes would stay believed.
+                if !cleared {
+                    self.clear_caches().await?;
+                    cleared = true;
+                }
                 self.write(&found[at], buffer).await?;
             }
             self.findings.segments += 1;
@@ -124,7 +131,9 @@ impl<D: Disk> Walk<'_, D> {
             watcher(Progress { done, total });
         }
         if self.writes && !self.findings.damage.is_empty() {
-            self.clear_caches().await?;
+            if !cleared {
+                self.clear_caches().await?;
+            }
             if store.is_none()
                 && let Some(segment) = found.first()
             {
