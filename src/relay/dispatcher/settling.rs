@@ -107,15 +107,17 @@ impl Dispatcher {
             self.condemned = self.condemned.saturating_sub(1);
         }
         let (destination, position) = (pending.destination.clone(), pending.position);
+        if let DeliveryState::Dead(DeadReason { code: DeadCode::Gone, .. }) = settlement.state {
+            // Also where an operator's cancellation came first: the destination has said it all the same, and a pause
+            // that stood in memory only would be seen by nobody and ended by nobody.
+            self.pausing.push(Change { destination: destination.clone(), reason: Some(GONE_REASON.to_owned()), reply: None });
+        }
         let next = match durable {
             Durable::Stored => {
                 journey::settled(&pending, &settlement);
                 if settlement.state.is_final() && self.config.destinations.contains_key(&destination) {
                     let now = Moment::now(&*self.tools.clock);
                     self.board.lock().throughput.entry(destination.clone()).or_default().ended(now);
-                }
-                if let DeliveryState::Dead(DeadReason { code: DeadCode::Gone, .. }) = settlement.state {
-                    self.pausing.push(Change { destination: destination.clone(), reason: Some(GONE_REASON.to_owned()), reply: None });
                 }
                 waits(pending, &settlement, due)
             }

@@ -91,6 +91,23 @@ async fn somebody_elses_settlement_wins() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_410_pauses_for_everybody_to_see_even_if_its_delivery_was_cancelled_meanwhile() {
+    let mut world = World::new(vec![destination("erp")]);
+    world.behave("erp", |nth| (Duration::from_secs(5), answer(if nth == 0 { 410 } else { 200 })));
+    let id = world.send(&["erp"], None).await;
+    world.until(|| world.count("erp") == 1).await;
+    let delivery = world.delivery(id).await;
+    let state = DeliveryState::Cancelled;
+    let cancelled = kurier::store::Settlement { delivery: delivery.id, version: delivery.version, attempt: None, attempts: 0, state };
+    world.store.settle(cancelled).await.unwrap();
+    world.until(|| world.handle().destinations()[0].paused.is_some()).await;
+    let next = world.send(&["erp"], None).await;
+    world.handle().resume("erp").await.unwrap();
+    world.settle().await;
+    assert_eq!(world.state(next).await, DeliveryState::Delivered, "what can be seen can be resumed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_panic_in_an_attempt_is_a_fault_of_that_attempt() {
     let mut world = World::new(vec![destination("erp"), destination("shop")]);
     world.behave("erp", |nth| if nth == 0 { panic!("scripted") } else { (QUICK, answer(200)) });
