@@ -244,6 +244,10 @@ impl Dispatcher {
     fn start(&mut self, pending: PendingDelivery) {
         // The scheduler starts nothing for a destination that is not in this very configuration.
         let Some(destination) = self.config.destinations.get(&pending.destination).cloned() else { return };
+        if destination.retry.max_attempts.is_some_and(|most| pending.attempts >= most) {
+            // An interrupted attempt counts, and a reload may have lowered the maximum.
+            return self.exhausted(pending);
+        }
         self.tools.store.attempt_begins(pending.id);
         self.in_flight.insert(pending.id);
         journey::attempt_begins(&pending);

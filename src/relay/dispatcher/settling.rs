@@ -83,6 +83,13 @@ impl Dispatcher {
         after_attempt(pending, made, retry, age, now, &mut self.rng)
     }
 
+    /// Ends a delivery whose attempts are used up before another one begins (I7).
+    pub(super) fn exhausted(&mut self, pending: PendingDelivery) {
+        self.answered(&pending, Health::Unclear, Moment::now(&*self.tools.clock));
+        let settlement = without_attempt(&pending, DeadCode::MaxAttempts, format!("{} attempts", pending.attempts));
+        self.commit(pending, settlement, None);
+    }
+
     fn commit(&mut self, pending: PendingDelivery, settlement: Settlement, due: Option<Moment>) {
         self.commits.push(Box::pin(commit(self.tools.store.clone(), pending, settlement, due)));
     }

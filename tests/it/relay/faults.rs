@@ -108,6 +108,19 @@ async fn a_410_pauses_for_everybody_to_see_even_if_its_delivery_was_cancelled_me
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_maximum_that_was_lowered_below_the_attempts_made_allows_no_further_one() {
+    let retry = |most| kurier::config::Retry { max_attempts: Some(most), ..kurier::config::Retry::default() };
+    let mut world = World::new(vec![Destination { retry: retry(9), ..destination("erp") }]);
+    world.behave("erp", |_| (QUICK, answer(500)));
+    let id = world.send(&["erp"], None).await;
+    world.until(|| world.count("erp") == 2).await;
+    tokio::time::sleep(QUICK).await;
+    world.reload(vec![Destination { retry: retry(1), ..destination("erp") }]);
+    world.settle().await;
+    assert_eq!((world.dead_code(id).await, world.count("erp")), (DeadCode::MaxAttempts, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_panic_in_an_attempt_is_a_fault_of_that_attempt() {
     let mut world = World::new(vec![destination("erp"), destination("shop")]);
     world.behave("erp", |nth| if nth == 0 { panic!("scripted") } else { (QUICK, answer(200)) });
