@@ -5,6 +5,7 @@ mod contract;
 mod fixture;
 mod make;
 mod model;
+mod moves;
 mod planted;
 mod rules;
 mod safety;

@@ -22,7 +22,7 @@ use crate::model::Timestamp;
 const FILE: &str = "checkpoint";
 const WRITING: &str = "checkpoint.tmp";
 const MAGIC: &[u8; 8] = b"KURIERCP";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER: usize = 72;
 
 /// Events of one chunk; the table is locked while so many are copied.
@@ -82,6 +82,8 @@ fn put_usage(bytes: &mut Vec<u8>, number: u64, usage: &Usage) {
         put_long(bytes, name.as_bytes());
         bytes.put_u64_le(*count);
     }
+    bytes.put_u32_le(u32::try_from(usage.moved.len()).unwrap_or(u32::MAX));
+    usage.moved.iter().for_each(|sequence| bytes.put_u64_le(*sequence));
 }
 
 fn take_usage(cursor: &mut Cursor<'_>, names: &mut Names) -> Result<(u64, Usage), Malformed> {
@@ -92,6 +94,9 @@ fn take_usage(cursor: &mut Cursor<'_>, names: &mut Names) -> Result<(u64, Usage)
     usage.sealed = true;
     for _ in 0..cursor.count(12)? {
         usage.dead.insert(names.get(cursor.text()?), cursor.u64()?);
+    }
+    for _ in 0..cursor.count(8)? {
+        usage.moved.insert(cursor.u64()?);
     }
     Ok((number, usage))
 }

@@ -64,6 +64,11 @@ impl<'a> Cursor<'a> {
         if count.saturating_mul(least) > self.0.len() { Err(Malformed("count")) } else { Ok(count) }
     }
 
+    /// All that is left.
+    pub(super) fn rest(self) -> &'a [u8] {
+        self.0
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

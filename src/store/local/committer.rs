@@ -321,7 +321,9 @@ impl<D: Disk> Committer<D> {
                         accept.promise.settle(Err(CommitError::Refused("the store can't commit just now")));
                     }
                 }
-                entry @ (Entry::Settle(..) | Entry::Replay(..) | Entry::State(..) | Entry::MoveState(..)) => kept.push_back(entry),
+                entry @ (Entry::Settle(..) | Entry::Replay(..) | Entry::State(..) | Entry::Move(_) | Entry::MoveState(..)) => {
+                    kept.push_back(entry);
+                }
             }
         }
         self.waiting = kept;
@@ -341,7 +343,7 @@ impl<D: Disk> Committer<D> {
                 Entry::Accept(accept) => refuse(accept.promise),
                 Entry::Settle(_, promise) | Entry::State(_, _, promise) => refuse(promise),
                 Entry::Replay(_, _, promise) => refuse(promise),
-                Entry::MoveState(..) => {}
+                Entry::Move(_) | Entry::MoveState(..) => {}
             }
         }
     }

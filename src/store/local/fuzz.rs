@@ -37,5 +37,6 @@ fn decode(frame: &Frame, bytes: &[u8], names: &mut Names) {
         Kind::Repeat => drop(record::decode_repeat(bytes, frame)),
         Kind::State => drop(record::decode_state(bytes, frame)),
         Kind::Live => drop(record::decode_live(bytes, frame, names)),
+        Kind::Moved => drop(record::decode_moved(bytes, frame, names)),
     }
 }

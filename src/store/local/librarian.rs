@@ -167,13 +167,17 @@ impl<D: Disk> Librarian<D> {
         let leaving = {
             let table = shared.table.lock();
             let mut leaving = table.usage.iter().filter(|(_, usage)| usage.leaving && !usage.forgotten);
-            leaving.next().map(|(number, usage)| (*number, usage.events))
+            leaving.next().map(|(number, usage)| (*number, usage.events, usage.moved.clone()))
         };
-        let Some((segment, events)) = leaving else { return Ok(false) };
-        if let (Some(range), Some(index)) = (events, shared.index()) {
-            entries::forget(&*index, range).map_err(|error| io::Error::other(error.to_string()))?;
+        let Some((segment, events, moved)) = leaving else { return Ok(false) };
+        if let Some(index) = shared.index() {
+            for range in events.into_iter().chain(moved.into_iter().map(|sequence| (sequence, sequence))) {
+                entries::forget(&*index, segment, range).map_err(|error| io::Error::other(error.to_string()))?;
+            }
             if let Some(footing) = footing(shared, segment).await? {
-                let ids = footer::ids(&footing).await?;
+                let mut ids = footer::ids(&footing).await?;
+                let away = shared.table.lock().moved_away(segment, &ids);
+                ids.retain(|id| !away.contains(id));
                 entries::forget_repeats(&*index, &ids).map_err(|error| io::Error::other(error.to_string()))?;
             }
         }

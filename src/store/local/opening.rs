@@ -159,6 +159,7 @@ impl<D: Disk> LocalStore<D> {
             supply: Mutex::new(Supply { wanted: None, ready: None, trouble: None, pool: Vec::new(), pooled: 0 }),
             preparing: tokio::sync::Mutex::new(()),
             supply_wanted: Notify::new(),
+            moving: Arc::default(),
             supply_changed: Notify::new(),
             index_wanted: Notify::new(),
             indexes,

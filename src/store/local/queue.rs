@@ -3,12 +3,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::table::Place;
 use crate::model::{Answer, DeliveryId, EventId, Name, Timestamp};
 use crate::store::{CommitError, DedupeKey, NewDelivery, Promise, Receipt, Settlement};
 
@@ -51,8 +53,38 @@ pub(super) enum Entry {
     /// The event is pinned in the table.
     Replay(EventId, Vec<NewDelivery>, Promise<Vec<DeliveryId>>),
     State(String, Option<Bytes>, Promise<()>),
+    /// An event moves out of its segment.
+    Move(Box<Move>),
     /// The newest value of a name moves out of this segment, unless it has changed.
     MoveState(String, u64),
+}
+
+/// An event that is to move, and what it is made of.
+#[derive(Debug)]
+pub(super) struct Move {
+    pub(super) id: EventId,
+    pub(super) from: Place,
+    /// The head of the event's own record.
+    pub(super) head: Vec<u8>,
+    pub(super) body: Bytes,
+    pub(super) moving: Moving,
+}
+
+/// Held while something moves.
+#[derive(Debug)]
+pub(super) struct Moving(Arc<AtomicUsize>);
+
+impl Moving {
+    pub(super) fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Moving {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -83,7 +115,7 @@ impl Queue {
                 let bytes = waiting.accept_bytes.saturating_add(accept.bytes());
                 (waiting.accepts >= ACCEPTS_MAX || bytes > ACCEPT_BYTES_MAX).then_some("too many commits wait")
             }
-            Entry::Settle(..) | Entry::Replay(..) | Entry::State(..) | Entry::MoveState(..) => {
+            Entry::Settle(..) | Entry::Replay(..) | Entry::State(..) | Entry::Move(_) | Entry::MoveState(..) => {
                 (waiting.entries.len() - waiting.accepts >= OTHERS_MAX).then_some("too many commits wait")
             }
         };
@@ -119,7 +151,9 @@ impl Queue {
         for entry in std::mem::take(&mut waiting.entries) {
             match entry {
                 accept @ Entry::Accept(_) => accepts.push_back(accept),
-                other @ (Entry::Settle(..) | Entry::Replay(..) | Entry::State(..) | Entry::MoveState(..)) => others.push_back(other),
+                other @ (Entry::Settle(..) | Entry::Replay(..) | Entry::State(..) | Entry::Move(_) | Entry::MoveState(..)) => {
+                    others.push_back(other);
+                }
             }
         }
         waiting.entries = others;

@@ -124,20 +124,43 @@ async fn at<D: Disk>(shared: &Shared<D>, place: &Place, with_tail: bool) -> Resu
 /// The event that a meta describes; its body only if asked.
 async fn event_at<D: Disk>(shared: &Shared<D>, meta: &Meta, with_body: bool) -> Result<Option<Event>, ReadError> {
     let Some((bytes, frame, _)) = at(shared, &meta.place, with_body).await? else { return Ok(None) };
-    let is_ours = frame.kind == Kind::Event && record::event_id(&bytes) == Ok(meta.id);
-    if !is_ours {
-        return Err(ReadError::Damaged);
-    }
+    let (own, own_frame) = own(meta, &bytes, &frame)?;
     let body = if with_body { bytes.slice(frame.length..) } else { Bytes::new() };
-    let event = record::event(&bytes, &frame, body, &mut shared.names.lock()).map_err(|_malformed| ReadError::Damaged)?;
+    let event = record::event(own, &own_frame, body, &mut shared.names.lock()).map_err(|_malformed| ReadError::Damaged)?;
     Ok(Some(event))
+}
+
+/// The event's own record, which must be this one's.
+fn own<'a>(meta: &Meta, bytes: &'a [u8], frame: &Frame) -> Result<(&'a [u8], Frame), ReadError> {
+    let own = record::as_event(bytes, frame).ok().filter(|(own, _)| record::event_id(own) == Ok(meta.id));
+    own.ok_or(ReadError::Damaged)
+}
+
+/// The head of the event's own record, and its body; none if its segment has gone.
+pub(super) async fn whole<D: Disk>(shared: &Shared<D>, meta: &Meta) -> Result<Option<(Vec<u8>, Bytes)>, ReadError> {
+    let Some((bytes, frame, _)) = at(shared, &meta.place, true).await? else { return Ok(None) };
+    let (own, _) = own(meta, &bytes, &frame)?;
+    Ok(Some((own.to_vec(), bytes.slice(frame.length..))))
 }
 
 /// An event, whole.
 pub(super) async fn event<D: Disk>(shared: &Shared<D>, id: EventId) -> Result<Option<Event>, ReadError> {
     match meta(shared, id).await? {
-        Some(meta) => event_at(shared, &meta, true).await,
+        Some(meta) => Ok(located(shared, meta, true).await?.map(|(_, event)| event)),
         None => Ok(None),
+    }
+}
+
+/// The event and what is known of it, wherever it lies by now: it may have moved on since, and its segment gone.
+async fn located<D: Disk>(shared: &Shared<D>, mut known: Meta, with_body: bool) -> Result<Option<(Meta, Event)>, ReadError> {
+    loop {
+        if let Some(event) = event_at(shared, &known, with_body).await? {
+            return Ok(Some((known, event)));
+        }
+        match meta(shared, known.id).await?.filter(|now| now.place != known.place) {
+            Some(now) => known = now,
+            None => return Ok(None),
+        }
     }
 }
 
@@ -153,7 +176,7 @@ async fn attempt<D: Disk>(shared: &Shared<D>, id: DeliveryId, place: &Place) -> 
 /// An event with everything known of it.
 pub(super) async fn record<D: Disk>(shared: &Shared<D>, id: EventId) -> Result<Option<EventRecord>, ReadError> {
     let Some(meta) = meta(shared, id).await? else { return Ok(None) };
-    let Some(event) = event_at(shared, &meta, true).await? else { return Ok(None) };
+    let Some((meta, event)) = located(shared, meta, true).await? else { return Ok(None) };
     let mut attempts = Vec::with_capacity(meta.attempts.len());
     for made in &meta.attempts {
         let delivery = DeliveryId::new(id, made.ordinal);
@@ -165,10 +188,8 @@ pub(super) async fn record<D: Disk>(shared: &Shared<D>, id: EventId) -> Result<O
 /// An event's head as it lies in the journal.
 pub(super) async fn head<D: Disk>(shared: &Shared<D>, meta: &Meta) -> Result<Option<EventHead>, ReadError> {
     let Some((bytes, frame, _)) = at(shared, &meta.place, false).await? else { return Ok(None) };
-    if frame.kind != Kind::Event || record::event_id(&bytes) != Ok(meta.id) {
-        return Err(ReadError::Damaged);
-    }
-    record::event_head(&bytes, &frame, &mut shared.names.lock()).map(Some).map_err(|_malformed| ReadError::Damaged)
+    let (own, own_frame) = own(meta, &bytes, &frame)?;
+    record::event_head(own, &own_frame, &mut shared.names.lock()).map(Some).map_err(|_malformed| ReadError::Damaged)
 }
 
 /// An event that a list looks at.
@@ -266,7 +287,7 @@ pub(super) async fn list<D: Disk>(
         let (candidates, floor) = some_below(shared, before).await?;
         looked += candidates.len();
         for Candidate { meta, .. } in candidates.into_iter().filter(|candidate| may_match(filter, candidate)) {
-            let Some(event) = event_at(shared, &meta, false).await? else { continue };
+            let Some((meta, event)) = located(shared, meta, false).await? else { continue };
             let deliveries = meta.model_deliveries();
             if !filter.matches(&event, &deliveries) {
                 continue;

@@ -5,6 +5,7 @@
 //! place is checked without reading the whole batch.
 
 mod event;
+mod moved;
 mod settlement;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use crate::model::{EventId, Lane, Timestamp};
 use crate::store::NewDelivery;
 
 pub(super) use event::{EventHead, encode_event, event, event_head, event_id, number_event};
+pub(super) use moved::{as_event, decode_moved, encode_moved};
 pub(super) use settlement::{Settled, decode_settlement, encode_settlement, put_state, state_of};
 
 /// Bytes of a frame.
@@ -27,7 +29,7 @@ pub(super) const FRAME: usize = 32;
 /// The version of every record's layout; another one is refused (I12).
 const VERSION: u8 = 1;
 
-/// Kinds of records; a number is never used for another kind (I12). 7 to 15 are reserved for what the journal
+/// Kinds of records; a number is never used for another kind (I12). 7 and 9 to 15 are reserved for what the journal
 /// will need itself: 7 audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -38,6 +40,8 @@ pub(super) enum Kind {
     State,
     /// What memory must know of an event that the records behind it are about.
     Live,
+    /// An event that moved out of a segment that is to go.
+    Moved,
 }
 
 impl Kind {
@@ -49,11 +53,13 @@ impl Kind {
             Self::Repeat => 4,
             Self::State => 5,
             Self::Live => 6,
+            Self::Moved => 8,
         }
     }
 
     fn from_code(code: u8) -> Option<Self> {
-        [Self::Event, Self::Settlement, Self::Replay, Self::Repeat, Self::State, Self::Live].into_iter().find(|kind| kind.code() == code)
+        let kinds = [Self::Event, Self::Settlement, Self::Replay, Self::Repeat, Self::State, Self::Live, Self::Moved];
+        kinds.into_iter().find(|kind| kind.code() == code)
     }
 }
 

@@ -100,6 +100,8 @@ pub(super) struct Shared<D: Disk> {
     /// Held while a segment is being prepared or replaced.
     pub(super) preparing: tokio::sync::Mutex<()>,
     pub(super) supply_wanted: Notify,
+    /// How many events are on their way out of a segment.
+    pub(super) moving: Arc<AtomicUsize>,
     pub(super) supply_changed: Notify,
     pub(super) index_wanted: Notify,
     /// Which dedupe keys are in footers.

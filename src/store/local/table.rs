@@ -25,6 +25,8 @@ pub(super) struct Usage {
     pub(super) count: u64,
     /// Pending deliveries of its events.
     pub(super) pending: u64,
+    /// Bytes of its events that have something pending.
+    pub(super) live: u64,
     /// When the last of its dedupe keys ends.
     pub(super) keys_until: Timestamp,
     /// When its newest batch was committed.
@@ -37,6 +39,8 @@ pub(super) struct Usage {
     pub(super) footer_bytes: u64,
     /// Dead deliveries of its events that are not in memory.
     pub(super) dead: BTreeMap<Name, u64>,
+    /// Events that moved into it.
+    pub(super) moved: BTreeSet<u64>,
     /// It is about to go: nothing of it may be replayed any more.
     pub(super) leaving: bool,
     /// Nothing knows its events any more: its file may go.
@@ -111,6 +115,7 @@ impl Table {
         self.events += 1;
         self.ids.insert(head.id, head.sequence);
         self.add_deliveries(&mut meta, head.first_position, DeliveryKind::Original, head.received_at, head.deliveries);
+        self.holds_now(&meta, false);
         self.live.insert(meta.sequence, meta);
     }
 
@@ -121,6 +126,21 @@ impl Table {
             self.waits(meta, meta.deliveries.len(), &delivery);
             meta.deliveries.push(delivery);
         }
+    }
+
+    /// Counts the bytes of an event whose deliveries have changed.
+    fn holds_now(&mut self, meta: &Meta, was_pending: bool) {
+        let Some(usage) = self.usage.get_mut(&meta.place.segment) else { return };
+        match (was_pending, meta.is_pending()) {
+            (false, true) => usage.live = usage.live.saturating_add(meta.place.bytes()),
+            (true, false) => usage.live = usage.live.saturating_sub(meta.place.bytes()),
+            (false, false) | (true, true) => {}
+        }
+    }
+
+    /// Bytes of all events that have something pending.
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.usage.values().map(|usage| usage.live).sum()
     }
 
     fn waits(&mut self, meta: &Meta, ordinal: usize, delivery: &DeliveryMeta) {
@@ -147,6 +167,7 @@ impl Table {
         }
         self.sequence = self.sequence.max(meta.sequence);
         self.ids.insert(meta.id, meta.sequence);
+        self.holds_now(&meta, false);
         self.place(&meta);
         self.live.insert(meta.sequence, meta);
     }
@@ -167,6 +188,7 @@ impl Table {
             return false;
         }
         let Some(mut meta) = self.live.remove(&replay.sequence) else { return false };
+        let was_pending = meta.is_pending();
         meta.recalled = false;
         meta.changes += 1;
         if meta.pins > 0 {
@@ -179,6 +201,7 @@ impl Table {
         if !is_known {
             self.add_deliveries(&mut meta, replay.first_position, DeliveryKind::Replay, replay.created_at, replay.deliveries);
         }
+        self.holds_now(&meta, was_pending);
         self.place(&meta);
         self.live.insert(meta.sequence, meta);
         true
@@ -204,19 +227,62 @@ impl Table {
             meta.attempts.push(AttemptPlace { ordinal: settled.delivery.ordinal, place });
         }
         if was_pending && settled.state.is_final() {
-            let (segment, is_pending) = (meta.place.segment, meta.is_pending());
+            let (segment, bytes, is_pending) = (meta.place.segment, meta.place.bytes(), meta.is_pending());
             self.pending.remove(&position);
             let count = self.counts.entry(name).or_default();
             count.pending.remove(&(created_at, position));
             count.dead += u64::from(matches!(settled.state, DeliveryState::Dead(_)));
             if let Some(usage) = self.usage.get_mut(&segment) {
                 usage.pending = usage.pending.saturating_sub(1);
+                if !is_pending {
+                    usage.live = usage.live.saturating_sub(bytes);
+                }
                 if usage.sealed && !is_pending {
                     self.to_index.insert(settled.sequence);
                 }
             }
         }
         true
+    }
+
+    /// An event became durable at another `place`, as it stands. One that moved on since is left where it is.
+    pub(super) fn relocate(&mut self, stood: Meta, place: Place) {
+        let usage = self.usage.entry(place.segment).or_default();
+        if usage.moved.insert(stood.sequence) {
+            usage.count += 1;
+            self.events += 1;
+        }
+        let Some(meta) = self.live.get_mut(&stood.sequence) else { return self.put(Meta { place, ..stood }) };
+        if meta.place.segment >= place.segment {
+            return;
+        }
+        let waiting = meta.deliveries.iter().filter(|delivery| !delivery.state.is_final()).count() as u64;
+        let left = std::mem::replace(&mut meta.place, place);
+        meta.changes += 1;
+        if let Some(usage) = self.usage.get_mut(&left.segment) {
+            usage.pending = usage.pending.saturating_sub(waiting);
+            usage.live = usage.live.saturating_sub(if waiting > 0 { left.bytes() } else { 0 });
+        }
+        if let Some(usage) = self.usage.get_mut(&place.segment) {
+            usage.pending += waiting;
+            usage.live = usage.live.saturating_add(if waiting > 0 { place.bytes() } else { 0 });
+            if usage.sealed && waiting == 0 {
+                self.to_index.insert(stood.sequence);
+            }
+        }
+    }
+
+    /// Sequences of events that may lie in this segment.
+    fn inside(&self, segment: u64) -> impl Iterator<Item = &Meta> {
+        let usage = self.usage.get(&segment);
+        let own = usage.and_then(|usage| usage.events).into_iter().flat_map(|(first, last)| self.live.range(first..=last));
+        let moved = usage.into_iter().flat_map(|usage| &usage.moved).filter_map(|sequence| self.live.get_key_value(sequence));
+        own.chain(moved).map(|(_, meta)| meta).filter(move |meta| meta.place.segment == segment)
+    }
+
+    /// Events that hold a segment, at most `limit`.
+    pub(super) fn holding(&self, segment: u64, limit: usize) -> Vec<Meta> {
+        self.inside(segment).filter(|meta| meta.is_pending() && meta.pins == 0).take(limit).cloned().collect()
     }
 
     /// A name's new value became durable in `segment`.
@@ -297,6 +363,8 @@ impl Table {
         let usage = self.usage.entry(segment).or_default();
         usage.sealed = true;
         usage.footer_bytes = footer_bytes;
+        let is_finished = |sequence: &u64| self.live.get(sequence).is_some_and(|meta| meta.place.segment == segment && !meta.is_pending());
+        self.to_index.extend(usage.moved.iter().copied().filter(is_finished));
     }
 
     /// Forgets the events that stand as their segment's footer tells them; others go into the index in time.
@@ -361,8 +429,7 @@ impl Table {
 
     /// A segment goes, and its events with it.
     pub(super) fn drop_segment(&mut self, segment: u64) {
-        let Some((first, last)) = self.usage.get(&segment).and_then(|usage| usage.events) else { return };
-        let gone: Vec<u64> = self.live.range(first..=last).filter(|(_, meta)| !meta.is_pending()).map(|(sequence, _)| *sequence).collect();
+        let gone: Vec<u64> = self.inside(segment).filter(|meta| !meta.is_pending()).map(|meta| meta.sequence).collect();
         for sequence in gone {
             if let Some(meta) = self.live.get(&sequence) {
                 self.repeats.remove(&meta.id);
@@ -390,6 +457,12 @@ impl Table {
         }
         self.sequence = self.sequence.max(usage.events.map_or(0, |(_, last)| last));
         self.usage.insert(segment, usage);
+    }
+
+    /// Those of these events that are in memory and lie elsewhere.
+    pub(super) fn moved_away(&self, segment: u64, ids: &[u128]) -> BTreeSet<u128> {
+        let lies_elsewhere = |id: &&u128| self.get(EventId::from_bits(**id)).is_some_and(|meta| meta.place.segment != segment);
+        ids.iter().filter(lies_elsewhere).copied().collect()
     }
 
     /// Events that a checkpoint keeps: those of segments below this one, from this sequence on.

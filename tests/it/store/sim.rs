@@ -112,6 +112,8 @@ struct Known {
     void: BTreeSet<u64>,
     /// What each acknowledged delivery is known to be: its version and state.
     settled: BTreeMap<DeliveryId, (u32, DeliveryState)>,
+    /// Events that may have been finished, and may have gone since.
+    ended: BTreeSet<EventId>,
     /// The newest acknowledged value, and those that were asked for since.
     states: BTreeMap<u8, (Option<u64>, Vec<u64>)>,
 }
@@ -147,8 +149,10 @@ impl Known {
             assert!(!stored.contains_key(&event(*n).id), "event {n} was refused, and is stored");
         }
         for (n, _) in known.kept.iter() {
-            let Some(deliveries) = stored.get(&event(*n).id) else { panic!("event {n} was acknowledged, and is lost") };
-            assert_eq!(deliveries.len(), 1);
+            match stored.get(&event(*n).id) {
+                Some(deliveries) => assert_eq!(deliveries.len(), 1),
+                None => assert!(known.ended.contains(&event(*n).id), "event {n} was acknowledged, and is lost"),
+            }
         }
         for deliveries in stored.values() {
             for delivery in deliveries {
@@ -181,9 +185,15 @@ struct World {
     next: AtomicU64,
     rng: Mutex<StdRng>,
     believes: Believes,
+    /// What is finished is kept no longer than it must.
+    is_short: bool,
 }
 
 impl World {
+    fn options(&self) -> LocalOptions {
+        if self.is_short { LocalOptions { retention: Duration::ZERO, max_size: 6 * SEGMENT as u64, ..options() } } else { options() }
+    }
+
     fn roll(&self, below: u32) -> u32 {
         self.rng.lock().random_range(0..below)
     }
@@ -193,7 +203,7 @@ impl World {
 async fn sender(world: Arc<World>, store: Arc<SimStore>) {
     loop {
         let n = world.next.fetch_add(1, Ordering::Relaxed);
-        let key = (world.roll(2) == 0).then(|| u8::try_from(world.roll(40)).unwrap());
+        let key = (world.roll(2) == 0 && !world.is_short).then(|| u8::try_from(world.roll(40)).unwrap());
         let ticket = store.accept(key.map_or_else(|| new(n), |key| keyed(n, key, 1_000_000)));
         if world.believes == Believes::QueuedRepeats && key.is_some() {
             // Somebody sends it again before its sync returned, and is told that it is stored.
@@ -219,6 +229,9 @@ async fn relay(world: Arc<World>, store: Arc<SimStore>) {
             let outcome = [OutcomeKind::Delivered, OutcomeKind::Retry, OutcomeKind::Rejected][usize::try_from(world.roll(3)).unwrap()];
             let settlement = settlement(pending, outcome);
             let state = settlement.state.clone();
+            if world.is_short && state.is_final() {
+                world.known.lock().ended.insert(pending.id.event);
+            }
             let ticket = store.settle(settlement);
             if world.believes == Believes::QueuedSettlements {
                 world.known.lock().settled.insert(pending.id, (pending.version + 1, state.clone()));
@@ -227,7 +240,7 @@ async fn relay(world: Arc<World>, store: Arc<SimStore>) {
                 world.known.lock().settled.insert(pending.id, (pending.version + 1, state));
             }
         }
-        tokio::time::sleep(Duration::from_millis(u64::from(world.roll(20)))).await;
+        tokio::time::sleep(Duration::from_millis(u64::from(world.roll(if world.is_short { 3 } else { 20 })))).await;
     }
 }
 
@@ -270,7 +283,8 @@ async fn check(world: &World, store: &SimStore) {
     }
     let (pending, ids, states) = {
         let known = world.known.lock();
-        let ids: Vec<(u64, EventId)> = known.kept.keys().map(|n| (*n, event(*n).id)).collect();
+        let ids = known.kept.keys().map(|n| (*n, event(*n).id)).filter(|(_, id)| !known.ended.contains(id));
+        let ids: Vec<(u64, EventId)> = ids.collect();
         (known.compare(&stored), ids, known.states.clone())
     };
     for (n, id) in ids.into_iter().filter(|(n, _)| n % 3 == 0) {
@@ -300,7 +314,7 @@ struct Fate {
 /// One life: senders, a relay and an operator until the disk freezes or the time is up.
 async fn live(world: &Arc<World>, disk: &SimDisk, fate: Fate, seconds: u64) {
     let clock = SimClock::starting_at(0);
-    let store = match open_at(disk, options(), clock.clone()).await {
+    let store = match open_at(disk, world.options(), clock.clone()).await {
         Ok(store) => store,
         Err(error) => panic!("{error}"),
     };
@@ -330,9 +344,13 @@ async fn live(world: &Arc<World>, disk: &SimDisk, fate: Fate, seconds: u64) {
 
 /// Several lives of one store, each with some of the faults, each ended by a stop, a kill or a power cut.
 pub(crate) fn lives(seed: u64, may_fail: bool, lie: Option<Lie>, believes: Believes) {
+    lives_of(seed, may_fail, lie, believes, false);
+}
+
+fn lives_of(seed: u64, may_fail: bool, lie: Option<Lie>, believes: Believes, is_short: bool) {
     let disk = SimDisk::new(seed);
     let rng = Mutex::new(StdRng::seed_from_u64(seed ^ 0x5eed));
-    let world = Arc::new(World { known: Mutex::default(), next: AtomicU64::new(0), rng, believes });
+    let world = Arc::new(World { known: Mutex::default(), next: AtomicU64::new(0), rng, believes, is_short });
     for _ in 0..3 {
         let some = |world: &World, fault: u32| (may_fail && world.roll(2) == 0).then_some(fault);
         let closes = world.roll(4) == 0;
@@ -358,7 +376,7 @@ pub(crate) fn lives(seed: u64, may_fail: bool, lie: Option<Lie>, believes: Belie
     }
     disk.indexes.break_after(None);
     run(async {
-        let store = open(&disk).await.unwrap();
+        let store = open_with(&disk, world.options()).await.unwrap();
         check(&world, &store).await;
         store.close().await;
     });
@@ -388,4 +406,9 @@ fn a_kill_or_a_power_cut_at_any_moment_loses_nothing_acknowledged() {
 #[test]
 fn failing_writes_and_syncs_lose_nothing_acknowledged_and_bring_nothing_refused_back() {
     each_seed(|seed| lives(seed, true, None, Believes::Tickets));
+}
+
+#[test]
+fn what_moves_out_of_old_segments_is_neither_lost_nor_undone() {
+    each_seed(|seed| lives_of(seed, seed % 2 == 1, None, Believes::Tickets, true));
 }

@@ -8,13 +8,16 @@ use super::Ledger;
 use super::outcome::{Durable, Taken, Work};
 use crate::model::{DeliveryId, EventId, Timestamp};
 use crate::store::local::batch;
+use crate::store::local::codec::len32;
 use crate::store::local::disk::Disk;
-use crate::store::local::queue::{Accept, Entry};
+use crate::store::local::queue::{Accept, Entry, Move};
 use crate::store::local::record::{
-    EventHead, Repeated, Replayed, Settled, encode_live, encode_repeat, encode_replay, encode_settlement, encode_state, number_event,
+    EventHead, Repeated, Replayed, Settled, encode_live, encode_moved, encode_repeat, encode_replay, encode_settlement, encode_state,
+    number_event,
 };
 use crate::store::local::segment::PAGE;
 use crate::store::local::shared::Shared;
+use crate::store::local::table::Meta;
 use crate::store::{CommitError, NewDelivery, Promise, Receipt, Settlement};
 
 /// See the module.
@@ -77,6 +80,7 @@ impl Building {
                         Some(Entry::State(name, value, promise))
                     }
                 }
+                Entry::Move(moving) => self.move_event(moving, shared),
                 Entry::MoveState(name, segment) => self.move_state(name, segment, shared),
             };
             if let Some(entry) = left {
@@ -179,7 +183,7 @@ impl Building {
         ledger: &mut Ledger,
         shared: &Shared<D>,
     ) -> Option<Entry> {
-        let known = shared.table.lock().get(event).map(|meta| (meta.sequence, crate::store::local::codec::len32(&meta.deliveries)));
+        let known = shared.table.lock().get(event).map(|meta| (meta.sequence, len32(&meta.deliveries)));
         let Some((sequence, stored)) = known else {
             if promise.take() {
                 promise.settle(Err(CommitError::NotFound));
@@ -195,7 +199,7 @@ impl Building {
         }
         if promise.take() {
             self.live(event, shared);
-            self.ordinals.insert(event, first_ordinal.saturating_add(crate::store::local::codec::len32(&replay.deliveries)));
+            self.ordinals.insert(event, first_ordinal.saturating_add(len32(&replay.deliveries)));
             ledger.position += replay.deliveries.len() as u64;
             self.push(&record, 0, Work::Replay { replay, promise }, None);
         } else {
@@ -210,6 +214,33 @@ impl Building {
         if let Some(record) = record {
             self.push(&record, 0, Work::Live, None);
         }
+    }
+
+    /// An event as it stands, out of the segment that it holds. What this batch says about it already would be read
+    /// before it by a start, and lost: then it stays.
+    fn move_event<D: Disk>(&mut self, asked: Box<Move>, shared: &Shared<D>) -> Option<Entry> {
+        let Move { id, from, head, body, .. } = &*asked;
+        let may_move = |meta: &&Meta| meta.place == *from && meta.is_pending() && meta.pins == 0;
+        let mut stood = shared.table.lock().get(*id).filter(may_move)?.clone();
+        let is_settled = |ordinal: u32| self.settled.contains(&DeliveryId::new(*id, ordinal));
+        if self.ordinals.contains_key(id) || (0..len32(&stood.deliveries)).any(is_settled) {
+            return None;
+        }
+        let oldest = shared.shelf.lock().keys().next().copied().unwrap_or(0);
+        stood.attempts.retain(|attempt| attempt.place.segment >= oldest);
+        let record = encode_moved(&stood, head, len32(body));
+        let bytes = record.len().saturating_add(body.len());
+        if bytes > shared.sizes.segment - 3 * PAGE {
+            // It fits no segment along with what became of it: it stays.
+            return None;
+        }
+        if !self.fits(bytes) {
+            return Some(Entry::Move(asked));
+        }
+        let Move { body, moving, .. } = *asked;
+        self.push(&record, body.len(), Work::Move { stood, moving }, None);
+        self.image.extend_from_slice(&body);
+        None
     }
 
     fn move_state<D: Disk>(&mut self, name: String, segment: u64, shared: &Shared<D>) -> Option<Entry> {

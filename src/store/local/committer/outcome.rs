@@ -8,9 +8,10 @@ use tokio::time::Instant;
 
 use crate::model::{DeliveryId, Timestamp};
 use crate::store::local::disk::Disk;
+use crate::store::local::queue::Moving;
 use crate::store::local::record::{EventHead, Repeated, Replayed, Settled};
 use crate::store::local::shared::Shared;
-use crate::store::local::table::{Place, Table};
+use crate::store::local::table::{Meta, Place, Table};
 use crate::store::{CommitError, Promise, Receipt};
 
 /// What an entry says, and who waits for it.
@@ -39,6 +40,10 @@ pub(super) enum Work {
     },
     /// Memory knows it already.
     Live,
+    Move {
+        stood: Meta,
+        moving: Moving,
+    },
 }
 
 /// An entry in a batch.
@@ -90,6 +95,10 @@ fn apply(table: &mut Table, work: Work, place: Place, waiters: &mut Vec<Waiter>,
             waiters.push(Waiter::Deliveries(ids, promise));
         }
         Work::Live => {}
+        Work::Move { stood, moving } => {
+            table.relocate(stood, place);
+            drop(moving);
+        }
         Work::State { name, value, promise } => {
             table.set_state(name, value, place.segment);
             waiters.extend(promise.map(Waiter::Done));
@@ -109,6 +118,7 @@ pub(super) fn announce<D: Disk>(shared: &Arc<Shared<D>>, taken: Vec<Taken>, segm
         return;
     }
     let mut waiters = Vec::with_capacity(taken.len());
+    let has_moved = taken.iter().any(|taken| matches!(taken.work, Work::Move { .. }));
     let position = {
         let mut table = shared.table.lock();
         table.touch(segment, at);
@@ -118,6 +128,9 @@ pub(super) fn announce<D: Disk>(shared: &Arc<Shared<D>>, taken: Vec<Taken>, segm
         shared.unindexed.store(table.unindexed(), Ordering::Relaxed);
         table.position
     };
+    if has_moved {
+        shared.supply_wanted.notify_one();
+    }
     shared.newest.send_if_modified(|newest| std::mem::replace(newest, position) != position);
     let now = Instant::now();
     for waiter in waiters {

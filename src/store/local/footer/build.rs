@@ -108,7 +108,8 @@ impl Builder {
                     self.ops.push(op(record));
                 }
             }
-            Kind::Live => self.ops.push(op(record)),
+            // Memory tells it until it is finished, then the index.
+            Kind::Live | Kind::Moved => self.ops.push(op(record)),
             Kind::Repeat => drop(self.repeats.insert(record::decode_repeat(record, frame)?.event, op(record))),
             Kind::State => drop(self.states.insert(record::decode_state(record, frame)?.0, op(record))),
         }

@@ -101,24 +101,30 @@ pub(in crate::store::local) fn below(index: &dyn Index, before: u64, limit: usiz
     Ok(sequences)
 }
 
-/// Removes the events of these sequences.
-pub(super) fn forget(index: &dyn Index, (first, last): (u64, u64)) -> Result<(), IndexError> {
-    let from = event_key(first, 0);
+/// Removes the events of these sequences, unless they have moved on from this segment.
+pub(super) fn forget(index: &dyn Index, segment: u64, (first, last): (u64, u64)) -> Result<(), IndexError> {
+    let (from, mut below) = (event_key(first, 0), event_key(last.saturating_add(1), 0));
+    // The parts of one event, from its last to its first, which says whose it is and where it lies.
+    let mut parts: Vec<IndexEntry> = Vec::new();
     loop {
-        let found = index.last(&from, &event_key(last.saturating_add(1), 0), PAGE)?;
-        if found.is_empty() {
-            return Ok(());
-        }
+        let found = index.last(&from, &below, PAGE)?;
+        let Some((oldest, _)) = found.last() else { return Ok(()) };
+        below.clone_from(oldest);
         let mut entries: Vec<IndexEntry> = Vec::new();
         for (key, value) in found {
-            // The first part says whose it is: the id stands behind the count of parts.
-            if key.ends_with(&[0, 0])
-                && let Some(id) = value.get(2..18).and_then(|id| id.try_into().ok()).map(u128::from_le_bytes)
-            {
-                entries.push((id_key(b'i', id), None));
-                entries.push((id_key(b'r', id), None));
+            let is_first = key.ends_with(&[0, 0]);
+            parts.push((key, None));
+            if !is_first {
+                continue;
             }
-            entries.push((key, None));
+            // Behind the count of parts: id, sequence, segment.
+            let id = value.get(2..18).and_then(|id| id.try_into().ok()).map(u128::from_le_bytes);
+            let place = value.get(26..34).and_then(|place| place.try_into().ok()).map(u64::from_le_bytes);
+            if place.is_none_or(|place| place <= segment) {
+                entries.append(&mut parts);
+                entries.extend(id.into_iter().flat_map(|id| [(id_key(b'i', id), None), (id_key(b'r', id), None)]));
+            }
+            parts.clear();
         }
         entries.chunks(BATCH_MAX).try_for_each(|some| index.apply(some))?;
     }

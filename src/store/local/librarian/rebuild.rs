@@ -131,6 +131,12 @@ fn apply<D: Disk>(
                 table.put(meta);
             }
         }
+        Kind::Moved => {
+            let meta = record::decode_moved(&op.record, &frame, &mut shared.names.lock()).map_err(invalid)?;
+            if recall(table, meta.sequence)? {
+                table.relocate(meta, op.place);
+            }
+        }
         Kind::Repeat => {
             let repeat = record::decode_repeat(&op.record, &frame).map_err(invalid)?;
             repeats.insert(repeat.event, repeat.count);

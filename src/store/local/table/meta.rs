@@ -25,6 +25,11 @@ impl Place {
         let small = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         Self { segment, offset: small(offset), length: small(length), tail: small(tail) }
     }
+
+    /// Bytes of the whole record.
+    pub(in crate::store::local) fn bytes(&self) -> u64 {
+        u64::from(self.length) + u64::from(self.tail)
+    }
 }
 
 /// Where an attempt's settlement lies.

@@ -165,6 +165,19 @@ impl Tally {
                     }
                 }
                 Kind::Repeat | Kind::Live => {}
+                Kind::Moved => {
+                    let meta = record::decode_moved(bytes, &frame, names).map_err(unreadable)?;
+                    let mut is_known = false;
+                    for delivery in meta.model_deliveries().into_iter().filter(|delivery| !delivery.state.is_final()) {
+                        is_known |= pending.insert(delivery.id, Waiting { segment, destination: delivery.destination }).is_some();
+                    }
+                    if !is_known {
+                        // The segment that it was accepted into has gone.
+                        stats.events += 1;
+                        stats.segments[segment].events += 1;
+                        stats.body_bytes += frame.tail as u64;
+                    }
+                }
                 Kind::State => match record::decode_state(bytes, &frame).map_err(unreadable)? {
                     (name, Some(_)) => drop(states.insert(name)),
                     (name, None) => drop(states.remove(&name)),
