@@ -41,11 +41,11 @@ plain() { :; }
 with_rust() {
   b run --isolation chroot "$1" -- sh -c 'apt-get update -qq && apt-get install -y -qq build-essential binutils >/dev/null'
   b add -q "$1" "$(rustc --print sysroot)" /usr/local/rust >/dev/null
-  b config --env PATH=/usr/local/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$1"
+  b config --env CARGO_HOME=/usr/local/cargo --env PATH=/usr/local/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$1"
   # Whom this machine trusts, and its own registry if it has one: the builder stands where the machine stands.
   b add -q "$1" /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt >/dev/null
   if [ -f "${CARGO_HOME:-$HOME/.cargo}/config.toml" ]; then
-    b add -q "$1" "${CARGO_HOME:-$HOME/.cargo}/config.toml" /root/.cargo/config.toml >/dev/null
+    b add -q "$1" "${CARGO_HOME:-$HOME/.cargo}/config.toml" /usr/local/cargo/config.toml >/dev/null
   fi
 }
 from_folder "$work/slim" docker.io/library/debian:bookworm-slim plain
