@@ -28,12 +28,12 @@ const LOOKED_MAX: usize = 50_000;
 /// What is known of an event.
 async fn meta<D: Disk>(shared: &Shared<D>, id: EventId) -> Result<Option<Meta>, ReadError> {
     if let Some(meta) = shared.table.lock().get(id) {
-        return Ok(Some(meta.clone()));
+        return Ok(Some(meta));
     }
     match forgotten(shared, id).await? {
         Some(meta) => Ok(Some(meta)),
         // It may have come back, or gone into the index, between the two looks.
-        None => Ok(shared.table.lock().get(id).cloned()),
+        None => Ok(shared.table.lock().get(id)),
     }
 }
 

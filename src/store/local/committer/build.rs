@@ -17,7 +17,6 @@ use crate::store::local::record::{
 };
 use crate::store::local::segment::PAGE;
 use crate::store::local::shared::Shared;
-use crate::store::local::table::Meta;
 use crate::store::{CommitError, NewDelivery, Promise, Receipt, Settlement};
 
 /// See the module.
@@ -193,7 +192,7 @@ impl Building {
         let first_ordinal = self.ordinals.get(&event).copied().unwrap_or(stored);
         let mut replay = Replayed { event, sequence, created_at: self.at, first_position: ledger.position, first_ordinal, deliveries };
         let record = encode_replay(&replay);
-        let live = shared.table.lock().get(event).filter(|meta| meta.recalled).map_or(0, |meta| encode_live(meta).len());
+        let live = shared.table.lock().recalled(event).map_or(0, |meta| encode_live(&meta).len());
         if !self.fits(record.len() + live) {
             return Some(Entry::Replay(event, std::mem::take(&mut replay.deliveries), promise));
         }
@@ -210,7 +209,7 @@ impl Building {
 
     /// An event that memory had forgotten: a start must find it before what follows from here.
     fn live<D: Disk>(&mut self, event: EventId, shared: &Shared<D>) {
-        let record = shared.table.lock().get(event).filter(|meta| meta.recalled).map(encode_live);
+        let record = shared.table.lock().recalled(event).map(|meta| encode_live(&meta));
         if let Some(record) = record {
             self.push(&record, 0, Work::Live, None);
         }
@@ -220,8 +219,7 @@ impl Building {
     /// before it by a start, and lost: then it stays.
     fn move_event<D: Disk>(&mut self, asked: Box<Move>, shared: &Shared<D>) -> Option<Entry> {
         let Move { id, from, head, body, .. } = &*asked;
-        let may_move = |meta: &&Meta| meta.place == *from && meta.is_pending() && meta.pins == 0;
-        let mut stood = shared.table.lock().get(*id).filter(may_move)?.clone();
+        let mut stood = shared.table.lock().waiting_at(*id, *from)?;
         let is_settled = |ordinal: u32| self.settled.contains(&DeliveryId::new(*id, ordinal));
         if self.ordinals.contains_key(id) || (0..len32(&stood.deliveries)).any(is_settled) {
             return None;
