@@ -19,7 +19,7 @@ use super::segment::PAGE;
 use super::table::{Meta, Place};
 use crate::model::{Name, Timestamp};
 
-pub(super) use build::{Built, build};
+pub(super) use build::{Built, Unreadable, build};
 pub(super) use look::{Footing, carried, dead, event_by_id, events_below, ids, is_sound, key, keys, ops, write};
 
 const MAGIC: &[u8; 8] = b"KURIERFT";

@@ -24,7 +24,7 @@ use super::shared::{Recall, Shared};
 use super::table::Pin;
 use crate::store::CommitError;
 
-pub(super) use seal::{footing, prime, read_segment};
+pub(super) use seal::{footing, prime};
 
 /// Most entries in one batch of the index: large ones take sled a lot of memory.
 const BATCH_MAX: usize = 128;

@@ -1,15 +1,18 @@
 //! Making a footer out of a segment's bytes.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use bytes::{BufMut, Bytes};
+use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{BLOCK_EVENTS, Columns, FooterEvent, FooterHeader, Op, PAGE, PARTS, Section, put_dead, put_event};
 use crate::model::{DeliveryState, EventId, Name, Timestamp};
-use crate::store::local::batch::{self, seed};
+use crate::store::local::batch::{self, BatchHeader, seed};
 use crate::store::local::chain::{Chain, Damage};
 use crate::store::local::codec::{Malformed, len32, put_long};
+use crate::store::local::disk::DiskFile;
 use crate::store::local::names::Names;
 use crate::store::local::record::{self, Frame, Kind};
 use crate::store::local::segment::SegmentHeader;
@@ -54,6 +57,12 @@ pub(in crate::store::local) struct Unreadable {
     pub(in crate::store::local) what: String,
 }
 
+impl From<io::Error> for Unreadable {
+    fn from(error: io::Error) -> Self {
+        Self { offset: 0, what: error.to_string() }
+    }
+}
+
 impl From<Damage> for Unreadable {
     fn from(damage: Damage) -> Self {
         Self { offset: damage.offset, what: damage.what.to_owned() }
@@ -61,24 +70,26 @@ impl From<Damage> for Unreadable {
 }
 
 /// Reads the next segment of the chain and makes its footer, which counts only where another segment follows.
-pub(in crate::store::local) fn build(
+pub(in crate::store::local) async fn build<F: DiskFile>(
     chain: &mut Chain,
-    segment: &[u8],
+    file: &F,
     header: &SegmentHeader,
     successor: Option<&SegmentHeader>,
-    names: &mut Names,
+    names: &Mutex<Names>,
 ) -> Result<Built, Unreadable> {
     let mut builder = Builder::default();
-    chain.read::<Unreadable>(segment, header, successor, |batch, offset, payload| {
+    let visit = |batch: &BatchHeader, offset: usize, payload: &[u8]| {
+        let mut names = names.lock();
         builder.newest_at = builder.newest_at.max(batch.committed_at);
         for found in batch::records(payload) {
             let unreadable = |error: Malformed| Unreadable { offset, what: error.to_string() };
             let (at, frame, record) = found.map_err(unreadable)?;
             let place = Place::new(header.number, offset + batch::HEADER + at, frame.length, frame.tail);
-            builder.record(&frame, record, place, names).map_err(unreadable)?;
+            builder.record(&frame, record, place, &mut names).map_err(unreadable)?;
         }
         Ok(())
-    })?;
+    };
+    chain.read_file::<F, Unreadable>(file, header, successor, visit).await?;
     Ok(builder.close(header, chain))
 }
 

@@ -1,5 +1,6 @@
 //! Applying what the journal says to memory, at a start.
 
+use std::io;
 use std::sync::Arc;
 
 use crate::model::Timestamp;
@@ -15,8 +16,15 @@ use crate::store::local::table::{Place, Table};
 /// Why reading the journal stopped.
 #[derive(Debug)]
 pub(super) enum Problem {
+    Io(io::Error),
     Damage(Damage),
     Record { offset: usize, error: Malformed },
+}
+
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 impl From<Damage> for Problem {

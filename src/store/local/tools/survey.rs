@@ -267,7 +267,8 @@ impl<D: Disk> Walk<'_, D> {
         let nonce = segment.header.nonce;
         let mut end = FIRST;
         loop {
-            let next = if batch::read(&bytes, end, nonce).is_some() { Some(end) } else { batch::later(&bytes, end, nonce, 0) };
+            let next =
+                if batch::read(&bytes, end, nonce).is_some() { Some(end) } else { batch::later(&bytes, batch::next_start(end), nonce, 0) };
             let Some((at, header)) = next.and_then(|at| Some((at, batch::read(&bytes, at, nonce)?.0))) else { return Ok(end) };
             end = at + header.size();
             if last.is_some_and(|last| header.sequence >= last) {
@@ -371,7 +372,7 @@ fn header_is_next<F>(found: &Found<F>, missing: u64) -> bool {
 fn stretch(bytes: &[u8], header: &SegmentHeader, successor: Option<&SegmentHeader>, offset: usize, before: Option<u64>) -> Stretch {
     let named = successor.and_then(|successor| successor.active.as_ref()).and_then(|active| active.predecessor);
     let limit = named.map_or(bytes.len(), |named| named.end.min(bytes.len()));
-    let next = batch::later(&bytes[..limit], offset, header.nonce, 0);
+    let next = batch::later(&bytes[..limit], batch::next_start(offset), header.nonce, 0);
     let first = header.active.as_ref().map_or(0, |active| active.first_sequence);
     let after = next.and_then(|at| batch::read(bytes, at, header.nonce)).map(|(header, _)| header);
     let expected = before.map_or(first, |before| (before + 1).max(first));
