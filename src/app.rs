@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -27,6 +27,7 @@ use crate::document::Problem;
 use crate::egress::{HttpTransport, TransportError};
 use crate::ingress::{self, Ingress};
 use crate::jq::Children;
+use crate::notify;
 use crate::relay::{self, Relay};
 use crate::server::{self, LiveOptions};
 use crate::store::local::{LocalOptions, LocalStore, StoreError};
@@ -71,6 +72,7 @@ pub struct Running {
     public: Port,
     admin: Port,
     relay: Relay,
+    notifier: JoinHandle<()>,
     store: Arc<dyn Store>,
 }
 
@@ -101,6 +103,10 @@ impl Running {
         let stopping = Arc::new(AtomicBool::new(false));
 
         let settled = Settled::default();
+        let ids = IdSource::random().map_err(StartError::Random)?;
+        let (notices, inbox) = mpsc::channel(notify::WAITING_MAX);
+        let inbox = notify::Parts { config: config.clone(), store: store.clone(), clock: clock.clone(), ids: ids.clone(), inbox };
+        let notifier = tokio::spawn(notify::run(inbox));
         let relay = relay::start(relay::Parts {
             config: config.clone(),
             changes,
@@ -110,6 +116,7 @@ impl Running {
             jq: Arc::new(Children::of_this_binary()),
             clock: clock.clone(),
             metrics: metrics.clone(),
+            notices: relay::Notices::to(notices),
             seed: rand::random(),
         });
         let keys = keys::Keeper::new(config.clone(), clock.clone())?;
@@ -120,7 +127,7 @@ impl Running {
             clock: clock.clone(),
             metrics: metrics.clone(),
             keys: Arc::new(keys.clone()),
-            ids: IdSource::random().map_err(StartError::Random)?,
+            ids,
             stopping: stopping.clone(),
         });
         let admin = Admin::new(admin::Parts {
@@ -146,7 +153,7 @@ impl Running {
         let public = Port::serve("public port", public, ingress.service(), public_options);
         let admin = Port::serve("admin port", admin_listener, admin, Arc::new(ArcSwap::from_pointee(wire::admin_options())));
         tracing::info!(listen = %public_address, admin = %admin_address, "kurier is up: callbacks on {public_address}, admin on {admin_address}");
-        Ok(Self { config, public_address, admin_address, reloader, stopping, public, admin, relay, store })
+        Ok(Self { config, public_address, admin_address, reloader, stopping, public, admin, relay, notifier, store })
     }
 
     /// Where senders connect.
@@ -178,6 +185,7 @@ impl Running {
         self.reloader.stop();
         // Side by side: one sender that trickles must not take the time in which attempts could finish.
         tokio::join!(self.public.close(deadline), self.relay.stop(deadline.saturating_duration_since(Instant::now())));
+        self.notifier.abort();
         self.admin.close(Instant::now() + CLOSING_RESERVE / 2).await;
         self.store.close().await;
         tracing::info!("kurier has stopped");

@@ -16,6 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
+use ipnet::IpNet;
 use url::Url;
 
 use crate::model::{ClientTls, FaultKind};
@@ -38,6 +39,18 @@ pub struct Outbound {
     pub timeout: Duration,
     /// The destination's own trust and identity; connections are pooled per distinct setting.
     pub tls: Option<Arc<ClientTls>>,
+    /// Where the url may lead.
+    pub reach: Reach,
+}
+
+/// Where a url may lead.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// Anywhere but cloud metadata addresses: it is the operator's own word.
+    #[default]
+    Anywhere,
+    /// To public addresses and these ranges, as [`PublicTransport`] does it: it comes out of a payload.
+    Public(Arc<[IpNet]>),
 }
 
 /// What came back.

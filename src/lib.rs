@@ -22,6 +22,7 @@ pub mod ingress;
 pub mod jq;
 pub mod limits;
 pub mod model;
+pub mod notify;
 pub mod relay;
 pub mod server;
 pub mod signature;

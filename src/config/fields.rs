@@ -8,6 +8,7 @@ use super::limits::{
     IN_FLIGHT_BYTES_MAX, KIB, MINUTE_MS, SECOND_MS, STORE_BYTES_MAX, STORE_BYTES_MIN, WAIT_MS_MAX,
 };
 use super::table::{Field, Keys, Shape, Table};
+use systems::ACKNOWLEDGE;
 
 const NOT_YET: &str = "not available yet";
 
@@ -34,6 +35,11 @@ pub(super) static ROOT: Table = Table {
             "destinations",
             Shape::Map { of: &Shape::Object(&DESTINATION), keys: Keys::Names },
             "Where events are delivered. Names are identity: what is pending for a removed one ends dead.",
+        ),
+        Field::new(
+            "notify",
+            Shape::Destination,
+            "The destination that gets an event for what a person should know: a dead letter, a deadline that passed, a paused destination.",
         ),
         Field::new("key_sources", KEY_SOURCES, "Where keys are fetched that a scheme names as `remote:NAME`."),
         later("tests", "Sample requests that `kurier check` runs."),
@@ -178,7 +184,7 @@ static ROUTE: Table = Table {
             "Where its events go.",
         )
         .required(),
-        later("acknowledge", "The call back to the source once the event is settled."),
+        Field::new("acknowledge", Shape::Object(&ACKNOWLEDGE), "The call back to the source once the event is settled."),
         later("pull", "Fetching events instead of waiting for them."),
         later("inpasy", "Transactions of InPaSy."),
     ],
@@ -327,7 +333,7 @@ static SIGN: Table = Table {
     .required()],
 };
 
-static AUTH: Table = Table {
+pub(super) static AUTH: Table = Table {
     name: "auth",
     doc: "Credentials, one kind of them.",
     one: true,
@@ -349,7 +355,7 @@ static BASIC: Table = Table {
     ],
 };
 
-static RETRY: Table = Table {
+pub(super) static RETRY: Table = Table {
     name: "retry",
     doc: "When to try again.",
     one: false,
@@ -410,5 +416,6 @@ pub(super) static SECRET: Table = Table {
     ],
 };
 
+mod systems;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 //! here is a fault of this attempt and ends nothing else.
 
 mod body;
+mod dvelop;
 mod headers;
 mod programs;
 
@@ -17,12 +18,13 @@ use futures_util::FutureExt as _;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::classify::classify;
+use super::classify::{Verdict, classify, retry_after};
 use super::moment::Moment;
 use super::settle::Made;
 use crate::clock::Clock;
-use crate::config::{Auth, Config, Destination, Format};
-use crate::egress::{Fault, Outbound, Reply, Transport};
+use crate::config::{Auth, Config, Destination, Format, Target};
+use crate::connectors::{self, Outcome};
+use crate::egress::{Fault, Outbound, Reach, Reply, Transport};
 use crate::jq;
 use crate::model::{DeliveryKind, Event, FaultKind, Secret, Timestamp};
 use crate::store::{PendingDelivery, ReadError, Store};
@@ -31,7 +33,7 @@ use crate::store::{PendingDelivery, ReadError, Store};
 #[derive(Debug)]
 pub(super) enum Ended {
     /// A request was made, or nearly: it counts.
-    Made(Made),
+    Made(Box<Made>),
     /// The event's bytes are not what was accepted; nothing was sent.
     Damaged(&'static str),
     /// The delivery's `when` said no; nothing was sent.
@@ -66,26 +68,61 @@ pub(super) struct Job {
 pub(super) async fn make(tools: Tools, job: Job) -> Ended {
     let (started_at, begun) = (tools.clock.now(), Moment::now(&*tools.clock));
     let (destination, pending) = (job.destination.clone(), job.pending.clone());
-    let result = match AssertUnwindSafe(exchange(&tools, job, started_at)).catch_unwind().await {
-        Ok(Ok(result)) => result,
+    let exchanged = match AssertUnwindSafe(exchange(&tools, job, started_at)).catch_unwind().await {
+        Ok(Ok(exchanged)) => exchanged,
         Ok(Err(unread)) => return unread,
         Err(_panic) => {
             // The panic's own words are in the log already; they may hold anything and go no further.
             tracing::error!(delivery.id = %pending.id, destination.name = %pending.destination, "an attempt panicked");
-            Err(Fault { kind: FaultKind::Interrupted, detail: "the attempt panicked".to_owned() })
+            Exchanged::plain(Err(Fault { kind: FaultKind::Interrupted, detail: "the attempt panicked".to_owned() }))
         }
     };
-    let verdict = classify(&result, &destination.retry.never, tools.clock.now());
-    Ended::Made(Made { started_at, took: Moment::now(&*tools.clock).since(begun), result, verdict })
+    let Exchanged { result, judged } = exchanged;
+    let now = tools.clock.now();
+    let (verdict, reason) = match (judged, &result) {
+        (Some(Outcome { verdict, reason }), Ok(reply)) => (verdict_of(verdict, reply, now), reason),
+        (_, _) => (classify(&result, &destination.retry.never, now), String::new()),
+    };
+    Ended::Made(Box::new(Made { started_at, took: Moment::now(&*tools.clock).since(begun), result, verdict, reason }))
 }
 
-async fn exchange(tools: &Tools, job: Job, now: Timestamp) -> Result<Result<Reply, Fault>, Ended> {
-    let mut event = match tools.store.event(job.pending.id.event).await {
-        Ok(Some(event)) => event,
-        Ok(None) => return Err(Ended::Damaged("the event is not in the store")),
-        Err(ReadError::Damaged) => return Err(Ended::Damaged("its bytes no longer match their checksum")),
-        Err(ReadError::Io(error)) => return Err(Ended::NotNow(error)),
-    };
+/// What came of a request: as it came, and what a system's own table says about it.
+struct Exchanged {
+    result: Result<Reply, Fault>,
+    judged: Option<Outcome>,
+}
+
+impl Exchanged {
+    fn plain(result: Result<Reply, Fault>) -> Self {
+        Self { result, judged: None }
+    }
+
+    /// What a system answered, judged by its own table; no answer is a retry, whoever did not give it.
+    fn judged(result: Result<Reply, Fault>, judge: impl FnOnce(&connectors::Reply<'_>) -> Outcome) -> Self {
+        let judged = result.as_ref().ok().map(|reply| judge(&reply_of(reply)));
+        Self { result, judged }
+    }
+}
+
+fn reply_of(reply: &Reply) -> connectors::Reply<'_> {
+    connectors::Reply { status: reply.status, headers: &reply.headers, body: &reply.body, truncated: reply.truncated }
+}
+
+fn verdict_of(verdict: connectors::Verdict, reply: &Reply, now: Timestamp) -> Verdict {
+    match verdict {
+        connectors::Verdict::Delivered => Verdict::Delivered,
+        connectors::Verdict::Retry { after } => Verdict::Retry { asked_for: after.or_else(|| retry_after(&reply.headers, now)) },
+        connectors::Verdict::Rejected => Verdict::Rejected,
+        // It was made again already where that could help.
+        connectors::Verdict::Reauthorize | connectors::Verdict::Pause => Verdict::Pause,
+    }
+}
+
+async fn exchange(tools: &Tools, job: Job, now: Timestamp) -> Result<Exchanged, Ended> {
+    if let Target::DvelopReport(settings) = &job.destination.target {
+        return dvelop::report(tools, &job, settings).await;
+    }
+    let mut event = read(tools.store.event(job.pending.id.event).await)?;
     // The route may have left the configuration since; then only what the event itself says is known.
     let route = job.config.routes.iter().find(|route| route.name == event.route);
     event.event_type = event.event_type.take().or_else(|| route.and_then(|route| route.verifier.event_type(&event)));
@@ -95,11 +132,21 @@ async fn exchange(tools: &Tools, job: Job, now: Timestamp) -> Result<Result<Repl
     }
     let request = match outbound(&event, &job, now) {
         Ok(request) => request,
-        Err(fault) => return Ok(Err(fault)),
+        Err(fault) => return Ok(Exchanged::plain(Err(fault))),
     };
     // While the destination takes its time, nothing else of the event is kept in memory.
     drop((event, job));
-    Ok(tools.transport.send(request).await)
+    Ok(Exchanged::plain(tools.transport.send(request).await))
+}
+
+/// What is in the store; without it no request can be made.
+fn read<T>(found: Result<Option<T>, ReadError>) -> Result<T, Ended> {
+    match found {
+        Ok(Some(found)) => Ok(found),
+        Ok(None) => Err(Ended::Damaged("the event is not in the store")),
+        Err(ReadError::Damaged) => Err(Ended::Damaged("its bytes no longer match their checksum")),
+        Err(ReadError::Io(error)) => Err(Ended::NotNow(error)),
+    }
 }
 
 fn unsendable(detail: impl Into<String>) -> Fault {
@@ -129,8 +176,9 @@ fn outbound(event: &Event, job: &Job, now: Timestamp) -> Result<Outbound, Fault>
     if let Some(auth) = &destination.auth {
         authorize(&mut headers, auth)?;
     }
-    let tls = destination.tls.clone();
-    Ok(Outbound { method: Method::POST, url: destination.url.clone(), headers, body, timeout: attempt_timeout(destination), tls })
+    let url = destination.target.url().cloned().ok_or_else(|| unsendable("the destination has no address of its own"))?;
+    let (timeout, tls) = (attempt_timeout(destination), destination.tls.clone());
+    Ok(Outbound { method: Method::POST, url, headers, body, timeout, tls, reach: Reach::Anywhere })
 }
 
 /// A destination without any time would never be answered in time.
@@ -157,7 +205,7 @@ fn describe(headers: &mut HeaderMap, event: &Event, job: &Job) {
     }
     match job.pending.kind {
         DeliveryKind::Replay => drop(headers.insert("kurier-replay", HeaderValue::from_static("true"))),
-        DeliveryKind::Original => {}
+        DeliveryKind::Original | DeliveryKind::Acknowledgement => {}
     }
     if event.method != Method::POST || event.query().is_some() {
         headers.insert("kurier-method", headers::text(event.method.as_str().as_bytes()));

@@ -12,7 +12,7 @@ use crate::config::scalar;
 use crate::config::section::{Section, in_memory};
 use crate::config::units::show_duration;
 use crate::config::wrong::Wrong;
-use crate::config::{Auth, Breaker, Destination, Format, Retry};
+use crate::config::{Auth, Breaker, Destination, Format, Retry, Target};
 use crate::document::Node;
 use crate::model::{Name, Secret, is_metadata, literal};
 use crate::signature::Signer;
@@ -53,7 +53,7 @@ impl Compiler<'_> {
         }
         Some(Destination {
             name: shared(name),
-            url: url?,
+            target: Target::Http(url?),
             format: match section.text("as") {
                 Some("json") => Format::Json,
                 Some("cloudevents") => Format::CloudEvents,
@@ -172,7 +172,7 @@ impl Compiler<'_> {
         headers
     }
 
-    fn retry(&mut self, section: &Section<'_>) -> Retry {
+    pub(super) fn retry(&mut self, section: &Section<'_>) -> Retry {
         let default = Retry::default();
         let mut never: Vec<u16> = section.items("never").iter().filter_map(|(node, _)| u16::try_from(node.as_u64()?).ok()).collect();
         if section.get("never").is_none() {

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::table::Place;
-use crate::model::{Answer, DeliveryId, EventId, Name, Timestamp};
+use crate::model::{Answer, DeliveryId, DeliveryKind, EventId, Name, Timestamp};
 use crate::store::{CommitError, DedupeKey, NewDelivery, Promise, Receipt, Settlement};
 
 /// Most accepts that wait.
@@ -50,8 +50,8 @@ impl Accept {
 pub(super) enum Entry {
     Accept(Box<Accept>),
     Settle(Settlement, Promise<()>),
-    /// The event is pinned in the table.
-    Replay(EventId, Vec<NewDelivery>, Promise<Vec<DeliveryId>>),
+    /// Further deliveries of an event, which is pinned in the table: a replay, or its acknowledgement.
+    Add(EventId, DeliveryKind, Vec<NewDelivery>, Promise<Vec<DeliveryId>>),
     State(String, Option<Bytes>, Promise<()>),
     /// An event moves out of its segment.
     Move(Box<Move>),
@@ -115,7 +115,7 @@ impl Queue {
                 let bytes = waiting.accept_bytes.saturating_add(accept.bytes());
                 (waiting.accepts >= ACCEPTS_MAX || bytes > ACCEPT_BYTES_MAX).then_some("too many commits wait")
             }
-            Entry::Settle(..) | Entry::Replay(..) | Entry::State(..) | Entry::Move(_) | Entry::MoveState(..) => {
+            Entry::Settle(..) | Entry::Add(..) | Entry::State(..) | Entry::Move(_) | Entry::MoveState(..) => {
                 (waiting.entries.len() - waiting.accepts >= OTHERS_MAX).then_some("too many commits wait")
             }
         };
@@ -151,7 +151,7 @@ impl Queue {
         for entry in std::mem::take(&mut waiting.entries) {
             match entry {
                 accept @ Entry::Accept(_) => accepts.push_back(accept),
-                other @ (Entry::Settle(..) | Entry::Replay(..) | Entry::State(..) | Entry::Move(_) | Entry::MoveState(..)) => {
+                other @ (Entry::Settle(..) | Entry::Add(..) | Entry::State(..) | Entry::Move(_) | Entry::MoveState(..)) => {
                     others.push_back(other);
                 }
             }

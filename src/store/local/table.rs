@@ -182,7 +182,7 @@ impl Table {
         }
     }
 
-    /// An operator's deliveries became durable. `false`: the event is not in memory.
+    /// Further deliveries of an event became durable. `false`: the event is not in memory.
     pub(super) fn add_replay(&mut self, replay: Replayed) -> bool {
         if self.live.get(&replay.sequence).is_none_or(|meta| meta.id != replay.event) {
             return false;
@@ -191,15 +191,9 @@ impl Table {
         let was_pending = meta.is_pending();
         meta.recalled = false;
         meta.changes += 1;
-        if meta.pins > 0 {
-            meta.pins -= 1;
-            if let Some(usage) = self.usage.get_mut(&meta.place.segment) {
-                usage.pins = usage.pins.saturating_sub(1);
-            }
-        }
         let is_known = meta.deliveries.len() > usize::try_from(replay.first_ordinal).unwrap_or(usize::MAX);
         if !is_known {
-            self.add_deliveries(&mut meta, replay.first_position, DeliveryKind::Replay, replay.created_at, replay.deliveries);
+            self.add_deliveries(&mut meta, replay.first_position, replay.kind, replay.created_at, replay.deliveries);
         }
         self.holds_now(&meta, was_pending);
         self.place(&meta);

@@ -153,6 +153,7 @@ async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) ->
         jq: Arc::new(InProcess),
         clock: clock.clone(),
         metrics: metrics.clone(),
+        notices: relay::Notices::default(),
         seed,
     });
     let stopping = Arc::new(AtomicBool::new(false));
