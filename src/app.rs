@@ -24,7 +24,7 @@ use crate::admin::{self, Admin};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Live, LoadError, LoadOptions, Loaded, ProcessEnvironment};
 use crate::document::Problem;
-use crate::egress::{HttpTransport, TransportError};
+use crate::egress::{HttpTransport, Transport, TransportError};
 use crate::ingress::{self, Ingress};
 use crate::jq::Children;
 use crate::notify;
@@ -33,6 +33,7 @@ use crate::server::{self, LiveOptions};
 use crate::store::local::{LocalOptions, LocalStore, StoreError};
 use crate::store::{Settled, Store};
 use crate::telemetry::Metrics;
+use crate::tokens::Tokens;
 
 use listen::Listeners;
 use reload::Reloader;
@@ -107,16 +108,18 @@ impl Running {
         let (notices, inbox) = mpsc::channel(notify::WAITING_MAX);
         let inbox = notify::Parts { config: config.clone(), store: store.clone(), clock: clock.clone(), ids: ids.clone(), inbox };
         let notifier = tokio::spawn(notify::run(inbox));
+        let transport: Arc<dyn Transport> = Arc::new(HttpTransport::new()?);
         let relay = relay::start(relay::Parts {
             config: config.clone(),
             changes,
             store: store.clone(),
             settled: settled.clone(),
-            transport: Arc::new(HttpTransport::new()?),
+            transport: transport.clone(),
             jq: Arc::new(Children::of_this_binary()),
             clock: clock.clone(),
             metrics: metrics.clone(),
             notices: relay::Notices::to(notices),
+            tokens: Tokens::new(transport.clone(), clock.clone()),
             seed: rand::random(),
         });
         let keys = keys::Keeper::new(config.clone(), clock.clone())?;

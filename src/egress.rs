@@ -26,6 +26,7 @@ pub use http_client::{ADMIN_ANSWER_BYTES_MAX, FETCHED_BODY_BYTES_MAX, HttpTransp
 pub use public::{PUBLIC_REPLY_BYTES_MAX, PublicTransport};
 
 /// One request to make.
+#[derive(Clone)]
 pub struct Outbound {
     /// Method.
     pub method: Method,

@@ -28,3 +28,4 @@ pub mod server;
 pub mod signature;
 pub mod store;
 pub mod telemetry;
+pub mod tokens;

@@ -40,6 +40,7 @@ use crate::jq;
 use crate::model::{DeliveryId, Name, Timestamp};
 use crate::store::{CommitError, Settled, Store};
 use crate::telemetry::Metrics;
+use crate::tokens::Tokens;
 use breaker::Breaker;
 use deadlines::Deadlines;
 use dispatcher::Dispatcher;
@@ -78,6 +79,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Who is told what a person should know.
     pub notices: Notices,
+    /// Access tokens of those destinations that want one.
+    pub tokens: Tokens,
     /// The seed of the jitter; a simulation repeats it.
     pub seed: u64,
 }

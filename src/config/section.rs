@@ -49,6 +49,11 @@ impl<'n> Section<'n> {
         self.node.is_some()
     }
 
+    /// Where the mapping itself stands, and its path.
+    pub(super) fn here(&self) -> (Span, &str) {
+        (self.node.map(|node| node.span).unwrap_or_default(), &self.path)
+    }
+
     /// The path of a key.
     pub(super) fn path(&self, key: &str) -> String {
         join(&self.path, key)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::path::RouteIndex;
 use super::systems::Target;
-use crate::connectors::dvelop;
+use crate::connectors::{dvelop, oauth};
 use crate::jq::{ProgramId, Programs};
 use crate::model::{Answer, ClientTls, Name, Rate, Secret};
 use crate::signature::{Signer, Template, Verifier};
@@ -321,6 +321,8 @@ pub enum Auth {
         /// Password.
         password: Secret,
     },
+    /// `Authorization: Bearer …` with a token that this client is given.
+    OAuth2(Arc<oauth::Client>),
     /// Headers with secret values.
     Headers(Vec<(http::HeaderName, Secret)>),
 }

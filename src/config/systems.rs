@@ -6,16 +6,30 @@ use std::sync::Arc;
 use url::Url;
 
 use super::Config;
-use crate::connectors::dvelop;
+use crate::connectors::{bankintegration, dvelop, payjoe, smartbusiness};
 use crate::model::Name;
 
 /// What an acknowledgement's destination is called: its route, then this. No configured name holds a colon.
 const ACKNOWLEDGE: &str = ":acknowledge";
 
+/// Most deliveries of one destination under way in batches: each is held in memory.
+const BATCHED_MAX: usize = 1000;
+
 /// What stands at a destination.
 pub enum Target {
     /// An HTTP endpoint that takes events.
     Http(Url),
+    /// PayJoe, and how many uploads go at a time.
+    PayJoe {
+        /// Its settings.
+        settings: Arc<payjoe::Settings>,
+        /// Most uploads at a time.
+        uploads: usize,
+    },
+    /// Payments through BankIntegration.dk.
+    BankIntegration(Arc<bankintegration::Settings>),
+    /// Requests to PostFinance SmartBusiness.
+    SmartBusiness(Arc<smartbusiness::Settings>),
     /// The report links of d.velop smart invoice, which every transfer names itself.
     DvelopReport(Arc<dvelop::Acknowledge>),
 }
@@ -25,7 +39,19 @@ impl Target {
     pub fn url(&self) -> Option<&Url> {
         match self {
             Self::Http(url) => Some(url),
+            Self::PayJoe { settings, .. } => Some(&settings.url),
+            Self::BankIntegration(settings) => Some(&settings.base_url),
+            Self::SmartBusiness(settings) => Some(&settings.base_url),
             Self::DvelopReport(_) => None,
+        }
+    }
+
+    /// Deliveries under way at a time, where so many requests may be.
+    pub(super) fn concurrency(&self, requests: usize) -> usize {
+        match self {
+            // An upload holds a whole batch of them.
+            Self::PayJoe { settings, .. } => requests.saturating_mul(settings.batch_max).min(BATCHED_MAX),
+            Self::Http(_) | Self::BankIntegration(_) | Self::SmartBusiness(_) | Self::DvelopReport(_) => requests,
         }
     }
 

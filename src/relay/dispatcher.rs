@@ -112,7 +112,7 @@ impl Dispatcher {
         commands: mpsc::Receiver<Change>,
         stopped: oneshot::Receiver<Duration>,
     ) -> Self {
-        let Parts { config: live, mut changes, store, settled, transport, jq, clock, metrics, notices, seed } = parts;
+        let Parts { config: live, mut changes, store, settled, transport, jq, clock, metrics, notices, tokens, seed } = parts;
         changes.mark_unchanged();
         let (started_at, boot) = (clock.now(), Moment::now(&*clock));
         Self {
@@ -122,7 +122,7 @@ impl Dispatcher {
             changes_open: true,
             newest: store.newest_position(),
             newest_open: true,
-            tools: Tools { store, transport, jq, clock },
+            tools: Tools { store, transport, jq, clock, tokens, batches: Arc::default() },
             settled,
             metrics,
             notices,

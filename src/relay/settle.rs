@@ -30,6 +30,12 @@ pub(super) struct Made {
     pub(super) verdict: Verdict,
     /// Why, in the words of the system's own table; empty where the answer says it all.
     pub(super) reason: String,
+    /// How long the destination wants to be left alone.
+    pub(super) hold: Option<Duration>,
+    /// A person has to authorize again.
+    pub(super) must_authorize: bool,
+    /// The request was another delivery's too, whose attempt says how the destination is.
+    pub(super) is_shared: bool,
 }
 
 /// A settlement, and the gap until the next attempt where there is to be one.
@@ -163,7 +169,16 @@ mod tests {
 
     fn settle(attempts: u32, verdict: Verdict, retry: &config::Retry, age: Duration) -> Settled {
         let fault = Fault { kind: FaultKind::Reset, detail: "x".repeat(1000) };
-        let made = Made { started_at: NOW, took: Duration::from_millis(5), result: Err(fault), verdict, reason: String::new() };
+        let made = Made {
+            started_at: NOW,
+            took: Duration::from_millis(5),
+            result: Err(fault),
+            verdict,
+            reason: String::new(),
+            hold: None,
+            must_authorize: false,
+            is_shared: false,
+        };
         after_attempt(&pending(attempts), made, retry, age, NOW, &mut StdRng::seed_from_u64(1))
     }
 

@@ -1,6 +1,9 @@
 //! The five systems on the built binary: routes.yaml is all there is, and the simulators stand for the vendors.
 
+mod bankintegration;
 mod dvelop;
+mod payjoe;
+mod smartbusiness;
 
 use crate::harness::{Home, PATIENCE, Serving, request, wait_until};
 
@@ -37,6 +40,32 @@ fn wait_for_states(kurier: &Serving, route: &str, states: &[&str]) {
             return;
         }
         assert!(std::time::Instant::now() < deadline, "waited in vain for {states:?}:\n{seen:#}\n{}", kurier.log());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+/// Sends a JSON body to the route at `/in`.
+fn post(kurier: &Serving, body: &serde_json::Value) {
+    let answer = request(kurier.public, "POST", "/in", &[("content-type", "application/json")], body.to_string().as_bytes());
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+}
+
+/// Waits until so many deliveries of a destination are pending, and so many dead.
+fn wait_for_counts(kurier: &Serving, destination: &str, pending: u64, dead: u64) {
+    let counts = || {
+        let items = look(kurier, "/api/v1/destinations");
+        let found = items["items"].as_array().unwrap().iter().find(|item| item["name"] == destination).cloned().unwrap();
+        (found["pending"].as_u64().unwrap(), found["dead"].as_u64().unwrap())
+    };
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while counts() != (pending, dead) {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "waited in vain for {:?}, there are {:?}:\n{}",
+            (pending, dead),
+            counts(),
+            kurier.log()
+        );
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }

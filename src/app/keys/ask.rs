@@ -111,6 +111,8 @@ fn credentials(auth: &Auth) -> Vec<(HeaderName, HeaderValue)> {
             let both = STANDARD.encode([user.expose(), b":", password.expose()].concat());
             authorization(format!("Basic {both}").as_bytes())
         }
+        // Refused when the configuration was read.
+        Auth::OAuth2(_) => Vec::new(),
         Auth::Headers(headers) => headers.iter().filter_map(|(name, secret)| Some((name.clone(), value(secret.expose())?))).collect(),
     }
 }

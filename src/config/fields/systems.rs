@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::{AUTH, RETRY};
 use crate::config::table::{Field, Shape, Table};
-use crate::connectors::{Holds, Key, dvelop};
+use crate::connectors::{Holds, Key, bankintegration, dvelop, payjoe, smartbusiness};
 
 pub(super) static ACKNOWLEDGE: Table = Table {
     name: "acknowledge",
@@ -15,6 +15,14 @@ pub(super) static ACKNOWLEDGE: Table = Table {
 
 static ACKNOWLEDGE_DVELOP: LazyLock<Table> =
     LazyLock::new(|| table("acknowledge_dvelop", "The report of a transfer's result to d.velop smart invoice.", dvelop::ACKNOWLEDGE_KEYS));
+
+pub(super) static PAYJOE: LazyLock<Table> = LazyLock::new(|| table("payjoe", "Uploads to PayJoe.", payjoe::KEYS));
+
+pub(super) static BANKINTEGRATION: LazyLock<Table> =
+    LazyLock::new(|| table("bankintegration", "One customer's account at BankIntegration.dk.", bankintegration::KEYS));
+
+pub(super) static SMARTBUSINESS: LazyLock<Table> =
+    LazyLock::new(|| table("smartbusiness", "One client of PostFinance SmartBusiness.", smartbusiness::KEYS));
 
 /// The table of a connector's keys. Made once for the whole process, so what it holds may stay for ever.
 fn table(name: &'static str, doc: &'static str, keys: &[Key]) -> Table {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Ended, Exchanged, Job, Tools, attempt_timeout, authorize, read};
+use super::earlier::is_among;
+use super::{Ended, Exchanged, Job, Tools, access, outbound_of, read};
 use crate::connectors::dvelop::{self, Acknowledge, Failure, Report, judge_report, report_link, tenant_base};
 use crate::egress::{Outbound, Reach};
-use crate::model::{Attempt, AttemptResult, Delivery, DeliveryKind, DeliveryState, FaultKind, Name};
+use crate::model::{Delivery, DeliveryKind, DeliveryState, Name};
 use crate::store::{EventRecord, PendingDelivery};
 
 /// Reports once.
@@ -14,25 +15,16 @@ pub(super) async fn report(tools: &Tools, job: &Job, settings: &Acknowledge) -> 
     let event = &record.event;
     let tenant = tenant_base(&event.headers, &event.body);
     let link = report_link(&event.body, tenant.as_ref(), settings).map_err(|error| Ended::Unmade(error.to_string()))?;
-    let unknown = may_have_arrived(&record, &job.pending.destination);
+    let is_report = |ordinal: u32| {
+        let reports = |delivery: &Delivery| delivery.id.ordinal == ordinal && delivery.destination == job.pending.destination;
+        record.deliveries.iter().any(reports)
+    };
+    let unknown = is_among(&record.attempts, |id| is_report(id.ordinal));
     let request = dvelop::report(link, &result(&record, &job.pending, settings), tenant.as_ref(), settings);
     drop(record);
-    let mut headers = request.headers;
-    if let Some(auth) = &job.destination.auth
-        && let Err(fault) = authorize(&mut headers, auth)
-    {
-        return Ok(Exchanged::plain(Err(fault)));
-    }
-    let sent = tools.transport.send(Outbound {
-        method: request.method,
-        url: request.url,
-        headers,
-        body: request.body,
-        timeout: attempt_timeout(&job.destination),
-        tls: None,
-        reach: Reach::Public(settings.allow_private.clone().into()),
-    });
-    Ok(Exchanged::judged(sent.await, |reply| judge_report(reply, unknown)))
+    let reach = Reach::Public(settings.allow_private.clone().into());
+    let request = Outbound { reach, ..outbound_of(request, &job.destination) };
+    Ok(access::send(tools, &job.destination, request).await.judge(|reply| judge_report(reply, unknown)))
 }
 
 /// What there is to report. It is the same at every attempt: what it looks at was final when the report came to be.
@@ -52,21 +44,4 @@ fn result(record: &EventRecord, report: &PendingDelivery, settings: &Acknowledge
         DeliveryState::Delivered | DeliveryState::Skipped => None,
     });
     failure.map_or(Report::Successful, |failure| Report::failed(&settings.texts, failure))
-}
-
-/// Whether an earlier report of this event ended without an answer, so that nobody knows whether it arrived.
-fn may_have_arrived(record: &EventRecord, reports: &Name) -> bool {
-    let is_report =
-        |ordinal: u32| record.deliveries.iter().any(|delivery| delivery.id.ordinal == ordinal && delivery.destination == *reports);
-    record.attempts.iter().any(|(id, attempt)| is_report(id.ordinal) && is_unanswered(attempt))
-}
-
-fn is_unanswered(attempt: &Attempt) -> bool {
-    match &attempt.result {
-        AttemptResult::Response { .. } => false,
-        AttemptResult::Fault { kind, .. } => match kind {
-            FaultKind::Timeout | FaultKind::Reset | FaultKind::Protocol | FaultKind::Interrupted => true,
-            FaultKind::Dns | FaultKind::Connect | FaultKind::Tls | FaultKind::ForbiddenAddress | FaultKind::Unsendable => false,
-        },
-    }
 }

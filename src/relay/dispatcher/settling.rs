@@ -39,7 +39,11 @@ impl Dispatcher {
                     self.board.lock().scheduler.set_paused(&pending.destination, true);
                 }
                 if made.verdict == Verdict::Pause {
-                    self.pause(&pending.destination, &made.reason);
+                    let kind = if made.must_authorize { NoticeKind::Authorization } else { NoticeKind::Paused };
+                    self.pause(&pending.destination, kind, &made.reason);
+                }
+                if let Some(hold) = made.hold {
+                    self.board.lock().scheduler.hold(&pending.destination, now.after(hold));
                 }
                 let Settled { settlement, gap } = self.settlement(&pending, *made, &destination.retry);
                 let known = self.config.destinations.contains_key(&pending.destination);
@@ -94,9 +98,9 @@ impl Dispatcher {
     }
 
     /// A destination's own words pause it.
-    fn pause(&mut self, destination: &Name, reason: &str) {
+    fn pause(&mut self, destination: &Name, kind: NoticeKind, reason: &str) {
         self.pausing.push(Change { destination: destination.clone(), reason: Some(reason.to_owned()), reply: None });
-        self.tell(NoticeKind::Paused, destination, None, reason);
+        self.tell(kind, destination, None, reason);
     }
 
     fn commit(&mut self, pending: PendingDelivery, mut settlement: Settlement, due: Option<Moment>) {
@@ -131,7 +135,7 @@ impl Dispatcher {
         if let DeliveryState::Dead(DeadReason { code: DeadCode::Gone, .. }) = settlement.state {
             // Also where an operator's cancellation came first: the destination has said it all the same, and a pause
             // that stood in memory only would be seen by nobody and ended by nobody.
-            self.pause(&destination, GONE_REASON);
+            self.pause(&destination, NoticeKind::Paused, GONE_REASON);
         }
         let next = match durable {
             Durable::Stored => {
@@ -189,9 +193,10 @@ fn waits(pending: PendingDelivery, settlement: &Settlement, due: Option<Moment>)
     }
 }
 
-/// What an attempt says about its destination; nothing, when it ended on our side of the wire.
+/// What an attempt says about its destination; nothing, when it ended on our side of the wire or another says it.
 fn health(made: &Made) -> Health {
     match &made.result {
+        _ if made.is_shared => Health::Unclear,
         Err(fault) if matches!(fault.kind, FaultKind::Unsendable | FaultKind::Interrupted) => Health::Unclear,
         Ok(_) | Err(_) => made.verdict.health(),
     }

@@ -176,10 +176,6 @@ fn what_later_versions_bring_is_refused_and_not_ignored() {
         assert!(found.contains(path), "{found}");
         assert!(!found.contains("missing"), "{found}");
     }
-    for key in ["payjoe", "bankintegration", "smartbusiness"] {
-        assert!(problems(&file("", &format!("    {key}: {{}}"))).contains("not available yet"));
-    }
-    assert!(problems(&file("", "    auth: { oauth2: {} }")).contains("destinations.erp.auth.oauth2: `oauth2` not available yet"));
     assert!(problems("routes: {}\nstore: { postgres: {} }").contains("store.postgres: `postgres` comes in a later version"));
     assert!(problems("routes: {}\ntests: []").contains("tests: `tests` not available yet"));
 }

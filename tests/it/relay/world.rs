@@ -259,6 +259,7 @@ impl World {
 
     /// Starts a relay over the same store.
     pub(super) fn start(&mut self) {
+        let tokens = kurier::tokens::Tokens::new(self.script.clone(), self.clock.clone());
         self.relay = Some(relay::start(Parts {
             config: self.live.clone(),
             changes: self.changes.subscribe(),
@@ -269,6 +270,7 @@ impl World {
             clock: self.clock.clone(),
             metrics: Arc::new(Metrics::new()),
             notices: relay::Notices::default(),
+            tokens,
             seed: 1,
         }));
     }
