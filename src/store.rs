@@ -102,6 +102,9 @@ pub struct Settlement {
     pub attempts: u32,
     /// Where the delivery stands now.
     pub state: DeliveryState,
+    /// The event's acknowledgement, which is due once everything else of the event is final: the settlement after which
+    /// that is so commits it too, as [`DeliveryKind::Acknowledgement`]. An event has one at most, ever.
+    pub acknowledgement: Option<NewDelivery>,
 }
 
 /// A delivery that waits, as the relay needs it.
@@ -208,7 +211,7 @@ pub enum ReadError {
 
 /// An engine.
 ///
-/// Commits are asked for with `accept`, `settle`, `replay` and `set_state`; each returns at once with a
+/// Commits are asked for with `accept`, `settle`, `replay`, `acknowledge` and `set_state`; each returns at once with a
 /// [`Ticket`] that resolves when the commit is durable. Reads show only what is durable.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -224,6 +227,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Commits new deliveries of a stored event, as `DeliveryKind::Replay`, and names them.
     fn replay(&self, event: EventId, deliveries: Vec<NewDelivery>) -> Ticket<Vec<DeliveryId>>;
+
+    /// Commits the event's acknowledgement although no settlement brings it along, and names it. Nothing is committed
+    /// and nothing named when the event has one already.
+    fn acknowledge(&self, event: EventId, delivery: NewDelivery) -> Ticket<Vec<DeliveryId>>;
 
     /// Commits a named piece of state (a pause, a cursor); `None` removes it. The newest wins.
     fn set_state(&self, name: String, value: Option<Bytes>) -> Ticket<()>;

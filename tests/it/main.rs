@@ -15,4 +15,5 @@ mod signature;
 mod sim;
 mod simulators;
 mod store;
+mod systems;
 mod tidy;

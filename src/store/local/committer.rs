@@ -322,7 +322,7 @@ impl<D: Disk> Committer<D> {
                     }
                 }
                 entry @ (Entry::Settle(..)
-                | Entry::Replay(..)
+                | Entry::Add(..)
                 | Entry::State(..)
                 | Entry::Move(_)
                 | Entry::MoveState(..)
@@ -347,7 +347,7 @@ impl<D: Disk> Committer<D> {
             match entry {
                 Entry::Accept(accept) => refuse(accept.promise),
                 Entry::Settle(_, promise) | Entry::State(_, _, promise) => refuse(promise),
-                Entry::Replay(_, _, promise) => refuse(promise),
+                Entry::Add(.., promise) => refuse(promise),
                 Entry::Move(_) | Entry::MoveState(..) | Entry::MoveKeys(_) => {}
             }
         }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::record::KeyRecord;
 use super::table::Place;
-use crate::model::{Answer, DeliveryId, EventId, Name, Timestamp};
+use crate::model::{Answer, DeliveryId, DeliveryKind, EventId, Name, Timestamp};
 use crate::store::{CommitError, DedupeKey, NewDelivery, Promise, Receipt, Settlement};
 
 /// Most accepts that wait.
@@ -51,8 +51,8 @@ impl Accept {
 pub(super) enum Entry {
     Accept(Box<Accept>),
     Settle(Settlement, Promise<()>),
-    /// The event is pinned in the table.
-    Replay(EventId, Vec<NewDelivery>, Promise<Vec<DeliveryId>>),
+    /// Further deliveries of an event, which is pinned in the table: a replay, or its acknowledgement.
+    Add(EventId, DeliveryKind, Vec<NewDelivery>, Promise<Vec<DeliveryId>>),
     State(String, Option<Bytes>, Promise<()>),
     /// An event moves out of its segment.
     Move(Box<Move>),
@@ -127,7 +127,7 @@ impl Queue {
                 let bytes = waiting.accept_bytes.saturating_add(accept.bytes());
                 (waiting.accepts >= ACCEPTS_MAX || bytes > ACCEPT_BYTES_MAX).then_some("too many commits wait")
             }
-            Entry::Settle(..) | Entry::Replay(..) | Entry::State(..) | Entry::Move(_) | Entry::MoveState(..) | Entry::MoveKeys(_) => {
+            Entry::Settle(..) | Entry::Add(..) | Entry::State(..) | Entry::Move(_) | Entry::MoveState(..) | Entry::MoveKeys(_) => {
                 (waiting.entries.len() - waiting.accepts >= OTHERS_MAX).then_some("too many commits wait")
             }
         };
@@ -164,7 +164,7 @@ impl Queue {
             match entry {
                 accept @ Entry::Accept(_) => accepts.push_back(accept),
                 other @ (Entry::Settle(..)
-                | Entry::Replay(..)
+                | Entry::Add(..)
                 | Entry::State(..)
                 | Entry::Move(_)
                 | Entry::MoveState(..)

@@ -155,15 +155,14 @@ impl Table {
         }
     }
 
-    /// An operator's deliveries became durable. `false`: the event is not in memory.
+    /// Further deliveries of an event became durable. `false`: the event is not in memory.
     pub(super) fn add_replay(&mut self, replay: Replayed) -> bool {
         let Some(mut meta) = self.live.get(replay.sequence).filter(|meta| meta.id == replay.event) else { return false };
         let was_pending = meta.is_pending();
         self.recalled.remove(&replay.sequence);
-        self.release(&meta);
         let is_known = meta.deliveries.len() > usize::try_from(replay.first_ordinal).unwrap_or(usize::MAX);
         if !is_known {
-            self.add_deliveries(&mut meta, replay.first_position, DeliveryKind::Replay, replay.created_at, replay.deliveries);
+            self.add_deliveries(&mut meta, replay.first_position, replay.kind, replay.created_at, replay.deliveries);
         }
         self.holds_now(&meta, was_pending);
         self.place(&meta);
@@ -297,12 +296,7 @@ impl Table {
 
     /// Gives up a pin.
     pub(super) fn unpin(&mut self, id: EventId) {
-        if let Some(meta) = self.get(id) {
-            self.release(&meta);
-        }
-    }
-
-    fn release(&mut self, meta: &Meta) {
+        let Some(meta) = self.get(id) else { return };
         let Some(pins) = self.pins.get_mut(&meta.sequence) else { return };
         *pins -= 1;
         if *pins == 0 {

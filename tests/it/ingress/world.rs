@@ -49,6 +49,7 @@ pub(super) fn route() -> Route {
         respond: Some(Answer { status: 202, content_type: Some("application/json".into()), body: Bytes::from_static(br#"{"ok":true}"#) }),
         wait: None,
         deliver: vec![DeliverTo::everything(Name::from("erp"))],
+        acknowledge: None,
     }
 }
 
@@ -91,6 +92,7 @@ pub(super) fn config(server: Server, routes: Vec<Route>) -> Config {
         routes,
         destinations: BTreeMap::new(),
         programs: Arc::default(),
+        notify: None,
         key_sources: BTreeMap::new(),
         files: Vec::new(),
     }

@@ -86,6 +86,6 @@ impl<D: Disk> Committer<D> {
 fn hashes(waiting: &VecDeque<Entry>) -> impl Iterator<Item = [u8; 16]> {
     waiting.iter().filter_map(|entry| match entry {
         Entry::Accept(accept) => accept.dedupe.map(|key| key.hash),
-        Entry::Settle(..) | Entry::Replay(..) | Entry::State(..) | Entry::Move(_) | Entry::MoveState(..) | Entry::MoveKeys(_) => None,
+        Entry::Settle(..) | Entry::Add(..) | Entry::State(..) | Entry::Move(_) | Entry::MoveState(..) | Entry::MoveKeys(_) => None,
     })
 }

@@ -29,9 +29,10 @@ pub(super) enum Work {
         settled: Settled,
         promise: Promise<()>,
     },
+    /// Without a promise it came along with a settlement.
     Replay {
         replay: Replayed,
-        promise: Promise<Vec<DeliveryId>>,
+        promise: Option<Promise<Vec<DeliveryId>>>,
     },
     State {
         name: String,
@@ -105,8 +106,12 @@ fn apply(table: &mut Table, work: Work, place: Place, waiters: &mut Vec<Waiter>,
         Work::Replay { replay, promise } => {
             let ordinals = (replay.first_ordinal..).take(replay.deliveries.len());
             let ids = ordinals.map(|ordinal| DeliveryId::new(replay.event, ordinal)).collect();
+            let event = replay.event;
             table.add_replay(replay);
-            waiters.push(Waiter::Deliveries(ids, promise));
+            if let Some(promise) = promise {
+                table.unpin(event);
+                waiters.push(Waiter::Deliveries(ids, promise));
+            }
         }
         Work::Live => {}
         Work::Move { stood, moving } => {

@@ -116,7 +116,7 @@ impl Builder {
                     self.ops.push(op(record));
                 }
             }
-            Kind::Replay => {
+            Kind::Replay | Kind::Acknowledgement => {
                 let replay = record::decode_replay(record, frame, names)?;
                 if !self.table.add_replay(replay) {
                     self.ops.push(op(record));

@@ -113,7 +113,7 @@ fn apply<D: Disk>(
                 table.settle(&settled, op.place);
             }
         }
-        Kind::Replay => {
+        Kind::Replay | Kind::Acknowledgement => {
             let replay = record::decode_replay(&op.record, &frame, &mut shared.names.lock()).map_err(invalid)?;
             if recall(table, replay.sequence)? {
                 table.add_replay(replay);

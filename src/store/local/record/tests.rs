@@ -129,11 +129,12 @@ proptest! {
         (event, sequence, first_position, first_ordinal) in (any::<u128>(), any::<u64>(), any::<u64>(), any::<u32>()),
         created_at in time(),
         deliveries in vec(new_delivery(), 0..5),
+        kind in prop_oneof![Just(DeliveryKind::Replay), Just(DeliveryKind::Acknowledgement)],
         (key, count) in any::<([u8; 16], u64)>(),
         (name, value) in (word(), option::of(data())),
     ) {
         let event = EventId::from_bits(event);
-        let replay = Replayed { event, sequence, created_at, first_position, first_ordinal, deliveries };
+        let replay = Replayed { event, kind, sequence, created_at, first_position, first_ordinal, deliveries };
         let record = encode_replay(&replay);
         prop_assert_eq!(decode_replay(&record, &Frame::parse(&record).unwrap(), &mut Names::default()), Ok(replay));
         let repeat = Repeated { event, key, count };

@@ -70,7 +70,7 @@ impl<D: Disk> Replayer<'_, D> {
             }
             Kind::Settlement => drop(table.settle(&record::decode_settlement(record, frame)?, place)),
             // Without its event, which was let go with its segment, a replay says nothing any more.
-            Kind::Replay => drop(table.add_replay(record::decode_replay(record, frame, &mut names.lock())?)),
+            Kind::Replay | Kind::Acknowledgement => drop(table.add_replay(record::decode_replay(record, frame, &mut names.lock())?)),
             Kind::Live => table.bring_back(record::decode_live(record, frame, &mut names.lock())?),
             Kind::Moved => table.relocate(record::decode_moved(record, frame, &mut names.lock())?, place),
             Kind::Key => {

@@ -40,9 +40,9 @@ pub(super) struct Packed(Box<[u8]>);
 const IS_PENDING: u8 = 1;
 
 const HAS_LANE: u64 = 1;
-const IS_REPLAY: u64 = 2;
-/// The state stands above the two flags.
-const STATE_SHIFT: u32 = 2;
+/// The kind stands above the flag, and the state above the kind.
+const KIND_SHIFT: u32 = 1;
+const STATE_SHIFT: u32 = 3;
 
 impl Packed {
     /// `scratch` is room to write in.
@@ -121,8 +121,12 @@ fn put_delivery(bytes: &mut Vec<u8>, delivery: &DeliveryMeta, received_at: Times
         DeliveryState::Cancelled => 4,
     };
     let lane = if delivery.lane.is_some() { HAS_LANE } else { 0 };
-    let replay = if delivery.kind == DeliveryKind::Replay { IS_REPLAY } else { 0 };
-    put(bytes, lane | replay | state << STATE_SHIFT);
+    let kind = match delivery.kind {
+        DeliveryKind::Original => 0,
+        DeliveryKind::Replay => 1,
+        DeliveryKind::Acknowledgement => 2,
+    };
+    put(bytes, lane | kind << KIND_SHIFT | state << STATE_SHIFT);
     put(bytes, roster.number(&delivery.destination));
     if let Some(Lane(lane)) = delivery.lane {
         bytes.extend(lane.to_le_bytes());
@@ -229,7 +233,11 @@ impl Reader<'_> {
             position,
             destination,
             lane,
-            kind: if flags & IS_REPLAY != 0 { DeliveryKind::Replay } else { DeliveryKind::Original },
+            kind: match (flags >> KIND_SHIFT) & 3 {
+                0 => DeliveryKind::Original,
+                1 => DeliveryKind::Replay,
+                _ => DeliveryKind::Acknowledgement,
+            },
             created_at,
             state,
             attempts: self.small(),
@@ -286,10 +294,10 @@ mod tests {
 
     prop_compose! {
         fn delivery()(
-            position in any::<u64>(), destination in name(), lane in option::of(any::<u64>().prop_map(Lane)), replay in any::<bool>(),
+            position in any::<u64>(), destination in name(), lane in option::of(any::<u64>().prop_map(Lane)), kind in 0..3_usize,
             created_at in time(), state in state(), attempts in any::<u32>(), version in any::<u32>(), interrupted in any::<u8>(),
         ) -> DeliveryMeta {
-            let kind = if replay { DeliveryKind::Replay } else { DeliveryKind::Original };
+            let kind = [DeliveryKind::Original, DeliveryKind::Replay, DeliveryKind::Acknowledgement][kind];
             DeliveryMeta { position, destination, lane, kind, created_at, state, attempts, version, interrupted }
         }
     }

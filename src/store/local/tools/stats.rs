@@ -160,7 +160,7 @@ impl Tally {
                         *stats.dead.entry(waiting.destination).or_default() += 1;
                     }
                 }
-                Kind::Replay => {
+                Kind::Replay | Kind::Acknowledgement => {
                     let replay = record::decode_replay(bytes, &frame, names).map_err(unreadable)?;
                     for (ordinal, delivery) in (replay.first_ordinal..).zip(replay.deliveries) {
                         pending.insert(DeliveryId::new(replay.event, ordinal), Waiting { segment, destination: delivery.destination });

@@ -306,8 +306,17 @@ impl<D: Disk> Walk<'_, D> {
                     for (kind, sequence, id) in seen {
                         match kind {
                             Kind::Event => gaps.event(sequence),
-                            Kind::Settlement | Kind::Replay if gaps.covers(sequence) => drop(self.findings.missing.insert(id)),
-                            Kind::Settlement | Kind::Replay | Kind::Repeat | Kind::State | Kind::Live | Kind::Moved | Kind::Key => {}
+                            Kind::Settlement | Kind::Replay | Kind::Acknowledgement if gaps.covers(sequence) => {
+                                self.findings.missing.insert(id);
+                            }
+                            Kind::Settlement
+                            | Kind::Replay
+                            | Kind::Acknowledgement
+                            | Kind::Repeat
+                            | Kind::State
+                            | Kind::Live
+                            | Kind::Moved
+                            | Kind::Key => {}
                         }
                     }
                     *chain = tried;
@@ -345,7 +354,7 @@ impl<D: Disk> Walk<'_, D> {
                     let settled = record::decode_settlement(bytes, &frame).map_err(malformed)?;
                     seen.push((Kind::Settlement, settled.sequence, settled.delivery.event));
                 }
-                Kind::Replay => {
+                Kind::Replay | Kind::Acknowledgement => {
                     let replay = record::decode_replay(bytes, &frame, &mut self.names).map_err(malformed)?;
                     seen.push((Kind::Replay, replay.sequence, replay.event));
                 }
