@@ -3,6 +3,7 @@
 mod cli;
 mod contract;
 mod fixture;
+mod keys;
 mod make;
 mod model;
 mod moves;

@@ -1,12 +1,13 @@
 //! Dedupe keys within their windows. Only the committer decides about them (rule 7), so there is no lock.
 //!
-//! Keys whose events lie in segments without a footer are here; older ones are in the footers, behind a filter.
+//! Keys whose records lie in segments without a footer are here; older ones are in the footers, behind a filter.
 //! One that is asked for comes back until the next segment is sealed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::record::KeyRecord;
 use crate::model::{Answer, EventId, Timestamp};
 
 /// Most keys in memory, about 100 MiB. At it, events with a key are refused until a segment is sealed.
@@ -26,9 +27,13 @@ const ANSWERS_MAX: usize = 64;
 #[derive(Debug, Clone)]
 pub(super) struct Key {
     pub(super) event: EventId,
+    /// The event's accept sequence.
+    pub(super) sequence: u64,
     pub(super) answer: Arc<Answer>,
     pub(super) expires_at: Timestamp,
     pub(super) repeats: u64,
+    /// It came back out of a footer.
+    is_recalled: bool,
 }
 
 /// All of them.
@@ -59,26 +64,53 @@ impl Keys {
         self.keys.contains_key(hash)
     }
 
-    /// A key of a sealed segment comes back.
-    pub(super) fn recall(&mut self, hash: [u8; 16], event: EventId, answer: &Answer, expires_at: Timestamp, repeats: u64) {
-        self.insert(hash, event, answer, expires_at);
-        if let Some(key) = self.keys.get_mut(&hash) {
-            key.repeats = repeats;
+    /// A key of a sealed segment comes back, until the next one is sealed.
+    pub(super) fn recall(&mut self, key: &KeyRecord) {
+        self.hold(key);
+        if let Some(held) = self.keys.get_mut(&key.hash) {
+            held.is_recalled = true;
         }
-        self.recalled.push((hash, event));
+        self.recalled.push((key.hash, key.event));
     }
 
     /// A segment was sealed: its keys are found through the filter from now on.
     pub(super) fn sealed(&mut self, keys: &[([u8; 16], EventId)]) {
-        for (hash, event) in keys.iter().chain(&std::mem::take(&mut self.recalled)) {
+        for (hash, event) in keys {
             self.free(hash, *event);
+        }
+        for (hash, event) in std::mem::take(&mut self.recalled) {
+            // One that moved since lies in a segment without a footer: it stays.
+            if self.keys.get(&hash).is_some_and(|key| key.event == event && key.is_recalled) {
+                self.keys.remove(&hash);
+            }
         }
     }
 
-    pub(super) fn insert(&mut self, hash: [u8; 16], event: EventId, answer: &Answer, expires_at: Timestamp) {
+    /// A key whose record lies in a segment without a footer.
+    pub(super) fn hold(&mut self, key: &KeyRecord) {
+        if self.keys.get(&key.hash).is_some_and(|held| held.sequence > key.sequence) {
+            return;
+        }
+        self.insert(key.hash, (key.event, key.sequence), &key.answer, key.expires_at);
+        if let Some(held) = self.keys.get_mut(&key.hash) {
+            held.repeats = key.repeats;
+        }
+    }
+
+    /// The key of a new event, by its id and accept sequence.
+    pub(super) fn insert(&mut self, hash: [u8; 16], (event, sequence): (EventId, u64), answer: &Answer, expires_at: Timestamp) {
         let answer = self.shared(answer);
         self.buckets.entry(expires_at.millis() / BUCKET_MS).or_default().push(hash);
-        self.keys.insert(hash, Key { event, answer, expires_at, repeats: 0 });
+        self.keys.insert(hash, Key { event, sequence, answer, expires_at, repeats: 0, is_recalled: false });
+    }
+
+    /// The key as it is to move: with all its repeats. None: a later event has it.
+    pub(super) fn as_moved(&self, key: &KeyRecord) -> Option<KeyRecord> {
+        let held = self.keys.get(&key.hash);
+        if held.is_some_and(|held| held.sequence > key.sequence) {
+            return None;
+        }
+        Some(KeyRecord { repeats: key.repeats.max(held.map_or(0, |held| held.repeats)), ..key.clone() })
     }
 
     /// Frees the key of an event that was voided.

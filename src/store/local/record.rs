@@ -5,6 +5,7 @@
 //! place is checked without reading the whole batch.
 
 mod event;
+mod key;
 mod moved;
 mod settlement;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use crate::model::{EventId, Lane, Timestamp};
 use crate::store::NewDelivery;
 
 pub(super) use event::{EventHead, encode_event, event, event_head, event_id, number_event};
+pub(super) use key::{KeyRecord, decode_key, encode_key, key_bytes, key_of};
 pub(super) use moved::{as_event, decode_moved, encode_moved};
 pub(super) use settlement::{Settled, decode_settlement, encode_settlement, put_state, state_of};
 
@@ -29,8 +31,8 @@ pub(super) const FRAME: usize = 32;
 /// The version of every record's layout; another one is refused (I12).
 const VERSION: u8 = 1;
 
-/// Kinds of records; a number is never used for another kind (I12). 7 and 9 to 15 are reserved for what the journal
-/// will need itself: 7 audit.
+/// Kinds of records; a number is never used for another kind (I12). 7, 9 and 11 to 15 are reserved for what the journal
+/// will need itself: 7 audit, 9 acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Event,
@@ -42,6 +44,8 @@ pub(super) enum Kind {
     Live,
     /// An event that moved out of a segment that is to go.
     Moved,
+    /// A dedupe key that moved out of a segment that is to go.
+    Key,
 }
 
 impl Kind {
@@ -54,11 +58,12 @@ impl Kind {
             Self::State => 5,
             Self::Live => 6,
             Self::Moved => 8,
+            Self::Key => 10,
         }
     }
 
     fn from_code(code: u8) -> Option<Self> {
-        let kinds = [Self::Event, Self::Settlement, Self::Replay, Self::Repeat, Self::State, Self::Live, Self::Moved];
+        let kinds = [Self::Event, Self::Settlement, Self::Replay, Self::Repeat, Self::State, Self::Live, Self::Moved, Self::Key];
         kinds.into_iter().find(|kind| kind.code() == code)
     }
 }

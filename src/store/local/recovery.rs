@@ -184,6 +184,7 @@ impl<D: Disk> Walk<'_, D> {
             events: (header.events > 0).then_some((header.first_event, header.last_event)),
             count: header.events,
             keys_until: header.keys_until,
+            key_bytes: header.key_bytes,
             newest_at: header.newest_at,
             sealed: true,
             footer_bytes: header.bytes(),

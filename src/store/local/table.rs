@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::record::{EventHead, Replayed, Settled};
+use super::record::{EventHead, Replayed, Settled, key_bytes};
 use crate::model::{DeliveryId, DeliveryKind, DeliveryState, DestinationCounts, EventId, Lane, Name, Timestamp};
 use crate::store::{NewDelivery, PendingDelivery};
 
@@ -88,7 +88,7 @@ impl Table {
         usage.events = Some(usage.events.map_or((head.sequence, head.sequence), |(first, _)| (first, head.sequence)));
         usage.count += 1;
         if let Some(key) = &head.dedupe {
-            usage.keys_until = usage.keys_until.max(key.expires_at);
+            usage.add_keys(key.expires_at, key_bytes(&head.answer));
         }
         let mut meta = Meta::new(head.id, head.sequence, place, head.route, head.received_at);
         self.sequence = self.sequence.max(head.sequence);
@@ -115,11 +115,6 @@ impl Table {
             (true, false) => usage.live = usage.live.saturating_sub(meta.place.bytes()),
             (false, false) | (true, true) => {}
         }
-    }
-
-    /// Bytes of all events that have something pending.
-    pub(super) fn live_bytes(&self) -> u64 {
-        self.usage.values().map(|usage| usage.live).sum()
     }
 
     fn waits(&mut self, meta: &Meta, ordinal: usize, delivery: &DeliveryMeta) {
@@ -215,6 +210,10 @@ impl Table {
 
     /// An event became durable at another `place`, as it stands. One that moved on since is left where it is.
     pub(super) fn relocate(&mut self, stood: Meta, place: Place) {
+        // A copy of it opens the oldest segment, and it moved there besides: one of them is enough.
+        if self.live.place(stood.sequence).is_some_and(|now| now.segment == place.segment) {
+            return;
+        }
         let usage = self.usage.entry(place.segment).or_default();
         if usage.moved.insert(stood.sequence) {
             usage.count += 1;

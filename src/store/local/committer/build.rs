@@ -5,15 +5,15 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use tokio::time::Instant;
 
 use super::Ledger;
-use super::outcome::{Durable, Taken, Work};
+use super::outcome::{Durable, MovedKeys, Taken, Work};
 use crate::model::{DeliveryId, EventId, Timestamp};
 use crate::store::local::batch;
 use crate::store::local::codec::len32;
 use crate::store::local::disk::Disk;
-use crate::store::local::queue::{Accept, Entry, Move};
+use crate::store::local::queue::{Accept, Entry, Move, MoveKeys};
 use crate::store::local::record::{
-    EventHead, Repeated, Replayed, Settled, encode_live, encode_moved, encode_repeat, encode_replay, encode_settlement, encode_state,
-    number_event,
+    EventHead, Repeated, Replayed, Settled, encode_key, encode_live, encode_moved, encode_repeat, encode_replay, encode_settlement,
+    encode_state, number_event,
 };
 use crate::store::local::segment::PAGE;
 use crate::store::local::shared::Shared;
@@ -57,7 +57,7 @@ impl Building {
     }
 
     fn fits(&self, bytes: usize) -> bool {
-        let limit = if self.is_empty() { self.room } else { self.room.min(self.limit) };
+        let limit = if self.payload() == 0 { self.room } else { self.room.min(self.limit) };
         self.payload().saturating_add(bytes) <= limit
     }
 
@@ -81,6 +81,7 @@ impl Building {
                 }
                 Entry::Move(moving) => self.move_event(moving, shared),
                 Entry::MoveState(name, segment) => self.move_state(name, segment, shared),
+                Entry::MoveKeys(asked) => self.move_keys(asked, ledger, shared),
             };
             if let Some(entry) = left {
                 waiting.push_front(entry);
@@ -119,7 +120,7 @@ impl Building {
                 promise.settle(Err(CommitError::Refused("too many dedupe keys are within their windows")));
                 return None;
             }
-            ledger.keys.insert(dedupe.hash, id, &answer, dedupe.expires_at);
+            ledger.keys.insert(dedupe.hash, (id, ledger.event), &answer, dedupe.expires_at);
         }
         let (sequence, first_position) = (ledger.event, ledger.position);
         ledger.event += 1;
@@ -254,6 +255,45 @@ impl Building {
         }
         self.push(&record, 0, Work::State { name, value: Some(value), promise: None }, None);
         None
+    }
+
+    /// Keys out of the segment that they hold, as many as fit. They are one piece: nothing points to one of them.
+    fn move_keys<D: Disk>(&mut self, asked: MoveKeys, ledger: &mut Ledger, shared: &Shared<D>) -> Option<Entry> {
+        let MoveKeys { from, mut keys, moving } = asked;
+        let offset = self.image.len();
+        let mut moved = MovedKeys { from, through: 0, until: Timestamp::default(), bytes: 0, moving: None };
+        // Beyond this limit they are asked to move again, once a segment was sealed.
+        while let Some((at, asked)) = keys.pop_front().filter(|_| !ledger.keys.is_full()) {
+            if let Some(mut key) = ledger.keys.as_moved(&asked) {
+                key.repeats = key.repeats.max(shared.table.lock().repeats_of(key.event).unwrap_or(0));
+                let mut record = encode_key(&key);
+                if key.repeats > 0 {
+                    // For the event, if it is still there.
+                    record.extend(encode_repeat(&Repeated { event: key.event, key: key.hash, count: key.repeats }));
+                }
+                if !self.fits(record.len()) {
+                    keys.push_front((at, asked));
+                    break;
+                }
+                self.image.extend_from_slice(&record);
+                moved.until = moved.until.max(key.expires_at);
+                moved.bytes = moved.bytes.saturating_add(record.len() as u64);
+                ledger.keys.hold(&key);
+            }
+            moved.through = at;
+        }
+        let is_left = !keys.is_empty() && !ledger.keys.is_full();
+        let left = if is_left {
+            Some(Entry::MoveKeys(MoveKeys { from, keys, moving }))
+        } else {
+            moved.moving = Some(moving);
+            None
+        };
+        if moved.through > 0 {
+            let length = self.image.len() - offset;
+            self.taken.push(Taken { work: Work::Keys(moved), offset, length, tail: 0, asked_at: None });
+        }
+        left
     }
 
     /// Fills in header and checksums, and whole pages behind.

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{BLOCK_EVENTS, Columns, FooterEvent, FooterHeader, Op, PAGE, PARTS, Section, put_dead, put_event};
-use crate::model::{DeliveryState, EventId, Name, Timestamp};
+use super::{BLOCK_EVENTS, Columns, FooterEvent, FooterHeader, KEY, Op, PAGE, PARTS, Section, put_dead, put_event};
+use crate::model::{Answer, DeliveryState, EventId, Name, Timestamp};
+use crate::store::DedupeKey;
 use crate::store::local::batch::{self, seed};
 use crate::store::local::chain::{Chain, Damage};
 use crate::store::local::codec::{Malformed, len32, put_long};
 use crate::store::local::names::Names;
-use crate::store::local::record::{self, Frame, Kind};
+use crate::store::local::record::{self, Frame, KeyRecord, Kind};
 use crate::store::local::segment::SegmentHeader;
 use crate::store::local::table::{Meta, Place, Table};
 
@@ -30,7 +31,9 @@ pub(in crate::store::local) struct Built {
 
 struct Key {
     hash: [u8; 16],
-    event: u64,
+    event: EventId,
+    sequence: u64,
+    place: Place,
     expires_at: Timestamp,
 }
 
@@ -45,6 +48,7 @@ struct Builder {
     states: BTreeMap<String, Op>,
     newest_at: Timestamp,
     keys_until: Timestamp,
+    key_bytes: u64,
 }
 
 /// Why a segment's bytes make no footer.
@@ -89,9 +93,8 @@ impl Builder {
             Kind::Event => {
                 let head = record::event_head(record, frame, names)?;
                 let event = record::event(record, frame, Bytes::new(), names)?;
-                if let Some(key) = head.dedupe {
-                    self.keys_until = self.keys_until.max(key.expires_at);
-                    self.keys.push(Key { hash: key.hash, event: head.sequence, expires_at: key.expires_at });
+                if let Some(DedupeKey { hash, expires_at }) = head.dedupe {
+                    self.key(Key { hash, event: head.id, sequence: head.sequence, place, expires_at }, &head.answer);
                 }
                 self.columns.insert(head.sequence, Columns { source_id: event.source_id, event_type: event.event_type });
                 self.table.add_event(head, place);
@@ -109,35 +112,44 @@ impl Builder {
                 }
             }
             // Memory tells it until it is finished, then the index.
-            Kind::Live | Kind::Moved => self.ops.push(op(record)),
+            Kind::Live => self.elsewhere(record::decode_live(record, frame, names)?.sequence, op(record)),
+            Kind::Moved => self.elsewhere(record::decode_moved(record, frame, names)?.sequence, op(record)),
+            Kind::Key => {
+                let KeyRecord { hash, event, sequence, expires_at, answer, .. } = record::decode_key(record, frame)?;
+                self.key(Key { hash, event, sequence, place, expires_at }, &answer);
+            }
             Kind::Repeat => drop(self.repeats.insert(record::decode_repeat(record, frame)?.event, op(record))),
             Kind::State => drop(self.states.insert(record::decode_state(record, frame)?.0, op(record))),
         }
         Ok(())
     }
 
+    /// What is said of an earlier event. One that lies here too, in the copy that the oldest segment opens with, stands
+    /// here as it is said already, and goes on from there.
+    fn elsewhere(&mut self, sequence: u64, op: Op) {
+        if !self.table.holds(sequence) {
+            self.ops.push(op);
+        }
+    }
+
+    fn key(&mut self, key: Key, answer: &Answer) {
+        self.keys_until = self.keys_until.max(key.expires_at);
+        self.key_bytes = self.key_bytes.saturating_add(record::key_bytes(answer));
+        self.keys.push(key);
+    }
+
     fn close(self, header: &SegmentHeader, chain: &Chain) -> Built {
-        let Self { table, columns, mut keys, mut ops, repeats, states, newest_at, keys_until } = self;
+        let Self { table, columns, keys, mut ops, repeats, states, newest_at, keys_until, key_bytes } = self;
         let position = table.position;
         let metas = table.into_metas();
         ops.extend(repeats.into_values());
         ops.extend(states.into_values());
-        let number_of = |sequence: u64| metas.binary_search_by_key(&sequence, |meta| meta.sequence).unwrap_or(0);
-        let owners = keys.iter().map(|key| (key.hash, metas[number_of(key.event)].id)).collect();
-        // Of a key whose window ended and that came again only the newest counts.
-        keys.sort_by_key(|key| (key.hash, std::cmp::Reverse(key.event)));
-        keys.dedup_by_key(|key| key.hash);
-        let mut key_bytes = Vec::with_capacity(keys.len() * 28);
-        for key in &keys {
-            key_bytes.extend_from_slice(&key.hash);
-            key_bytes.put_u32_le(u32::try_from(number_of(key.event)).unwrap_or(u32::MAX));
-            key_bytes.put_i64_le(key.expires_at.millis());
-        }
+        let (keys, owners) = put_keys(keys);
         let seed = seed(header.nonce);
         let (events, blocks) = put_blocks(&metas, columns, seed);
         let (id_bytes, ids) = put_ids(&metas);
         let (carried, dead) = put_unfinished(&metas);
-        let parts = [events, blocks, id_bytes, key_bytes, carried, put_ops(&ops), dead];
+        let parts = [events, blocks, id_bytes, keys, carried, put_ops(&ops), dead];
         let mut sections = [Section::default(); PARTS];
         let mut bytes = vec![0; PAGE];
         for (section, part) in sections.iter_mut().zip(&parts) {
@@ -153,6 +165,7 @@ impl Builder {
             missing: chain.missing,
             newest_at,
             keys_until,
+            key_bytes,
             events: metas.len() as u64,
             first_event: metas.first().map_or(0, |meta| meta.sequence),
             last_event: metas.last().map_or(0, |meta| meta.sequence),
@@ -180,6 +193,22 @@ fn put_blocks(metas: &[Meta], mut columns: BTreeMap<u64, Columns>, seed: u64) ->
         blocks.put_u64_le(xxh3_64_with_seed(&events[start..], seed));
     }
     (events, blocks)
+}
+
+/// The keys in their order, and whose they are. Of a key whose window ended and that came again only the latest event's
+/// counts.
+fn put_keys(mut keys: Vec<Key>) -> (Vec<u8>, Vec<([u8; 16], EventId)>) {
+    let owners = keys.iter().map(|key| (key.hash, key.event)).collect();
+    keys.sort_by_key(|key| (key.hash, std::cmp::Reverse(key.sequence)));
+    keys.dedup_by_key(|key| key.hash);
+    let mut bytes = Vec::with_capacity(keys.len() * KEY);
+    for key in &keys {
+        bytes.extend_from_slice(&key.hash);
+        bytes.put_u32_le(key.place.offset);
+        bytes.put_u32_le(key.place.length);
+        bytes.put_i64_le(key.expires_at.millis());
+    }
+    (bytes, owners)
 }
 
 /// The ids in their order, and the least and the greatest.

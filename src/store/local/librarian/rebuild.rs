@@ -141,7 +141,7 @@ fn apply<D: Disk>(
             let repeat = record::decode_repeat(&op.record, &frame).map_err(invalid)?;
             repeats.insert(repeat.event, repeat.count);
         }
-        Kind::Event | Kind::State => {}
+        Kind::Event | Kind::State | Kind::Key => {}
     }
     Ok(())
 }

@@ -56,7 +56,7 @@ impl<D: Disk> Replayer<'_, D> {
             Kind::Event => {
                 let head = record::event_head(record, frame, &mut names.lock())?;
                 if let Some(key) = head.dedupe.filter(|key| self.is_current(key.expires_at)) {
-                    self.keys.insert(key.hash, head.id, &head.answer, key.expires_at);
+                    self.keys.insert(key.hash, (head.id, head.sequence), &head.answer, key.expires_at);
                 }
                 table.add_event(head, place);
             }
@@ -65,6 +65,13 @@ impl<D: Disk> Replayer<'_, D> {
             Kind::Replay => drop(table.add_replay(record::decode_replay(record, frame, &mut names.lock())?)),
             Kind::Live => table.bring_back(record::decode_live(record, frame, &mut names.lock())?),
             Kind::Moved => table.relocate(record::decode_moved(record, frame, &mut names.lock())?, place),
+            Kind::Key => {
+                let key = record::decode_key(record, frame)?;
+                table.usage.entry(place.segment).or_default().add_keys(key.expires_at, record::key_bytes(&key.answer));
+                if self.is_current(key.expires_at) {
+                    self.keys.hold(&key);
+                }
+            }
             Kind::Repeat => {
                 let repeat = record::decode_repeat(record, frame)?;
                 self.keys.set_repeats(&repeat.key, repeat.event, repeat.count);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Name, Timestamp};
+use super::{Name, Table, Timestamp};
 
 /// What one segment is still needed for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub(in crate::store::local) struct Usage {
     pub(in crate::store::local) live: u64,
     /// When the last of its dedupe keys ends.
     pub(in crate::store::local) keys_until: Timestamp,
+    /// Bytes that its keys take as records of their own.
+    pub(in crate::store::local) key_bytes: u64,
+    /// Its keys whose records begin up to here have moved on.
+    pub(in crate::store::local) keys_through: u32,
     /// When its newest batch was committed.
     pub(in crate::store::local) newest_at: Timestamp,
     /// Replays of its events that are on their way.
@@ -33,4 +37,29 @@ pub(in crate::store::local) struct Usage {
     pub(in crate::store::local) leaving: bool,
     /// Nothing knows its events any more: its file may go.
     pub(in crate::store::local) forgotten: bool,
+}
+
+impl Usage {
+    /// Keys that end by this time at the latest are in it.
+    pub(in crate::store::local) fn add_keys(&mut self, until: Timestamp, bytes: u64) {
+        self.keys_until = self.keys_until.max(until);
+        self.key_bytes = self.key_bytes.saturating_add(bytes);
+    }
+}
+
+impl Table {
+    /// Keys became durable in `to`: those of `from` up to this offset are no longer needed there.
+    pub(in crate::store::local) fn keys_moved(&mut self, (from, through): (u64, u32), to: u64, until: Timestamp, bytes: u64) {
+        self.usage.entry(to).or_default().add_keys(until, bytes);
+        if let Some(usage) = self.usage.get_mut(&from) {
+            usage.keys_through = usage.keys_through.max(through);
+        }
+    }
+
+    /// No key holds the segment any more.
+    pub(in crate::store::local) fn keys_gone(&mut self, segment: u64) {
+        if let Some(usage) = self.usage.get_mut(&segment) {
+            (usage.keys_until, usage.key_bytes) = (Timestamp::default(), 0);
+        }
+    }
 }

@@ -306,7 +306,7 @@ impl<D: Disk> Walk<'_, D> {
                         match kind {
                             Kind::Event => gaps.event(sequence),
                             Kind::Settlement | Kind::Replay if gaps.covers(sequence) => drop(self.findings.missing.insert(id)),
-                            Kind::Settlement | Kind::Replay | Kind::Repeat | Kind::State | Kind::Live | Kind::Moved => {}
+                            Kind::Settlement | Kind::Replay | Kind::Repeat | Kind::State | Kind::Live | Kind::Moved | Kind::Key => {}
                         }
                     }
                     *chain = tried;
@@ -349,6 +349,7 @@ impl<D: Disk> Walk<'_, D> {
                     seen.push((Kind::Replay, replay.sequence, replay.event));
                 }
                 Kind::Live => drop(record::decode_live(bytes, &frame, &mut self.names).map_err(malformed)?),
+                Kind::Key => drop(record::decode_key(bytes, &frame).map_err(malformed)?),
                 Kind::Moved => drop(record::decode_moved(bytes, &frame, &mut self.names).map_err(malformed)?),
                 Kind::Repeat => drop(record::decode_repeat(bytes, &frame).map_err(malformed)?),
                 Kind::State => drop(record::decode_state(bytes, &frame).map_err(malformed)?),
