@@ -31,8 +31,8 @@ pub(super) const FRAME: usize = 32;
 /// The version of every record's layout; another one is refused (I12).
 const VERSION: u8 = 1;
 
-/// Kinds of records; a number is never used for another kind (I12). 7 and 10 to 15 are reserved for what the journal
-/// will need itself: 7 audit.
+/// Kinds of records; a number is never used for another kind (I12). 7, 9 and 11 to 15 are reserved for what the journal
+/// will need itself: 7 audit, 9 acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Event,
@@ -58,7 +58,7 @@ impl Kind {
             Self::State => 5,
             Self::Live => 6,
             Self::Moved => 8,
-            Self::Key => 9,
+            Self::Key => 10,
         }
     }
 
