@@ -23,32 +23,32 @@ use kurier::store::local::{LocalOptions, LocalStore, Run, Seams, StoreError};
 use kurier::store::{EventFilter, Store};
 
 use super::make::{event, new, settlement};
-use super::sim::{Believes, SEGMENT, SimClock, lives, options, run};
+use super::sim::{Believes, Lives, SEGMENT, SimClock, options, run};
 use super::sim_disk::{Lie, SimDisk};
 
 /// The first seed that turns red.
-fn first_red(seeds: u64, play: impl Fn(u64)) -> Option<u64> {
+fn first_red(seeds: u64, play: impl Fn(u64) -> u64) -> Option<u64> {
     (0..seeds).find(|seed| catch_unwind(AssertUnwindSafe(|| play(*seed))).is_err())
 }
 
 #[test]
 fn leaving_a_sync_out_turns_red() {
-    assert!(first_red(20, |seed| lives(seed, false, Some(Lie::Syncs), Believes::Tickets)).is_some());
+    assert!(first_red(20, |seed| Lives { lie: Some(Lie::Syncs), ..Lives::of(seed) }.play()).is_some());
 }
 
 #[test]
 fn not_syncing_the_header_that_voids_turns_red() {
-    assert!(first_red(200, |seed| lives(seed, true, Some(Lie::HeaderSyncs), Believes::Tickets)).is_some());
+    assert!(first_red(200, |seed| Lives { may_fail: true, lie: Some(Lie::HeaderSyncs), ..Lives::of(seed) }.play()).is_some());
 }
 
 #[test]
 fn believing_a_settlement_before_it_is_durable_turns_red() {
-    assert!(first_red(40, |seed| lives(seed, false, None, Believes::QueuedSettlements)).is_some());
+    assert!(first_red(40, |seed| Lives { believes: Believes::QueuedSettlements, ..Lives::of(seed) }.play()).is_some());
 }
 
 #[test]
 fn answering_a_repeat_from_memory_turns_red() {
-    assert!(first_red(40, |seed| lives(seed, false, None, Believes::QueuedRepeats)).is_some());
+    assert!(first_red(40, |seed| Lives { believes: Believes::QueuedRepeats, ..Lives::of(seed) }.play()).is_some());
 }
 
 /// Settles whatever waits, and accepts events from `from` on.
