@@ -407,7 +407,8 @@ impl Lives {
             reads_fail: some(30),
             names_fail: some(10),
             sync_takes: Duration::from_millis(if world.roll(20) == 0 { 20_000 } else { u64::from(world.roll(3)) }),
-            read_takes: Duration::from_millis([0, 0, 0, 5, 2000][usize::try_from(world.roll(5)).unwrap()]),
+            reads_stall: (world.roll(3) == 0).then_some(5),
+            read_takes: Duration::from_millis([5, 2000][usize::try_from(world.roll(2)).unwrap()]),
             capacity: (world.roll(4) == 0).then(|| 64 * 1024 * u64::from(3 + world.roll(5))),
             lie: self.lie,
             ..Faults::default()

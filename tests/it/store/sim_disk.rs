@@ -14,6 +14,7 @@ use kurier::store::local::{Disk, DiskFile};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::bytes;
 use super::sim_index::SimIndexes;
 use world::{Inode, World};
 
@@ -29,12 +30,16 @@ pub(crate) enum Fate {
 /// How a disk may lie: faults that the store could not survive, planted to show that the simulation sees them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lie {
-    /// Every sync says OK, and nothing is durable.
+    /// Every sync of a batch says OK, and nothing is durable.
     Syncs,
-    /// The same for a sync that follows the write of a segment's header alone.
+    /// The same for the sync of a header that says of a segment that it counts.
     HeaderSyncs,
-    /// A file that is removed while it is read becomes the next one that is made.
+    /// A segment that is removed, maybe while it is read, becomes the next one that is made.
     Pins,
+    /// A record that copies an event says that its deliveries are new.
+    Versions,
+    /// A power cut leaves a marker that says that the index is whole.
+    Marker,
 }
 
 /// What goes wrong, and how often.
@@ -52,8 +57,11 @@ pub(crate) struct Faults {
     pub(crate) all_fail: bool,
     /// Each sync takes so long.
     pub(crate) sync_takes: Duration,
-    /// Each read takes so long: its first half comes at once, the rest in the end.
+    /// Of so many reads of a record, one stalls: its first half comes at once, the rest after `read_takes`.
+    pub(crate) reads_stall: Option<u32>,
     pub(crate) read_takes: Duration,
+    /// Only the first failure happens.
+    pub(crate) once: bool,
     /// Most bytes of all files.
     pub(crate) capacity: Option<u64>,
     /// After so many calls nothing is answered any more.
@@ -122,6 +130,9 @@ impl SimDisk {
     /// The power goes: of what was not synced, each sector and each name is old or new.
     pub(crate) fn cut_power(&self) {
         self.indexes.tear(self.world.lock().cut_power());
+        if self.lie() == Some(Lie::Marker) {
+            bytes::forge_clean(self);
+        }
     }
 
     /// The power goes, and of what was not synced these pages of files are there.
@@ -251,9 +262,9 @@ impl DiskFile for SimFile {
 
     async fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let offset = usize::try_from(offset).unwrap();
-        let takes = self.disk.world.lock().faults.read_takes;
-        let (first, rest) = buffer.split_at_mut(if takes.is_zero() { 0 } else { buffer.len() / 2 });
-        if !takes.is_zero() {
+        let stalls = self.disk.world.lock().stalls(self.inode, buffer.len());
+        let (first, rest) = buffer.split_at_mut(if stalls.is_some() { buffer.len() / 2 } else { 0 });
+        if let Some(takes) = stalls {
             self.disk.call(|world| world.read(self.inode, offset, first)).await?;
             tokio::time::sleep(takes).await;
         }
@@ -261,9 +272,9 @@ impl DiskFile for SimFile {
         self.disk.call(|world| world.may_read().and_then(|()| world.read(self.inode, offset, rest))).await
     }
 
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> impl Future<Output = io::Result<()>> + Send {
+    fn write_at(&self, offset: u64, data: &[u8]) -> impl Future<Output = io::Result<()>> + Send {
         let offset = usize::try_from(offset).unwrap();
-        self.disk.call(move |world| world.write(self.inode, offset, bytes))
+        self.disk.call(move |world| world.write(self.inode, offset, data))
     }
 
     async fn sync_data(&self) -> io::Result<()> {

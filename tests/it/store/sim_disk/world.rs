@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::super::bytes;
 use super::{Fate, Faults, Lie};
 
 const SECTOR: usize = 512;
@@ -18,8 +20,8 @@ pub(super) struct Inode {
     /// Sectors that differ and that a sync would write.
     dirty: BTreeSet<usize>,
     pub(super) is_locked: bool,
-    /// The last write was the first page alone.
-    wrote_header: bool,
+    /// Where the last write began and how long it was.
+    wrote: (usize, usize),
 }
 
 impl Inode {
@@ -36,7 +38,7 @@ impl Inode {
             self.current.resize(end, 0);
         }
         self.current[offset..end].copy_from_slice(bytes);
-        self.wrote_header = offset == 0 && bytes.len() == 4096;
+        self.wrote = (offset, bytes.len());
         self.dirty.extend(offset / SECTOR..end.div_ceil(SECTOR));
     }
 
@@ -101,7 +103,7 @@ pub(super) struct World {
     pub(super) kind: u64,
     /// How many nonces were drawn.
     nonces: u64,
-    /// Files that were removed, where the disk lies about that.
+    /// Segments that were removed, where the disk lies about that.
     scrap: Vec<u64>,
 }
 
@@ -137,8 +139,21 @@ impl World {
         Self { inodes, names, durable_names, changes, dirs, next: self.next, nonces: self.nonces, ..Self::new(9) }
     }
 
+    /// Whether one of so many fails just now.
     fn one_in(&mut self, many: Option<u32>) -> bool {
-        many.is_some_and(|many| self.rng.random_range(0..many) == 0)
+        let fails = many.is_some_and(|many| self.rng.random_range(0..many) == 0);
+        if fails && self.faults.once {
+            let Faults { sync_fails, write_fails, reads_fail, names_fail, .. } = &mut self.faults;
+            (*sync_fails, *write_fails, *reads_fail, *names_fail) = (None, None, None, None);
+        }
+        fails
+    }
+
+    /// How long a read of a record stalls, if it does.
+    pub(super) fn stalls(&mut self, inode: u64, length: usize) -> Option<Duration> {
+        let is_record = length < 2048 && self.inodes[&inode].current.starts_with(b"KURIERSG");
+        let stalls = self.faults.reads_stall.is_some_and(|many| is_record && self.rng.random_range(0..many) == 0);
+        stalls.then_some(self.faults.read_takes)
     }
 
     pub(super) fn file(&self, path: &Path) -> io::Result<u64> {
@@ -176,10 +191,9 @@ impl World {
         if self.faults.all_fail {
             return Err(broken("no new file today"));
         }
-        let inode = match self.scrap.pop() {
-            Some(inode) => inode,
-            None => self.inode(),
-        };
+        let is_segment = path.extension().is_some_and(|extension| extension == "tmp");
+        let scrap = if is_segment { self.scrap.pop() } else { None };
+        let inode = scrap.unwrap_or_else(|| self.inode());
         self.inodes.entry(inode).or_default();
         self.change(NameChange::Created(path.to_owned(), inode))?;
         Ok(inode)
@@ -192,7 +206,8 @@ impl World {
 
     pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {
         let inode = self.file(path)?;
-        if self.faults.lie == Some(Lie::Pins) {
+        let is_segment = path.extension().is_some_and(|extension| extension == "seg");
+        if self.faults.lie == Some(Lie::Pins) && is_segment {
             self.scrap.push(inode);
         }
         self.change(NameChange::Removed(path.to_owned()))
@@ -228,13 +243,13 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn write(&mut self, inode: u64, offset: usize, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&mut self, inode: u64, offset: usize, data: &[u8]) -> io::Result<()> {
         if self.faults.all_fail {
             return Err(broken("no write today"));
         }
         if let Some(capacity) = self.faults.capacity {
             let used: usize = self.names.values().map(|inode| self.inodes[inode].current.len()).sum();
-            let grows = (offset + bytes.len()).saturating_sub(self.inodes[&inode].current.len());
+            let grows = (offset + data.len()).saturating_sub(self.inodes[&inode].current.len());
             if grows > 0 && (used + grows) as u64 > capacity {
                 return Err(io::Error::from(io::ErrorKind::StorageFull));
             }
@@ -242,19 +257,29 @@ impl World {
         let fails = self.one_in(self.faults.write_fails);
         let length = if fails && self.rng.random_bool(0.7) {
             // A write that stops does so between sectors, as assumed of the disk.
-            let cut = (offset + self.rng.random_range(0..=bytes.len())) / SECTOR * SECTOR;
+            let cut = (offset + self.rng.random_range(0..=data.len())) / SECTOR * SECTOR;
             cut.saturating_sub(offset)
         } else {
-            bytes.len()
+            data.len()
         };
-        self.inodes.get_mut(&inode).unwrap().write(offset, &bytes[..length]);
+        let written = self.inodes.get_mut(&inode).unwrap();
+        written.write(offset, &data[..length]);
+        if self.faults.lie == Some(Lie::Versions) {
+            bytes::forget_versions(&mut written.current);
+        }
         if fails { Err(broken("the write failed, or so it says")) } else { Ok(()) }
     }
 
     pub(super) fn sync(&mut self, inode: u64) -> io::Result<()> {
         self.syncs += 1;
-        let is_header = self.inodes[&inode].wrote_header;
-        if self.faults.lie == Some(Lie::Syncs) || (self.faults.lie == Some(Lie::HeaderSyncs) && is_header) {
+        let synced = &self.inodes[&inode];
+        let lies = match self.faults.lie {
+            Some(Lie::Syncs) => synced.wrote.0 > 0,
+            // A header that is active already, written without anything else.
+            Some(Lie::HeaderSyncs) => synced.wrote == (0, 4096) && synced.current[12] == 2,
+            Some(Lie::Pins | Lie::Versions | Lie::Marker) | None => false,
+        };
+        if lies {
             return Ok(());
         }
         let fails = self.faults.all_fail || self.one_in(self.faults.sync_fails);
