@@ -9,6 +9,7 @@
 mod lease;
 pub mod local;
 pub mod memory;
+mod sealed;
 mod settled;
 mod ticket;
 
@@ -25,6 +26,7 @@ use crate::model::{
 };
 
 pub use lease::Lease;
+pub use sealed::{SEALED_BYTES_MAX, Sealed, SealedError, SealedStates};
 pub use settled::{Settled, WAITED_FOR_MAX, Waiting};
 pub use ticket::{CommitError, Promise, Ticket};
 
@@ -216,6 +218,9 @@ pub enum ReadError {
 /// [`Ticket`] that resolves when the commit is durable. Reads show only what is durable.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
+    /// What tells this store from all others; a backup of it has the same.
+    fn id(&self) -> u128;
+
     /// Commits an event with its deliveries, or recognises a repeat: (route, key) is stored once within its
     /// window (I3), and the receipt of a repeat comes from a commit at or after the first one's.
     fn accept(&self, event: NewEvent) -> Ticket<Receipt>;

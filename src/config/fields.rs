@@ -144,6 +144,7 @@ static STORE: Table = Table {
             "Most bytes on disk; pending events are never dropped for it.",
         )
         .default("20GiB"),
+        Field::new("key", Shape::Secret, "Seals the tokens that Kurier obtains; at least 32 bytes. Without it none can be kept."),
         Field::new(
             "allow_file_systems",
             Shape::List { of: &Shape::Word(FILE_SYSTEMS), min: 1 },

@@ -133,6 +133,8 @@ pub struct StoreSettings {
     pub retention: Duration,
     /// Most bytes on disk.
     pub max_size: u64,
+    /// Seals the tokens that Kurier obtains; none can be kept without it.
+    pub key: Option<Secret>,
     /// File systems by name that the store may lie on, although their syncs or locks are in doubt.
     pub allow_file_systems: Vec<Box<str>>,
 }

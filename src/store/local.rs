@@ -169,6 +169,10 @@ impl<D: Disk> Drop for LocalStore<D> {
 
 #[async_trait]
 impl<D: Disk> Store for LocalStore<D> {
+    fn id(&self) -> u128 {
+        self.shared.store
+    }
+
     fn accept(&self, new: NewEvent) -> Ticket<Receipt> {
         let head = record::encode_event(&new);
         if let Some(refused) = self.refused_accept(head.len().saturating_add(new.event.body.len())) {

@@ -250,6 +250,10 @@ impl State {
 
 #[async_trait]
 impl Store for MemoryStore {
+    fn id(&self) -> u128 {
+        0
+    }
+
     fn accept(&self, event: NewEvent) -> Ticket<Receipt> {
         self.commit(move |state| Ok(state.accept(event)))
     }

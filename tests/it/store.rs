@@ -3,12 +3,14 @@
 mod cli;
 mod contract;
 mod fixture;
+mod keys;
 mod make;
 mod model;
 mod moves;
 mod planted;
 mod rules;
 mod safety;
+mod sealed;
 pub(crate) mod sim;
 pub(crate) mod sim_disk;
 mod sim_index;

@@ -38,5 +38,6 @@ fn decode(frame: &Frame, bytes: &[u8], names: &mut Names) {
         Kind::State => drop(record::decode_state(bytes, frame)),
         Kind::Live => drop(record::decode_live(bytes, frame, names)),
         Kind::Moved => drop(record::decode_moved(bytes, frame, names)),
+        Kind::Key => drop(record::decode_key(bytes, frame)),
     }
 }

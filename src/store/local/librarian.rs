@@ -24,7 +24,7 @@ use super::shared::{Recall, Shared};
 use super::table::Pin;
 use crate::store::CommitError;
 
-pub(super) use seal::{footing, prime, read_segment};
+pub(super) use seal::{footing, prime};
 
 /// Most entries in one batch of the index: large ones take sled a lot of memory.
 const BATCH_MAX: usize = 128;
@@ -175,7 +175,11 @@ impl<D: Disk> Librarian<D> {
                 entries::forget(&*index, segment, range).map_err(|error| io::Error::other(error.to_string()))?;
             }
             if let Some(footing) = footing(shared, segment).await? {
+                // Events that were repeated here lie here too, have moved on, or are gone, whose repeats nobody asks for.
                 let mut ids = footer::ids(&footing).await?;
+                ids.extend(footer::repeated(&footing).await?);
+                ids.sort_unstable();
+                ids.dedup();
                 let away = shared.table.lock().moved_away(segment, &ids);
                 ids.retain(|id| !away.contains(id));
                 entries::forget_repeats(&*index, &ids).map_err(|error| io::Error::other(error.to_string()))?;

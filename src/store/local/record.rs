@@ -5,6 +5,7 @@
 //! place is checked without reading the whole batch.
 
 mod event;
+mod key;
 mod moved;
 mod settlement;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use crate::model::{DeliveryKind, EventId, Lane, Timestamp};
 use crate::store::NewDelivery;
 
 pub(super) use event::{EventHead, encode_event, event, event_head, event_id, number_event};
+pub(super) use key::{KeyRecord, decode_key, encode_key, key_bytes, key_of};
 pub(super) use moved::{as_event, decode_moved, encode_moved};
 pub(super) use settlement::{Settled, decode_settlement, encode_settlement, put_state, state_of};
 
@@ -29,7 +31,7 @@ pub(super) const FRAME: usize = 32;
 /// The version of every record's layout; another one is refused (I12).
 const VERSION: u8 = 1;
 
-/// Kinds of records; a number is never used for another kind (I12). 7 and 10 to 15 are reserved for what the journal
+/// Kinds of records; a number is never used for another kind (I12). 7 and 11 to 15 are reserved for what the journal
 /// will need itself: 7 audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -44,6 +46,8 @@ pub(super) enum Kind {
     Moved,
     /// The delivery that tells an event's source what became of it; laid out like a replay.
     Acknowledgement,
+    /// A dedupe key that moved out of a segment that is to go.
+    Key,
 }
 
 impl Kind {
@@ -57,12 +61,22 @@ impl Kind {
             Self::Live => 6,
             Self::Moved => 8,
             Self::Acknowledgement => 9,
+            Self::Key => 10,
         }
     }
 
     fn from_code(code: u8) -> Option<Self> {
-        let kinds =
-            [Self::Event, Self::Settlement, Self::Replay, Self::Repeat, Self::State, Self::Live, Self::Moved, Self::Acknowledgement];
+        let kinds = [
+            Self::Event,
+            Self::Settlement,
+            Self::Replay,
+            Self::Repeat,
+            Self::State,
+            Self::Live,
+            Self::Moved,
+            Self::Acknowledgement,
+            Self::Key,
+        ];
         kinds.into_iter().find(|kind| kind.code() == code)
     }
 }

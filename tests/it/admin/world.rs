@@ -284,6 +284,7 @@ pub(super) fn config() -> Config {
         },
         admin: config::Admin { listen: "127.0.0.1:9090".parse().unwrap(), tokens: Vec::new() },
         store: StoreSettings {
+            key: None,
             path: "data".into(),
             retention: Duration::from_secs(3600),
             max_size: 1 << 30,

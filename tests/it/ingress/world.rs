@@ -88,7 +88,7 @@ pub(super) fn config(server: Server, routes: Vec<Route>) -> Config {
     Config {
         server,
         admin: Admin { listen: SocketAddr::from(([127, 0, 0, 1], 0)), tokens: Vec::new() },
-        store: StoreSettings { path: PathBuf::new(), retention: Duration::ZERO, max_size: 0, allow_file_systems: Vec::new() },
+        store: StoreSettings { key: None, path: PathBuf::new(), retention: Duration::ZERO, max_size: 0, allow_file_systems: Vec::new() },
         index: kurier::config::RouteIndex::new(&routes),
         routes,
         destinations: BTreeMap::new(),

@@ -173,6 +173,7 @@ pub(super) fn configuration(destinations: Vec<Destination>) -> Config {
         },
         admin: config::Admin { listen: anywhere, tokens: Vec::new() },
         store: config::StoreSettings {
+            key: None,
             path: "unused".into(),
             retention: Duration::from_secs(3600),
             max_size: 1 << 30,

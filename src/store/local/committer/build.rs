@@ -5,15 +5,15 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use tokio::time::Instant;
 
 use super::Ledger;
-use super::outcome::{Durable, Taken, Work};
+use super::outcome::{Durable, MovedKeys, Taken, Work};
 use crate::model::{DeliveryId, DeliveryKind, EventId, Timestamp};
 use crate::store::local::batch;
 use crate::store::local::codec::len32;
 use crate::store::local::disk::Disk;
-use crate::store::local::queue::{Accept, Entry, Move};
+use crate::store::local::queue::{Accept, Entry, Move, MoveKeys};
 use crate::store::local::record::{
-    EventHead, Repeated, Replayed, Settled, encode_live, encode_moved, encode_repeat, encode_replay, encode_settlement, encode_state,
-    number_event,
+    EventHead, Repeated, Replayed, Settled, encode_key, encode_live, encode_moved, encode_repeat, encode_replay, encode_settlement,
+    encode_state, number_event,
 };
 use crate::store::local::segment::PAGE;
 use crate::store::local::shared::Shared;
@@ -74,7 +74,7 @@ impl Building {
     }
 
     fn fits(&self, bytes: usize) -> bool {
-        let limit = if self.is_empty() { self.room } else { self.room.min(self.limit) };
+        let limit = if self.payload() == 0 { self.room } else { self.room.min(self.limit) };
         self.payload().saturating_add(bytes) <= limit
     }
 
@@ -98,6 +98,7 @@ impl Building {
                 }
                 Entry::Move(moving) => self.move_event(moving, shared),
                 Entry::MoveState(name, segment) => self.move_state(name, segment, shared),
+                Entry::MoveKeys(asked) => self.move_keys(asked, ledger, shared),
             };
             if let Some(entry) = left {
                 waiting.push_front(entry);
@@ -136,7 +137,7 @@ impl Building {
                 promise.settle(Err(CommitError::Refused("too many dedupe keys are within their windows")));
                 return None;
             }
-            ledger.keys.insert(dedupe.hash, id, &answer, dedupe.expires_at);
+            ledger.keys.insert(dedupe.hash, (id, ledger.event), &answer, dedupe.expires_at);
         }
         let (sequence, first_position) = (ledger.event, ledger.position);
         ledger.event += 1;
@@ -233,7 +234,7 @@ impl Building {
         shared: &Shared<D>,
     ) -> Option<Entry> {
         let has_one = |meta: &Meta| meta.deliveries.iter().any(|delivery| delivery.kind == DeliveryKind::Acknowledgement);
-        let known = shared.table.lock().get(event).map(|meta| (meta.sequence, len32(&meta.deliveries), has_one(meta)));
+        let known = shared.table.lock().get(event).map(|meta| (meta.sequence, len32(&meta.deliveries), has_one(&meta)));
         let Some((sequence, stored, is_acknowledged)) = known else {
             if promise.take() {
                 promise.settle(Err(CommitError::NotFound));
@@ -251,7 +252,7 @@ impl Building {
         let (created_at, first_position) = (self.at, ledger.position);
         let mut replay = Replayed { event, kind, sequence, created_at, first_position, first_ordinal, deliveries };
         let record = encode_replay(&replay);
-        let live = shared.table.lock().get(event).filter(|meta| meta.recalled).map_or(0, |meta| encode_live(meta).len());
+        let live = shared.table.lock().recalled(event).map_or(0, |meta| encode_live(&meta).len());
         if !self.fits(record.len() + live) {
             return Some(Entry::Add(event, kind, std::mem::take(&mut replay.deliveries), promise));
         }
@@ -271,7 +272,7 @@ impl Building {
 
     /// An event that memory had forgotten: a start must find it before what follows from here.
     fn live<D: Disk>(&mut self, event: EventId, shared: &Shared<D>) {
-        let record = shared.table.lock().get(event).filter(|meta| meta.recalled).map(encode_live);
+        let record = shared.table.lock().recalled(event).map(|meta| encode_live(&meta));
         if let Some(record) = record {
             self.push(&record, 0, Work::Live, None);
         }
@@ -281,8 +282,7 @@ impl Building {
     /// before it by a start, and lost: then it stays.
     fn move_event<D: Disk>(&mut self, asked: Box<Move>, shared: &Shared<D>) -> Option<Entry> {
         let Move { id, from, head, body, .. } = &*asked;
-        let may_move = |meta: &&Meta| meta.place == *from && meta.is_pending() && meta.pins == 0;
-        let mut stood = shared.table.lock().get(*id).filter(may_move)?.clone();
+        let mut stood = shared.table.lock().waiting_at(*id, *from)?;
         let is_settled = |ordinal: u32| self.settled.contains_key(&DeliveryId::new(*id, ordinal));
         if self.ordinals.contains_key(id) || (0..len32(&stood.deliveries)).any(is_settled) {
             return None;
@@ -317,6 +317,45 @@ impl Building {
         }
         self.push(&record, 0, Work::State { name, value: Some(value), promise: None }, None);
         None
+    }
+
+    /// Keys out of the segment that they hold, as many as fit. They are one piece: nothing points to one of them.
+    fn move_keys<D: Disk>(&mut self, asked: MoveKeys, ledger: &mut Ledger, shared: &Shared<D>) -> Option<Entry> {
+        let MoveKeys { from, mut keys, moving } = asked;
+        let offset = self.image.len();
+        let mut moved = MovedKeys { from, through: 0, until: Timestamp::default(), bytes: 0, moving: None };
+        // Beyond this limit they are asked to move again, once a segment was sealed.
+        while let Some((at, asked)) = keys.pop_front().filter(|_| !ledger.keys.is_full()) {
+            if let Some(mut key) = ledger.keys.as_moved(&asked) {
+                key.repeats = key.repeats.max(shared.table.lock().repeats_of(key.event).unwrap_or(0));
+                let mut record = encode_key(&key);
+                if key.repeats > 0 {
+                    // For the event, if it is still there.
+                    record.extend(encode_repeat(&Repeated { event: key.event, key: key.hash, count: key.repeats }));
+                }
+                if !self.fits(record.len()) {
+                    keys.push_front((at, asked));
+                    break;
+                }
+                self.image.extend_from_slice(&record);
+                moved.until = moved.until.max(key.expires_at);
+                moved.bytes = moved.bytes.saturating_add(record.len() as u64);
+                ledger.keys.hold(&key);
+            }
+            moved.through = at;
+        }
+        let is_left = !keys.is_empty() && !ledger.keys.is_full();
+        let left = if is_left {
+            Some(Entry::MoveKeys(MoveKeys { from, keys, moving }))
+        } else {
+            moved.moving = Some(moving);
+            None
+        };
+        if moved.through > 0 {
+            let length = self.image.len() - offset;
+            self.taken.push(Taken { work: Work::Keys(moved), offset, length, tail: 0, asked_at: None });
+        }
+        left
     }
 
     /// Fills in header and checksums, and whole pages behind.

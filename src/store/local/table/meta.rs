@@ -74,17 +74,11 @@ pub(in crate::store::local) struct Meta {
     pub(in crate::store::local) deliveries: Vec<DeliveryMeta>,
     /// In the order they were settled.
     pub(in crate::store::local) attempts: Vec<AttemptPlace>,
-    /// Tells the librarian whether it changed while it was written; not stored.
-    pub(in crate::store::local) changes: u32,
-    /// Replays on their way, for which it must stay in memory; not stored.
-    pub(in crate::store::local) pins: u32,
-    /// It was forgotten and came back: what is committed about it must say so; not stored.
-    pub(in crate::store::local) recalled: bool,
 }
 
 impl Meta {
     pub(super) fn new(id: EventId, sequence: u64, place: Place, route: Name, received_at: Timestamp) -> Self {
-        Self { id, sequence, place, route, received_at, deliveries: Vec::new(), attempts: Vec::new(), changes: 0, pins: 0, recalled: false }
+        Self { id, sequence, place, route, received_at, deliveries: Vec::new(), attempts: Vec::new() }
     }
 
     /// Whether it stands as the other one does.

@@ -84,6 +84,7 @@ fn guess(bytes: &[u8], names: &mut Names) -> Option<Lost> {
             record::decode_replay(bytes, &frame, names).ok().map(|replay| Lost::Replay { event: replay.event })
         }
         Kind::Moved => record::as_event(bytes, &frame).ok().and_then(|(event, frame)| event_of(event, &frame, names, false)),
+        Kind::Key => record::decode_key(bytes, &frame).ok().map(|key| Lost::Key { event: key.event }),
         Kind::Repeat | Kind::Live => None,
     });
     as_it_stands.or_else(|| {
