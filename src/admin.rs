@@ -125,7 +125,7 @@ impl Inner {
             Action::Destinations => destinations::list(call),
             Action::Pause => destinations::pause(call, name).await,
             Action::Resume => destinations::resume(call, name).await,
-            Action::Routes => routes::list(call),
+            Action::Routes => routes::list(call).await,
         }
     }
 }

@@ -72,9 +72,9 @@ impl<'a> Compiler<'a> {
         let mut complete = true;
         for draft in drafts {
             match draft.finish() {
-                Some((route, acknowledgements)) => {
+                Some((route, own)) => {
                     routes.push(Arc::new(route));
-                    destinations.extend(acknowledgements.map(|destination| (destination.name.clone(), destination)));
+                    destinations.extend(own.into_iter().map(|destination| (destination.name.clone(), destination)));
                 }
                 None => complete = false,
             }

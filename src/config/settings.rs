@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::path::RouteIndex;
-use super::systems::Target;
+use super::systems::{Pull, Target};
 use crate::connectors::{dvelop, oauth};
 use crate::jq::{ProgramId, Programs};
 use crate::model::{Answer, ClientTls, Name, Rate, Secret};
@@ -143,8 +143,8 @@ pub struct StoreSettings {
 pub struct Route {
     /// Its name.
     pub name: Name,
-    /// Which paths are its own.
-    pub path: PathPattern,
+    /// Which paths are its own; none where its events are fetched.
+    pub path: Option<PathPattern>,
     /// Which methods it takes.
     pub methods: Vec<Method>,
     /// How a request is trusted.
@@ -165,6 +165,8 @@ pub struct Route {
     pub wait: Option<Wait>,
     /// Where its events go.
     pub deliver: Vec<DeliverTo>,
+    /// What it fetches.
+    pub pull: Option<Arc<Pull>>,
     /// How d.velop is told of its events' results.
     pub acknowledge: Option<Arc<dvelop::Acknowledge>>,
 }

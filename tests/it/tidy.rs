@@ -23,6 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("egress", &["model", "clock", "telemetry"]),
     ("relay", &["model", "signature", "config", "limits", "connectors", "egress", "jq", "store", "clock", "telemetry", "tokens"]),
     ("tokens", &["model", "clock", "connectors", "egress", "signature"]),
+    ("pull", &["model", "config", "connectors", "accept", "egress", "store", "clock", "telemetry", "tokens"]),
     ("notify", &["model", "config", "accept", "store", "clock"]),
     ("admin", &["model", "document", "config", "store", "clock", "telemetry", "signature"]),
     ("app", &["*"]),

@@ -1,6 +1,7 @@
 //! The settings of the five systems: read here, checked by the connectors themselves.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use url::Url;
 
@@ -8,12 +9,15 @@ use super::Compiler;
 use super::destination::is_open;
 use crate::config::limits::{CONCURRENCY_DEFAULT, TIMEOUT_DEFAULT};
 use crate::config::section::{Section, in_memory};
-use crate::config::systems::acknowledgement_name;
+use crate::config::systems::{acknowledgement_name, pull_name};
 use crate::config::wrong::Wrong;
-use crate::config::{Auth, Breaker, Destination, Format, Target, scalar};
+use crate::config::{Auth, BankReport, Breaker, Destination, Format, Pull, Retry, Source, Target, scalar};
 use crate::connectors::oauth::{ClientAuth, TokenFormat};
 use crate::connectors::{Invalid, bankintegration, dvelop, oauth, payjoe, smartbusiness};
-use crate::model::Secret;
+use crate::model::{Name, Secret};
+
+/// The longest time for one page of what is fetched.
+const FETCH_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// What can stand at a destination.
 const TARGETS: [&str; 4] = ["url", "payjoe", "bankintegration", "smartbusiness"];
@@ -25,6 +29,30 @@ const HTTP_ONLY: [&str; 4] = ["as", "sign", "auth", "headers"];
 pub(super) struct Acknowledging {
     pub(super) settings: Arc<dvelop::Acknowledge>,
     pub(super) destination: Destination,
+}
+
+/// What a route fetches, and the destination that stands for it.
+pub(super) struct Pulling {
+    pub(super) settings: Arc<Pull>,
+    pub(super) destination: Destination,
+}
+
+/// A destination that nobody has written: it stands for something of a route.
+fn stand_in(name: Name, target: Target, auth: Option<Auth>, timeout: Duration, retry: Retry) -> Destination {
+    Destination {
+        name,
+        target,
+        format: Format::Original,
+        signer: None,
+        auth,
+        headers: http::HeaderMap::new(),
+        timeout,
+        retry,
+        concurrency: in_memory(CONCURRENCY_DEFAULT),
+        rate: None,
+        breaker: Breaker::default(),
+        tls: None,
+    }
 }
 
 impl Compiler<'_> {
@@ -51,21 +79,58 @@ impl Compiler<'_> {
             self.report.warn(wrong, section.span("auth"), section.path("auth"));
         }
         let settings = Arc::new(self.checked(section, dvelop::Acknowledge::new(draft))?);
-        let destination = Destination {
-            name: acknowledgement_name(route),
-            target: Target::DvelopReport(settings.clone()),
-            format: Format::Original,
-            signer: None,
-            auth,
-            headers: http::HeaderMap::new(),
-            timeout: section.duration("timeout").unwrap_or(TIMEOUT_DEFAULT),
-            retry,
-            concurrency: in_memory(CONCURRENCY_DEFAULT),
-            rate: None,
-            breaker: Breaker::default(),
-            tls: None,
-        };
+        let timeout = section.duration("timeout").unwrap_or(TIMEOUT_DEFAULT);
+        let destination = stand_in(acknowledgement_name(route), Target::DvelopReport(settings.clone()), auth, timeout, retry);
         Some(Acknowledging { settings, destination })
+    }
+
+    /// `pull` of a route.
+    pub(super) fn pull(&mut self, route: &str, section: &Section<'_>) -> Option<Pulling> {
+        let (key, own) = ["dvelop", "bankintegration", "smartbusiness"].into_iter().find_map(|key| Some((key, section.get(key)?)))?;
+        let own = Section::new(own, section.path(key));
+        let auth = self.auth(&own.section("auth"));
+        let retry = self.retry(&own.section("retry"));
+        let source = match key {
+            "dvelop" => self.pull_dvelop(&own),
+            "bankintegration" => {
+                let from = own.text("from").and_then(|text| scalar::date(text).ok());
+                let settings = self.bankintegration(&own).map(Arc::new);
+                let report = match own.text("report") {
+                    Some("balance") => BankReport::Balance,
+                    Some("status") => BankReport::Status,
+                    Some(_) | None => BankReport::Account { from },
+                };
+                if from.is_some() && report != (BankReport::Account { from }) {
+                    let wrong = Wrong::new("`from` has a meaning for `report: account` only");
+                    self.report.error(wrong, own.span("from"), own.path("from"));
+                }
+                settings.map(|settings| Source::BankIntegration { settings, report })
+            }
+            _ => self.smartbusiness(&own).map(|settings| Source::SmartBusiness(Arc::new(settings))),
+        };
+        let default = match key {
+            "dvelop" => Duration::from_secs(60),
+            "bankintegration" => Duration::from_secs(3600),
+            _ => Duration::from_secs(15 * 60),
+        };
+        let settings = Arc::new(Pull { source: source?, every: own.duration("every").unwrap_or(default) });
+        let timeout = own.duration("timeout").unwrap_or(FETCH_TIMEOUT_DEFAULT);
+        let destination = stand_in(pull_name(route), Target::Pull(settings.clone()), auth, timeout, retry);
+        Some(Pulling { settings, destination })
+    }
+
+    fn pull_dvelop(&mut self, section: &Section<'_>) -> Option<Source> {
+        if section.get("auth").is_none() {
+            let wrong = Wrong::new("nothing authenticates the poll").hint("d.velop wants its API key: `auth: { bearer: { env: NAME } }`");
+            let (span, path) = section.here();
+            self.report.warn(wrong, span, path);
+        }
+        let draft = dvelop::PullDraft {
+            base_url: section.text("base_url").and_then(|text| scalar::url(text).ok()),
+            integration_key: self.text_of(section, "integration_key"),
+            max_pages: section.integer("max_pages").and_then(|pages| u32::try_from(pages).ok()),
+        };
+        self.checked(section, dvelop::Pull::new(draft)).map(Source::Dvelop)
     }
 
     /// What stands at a destination: a url, or one of the systems.

@@ -1,9 +1,7 @@
 //! Credentials: put in at send time, and made anew once where the destination refuses them.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use http::StatusCode;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{Exchanged, Tools, unsendable};
 use crate::config::{Auth, Destination};
@@ -19,10 +17,11 @@ pub(super) async fn send(tools: &Tools, destination: &Destination, mut request: 
         None => return Exchanged::plain(tools.transport.send(request).await),
         Some(Auth::OAuth2(client)) => client,
         Some(auth) => {
-            return match authorize(&mut request.headers, auth) {
-                Ok(()) => Exchanged::plain(tools.transport.send(request).await),
-                Err(fault) => Exchanged::plain(Err(fault)),
+            let Ok(headers) = auth.headers() else {
+                return Exchanged::plain(Err(unsendable("a secret of `auth` holds bytes that no header can carry")));
             };
+            request.headers.extend(headers);
+            return Exchanged::plain(tools.transport.send(request).await);
         }
     };
     with_token(tools, destination, client, |access| {
@@ -68,29 +67,4 @@ fn denied(NoToken { remedy, reason }: NoToken) -> Exchanged {
     };
     let outcome = connectors::Outcome { verdict, reason: reason.clone() };
     Exchanged { must_authorize: remedy == Remedy::Authorize, judged: Some(outcome), ..Exchanged::plain(Err(unsendable(reason))) }
-}
-
-/// Puts in credentials that stand in the configuration.
-fn authorize(headers: &mut HeaderMap, auth: &Auth) -> Result<(), Fault> {
-    let secret = |bytes: &[u8]| {
-        let mut value =
-            HeaderValue::from_bytes(bytes).map_err(|_error| unsendable("a secret of `auth` holds bytes that no header can carry"))?;
-        value.set_sensitive(true);
-        Ok(value)
-    };
-    match auth {
-        Auth::Bearer(token) => drop(headers.insert(AUTHORIZATION, secret(&[b"Bearer ", token.expose()].concat())?)),
-        Auth::Basic { user, password } => {
-            let credentials = Secret::new([user.expose(), b":", password.expose()].concat());
-            let value = secret(format!("Basic {}", STANDARD.encode(credentials.expose())).as_bytes())?;
-            drop(headers.insert(AUTHORIZATION, value));
-        }
-        Auth::Headers(pairs) => {
-            for (name, value) in pairs {
-                headers.insert(name.clone(), secret(value.expose())?);
-            }
-        }
-        Auth::OAuth2(_) => {}
-    }
-    Ok(())
 }

@@ -229,7 +229,7 @@ pub(super) fn route(name: &str, deliver: &[&str]) -> Arc<Route> {
     let verifier = Verifier::compile(&Node::text("none"), "verify", &mut OneSecret, &mut Vec::new()).expect("`none` compiles");
     Arc::new(Route {
         name: name.into(),
-        path: PathPattern { text: "/callbacks/invoices".into(), segments: vec![Segment::Literal("callbacks".into())] },
+        path: Some(PathPattern { text: "/callbacks/invoices".into(), segments: vec![Segment::Literal("callbacks".into())] }),
         methods: vec![Method::POST],
         verifier,
         dedupe_key: None,
@@ -240,6 +240,7 @@ pub(super) fn route(name: &str, deliver: &[&str]) -> Arc<Route> {
         respond: None,
         wait: None,
         deliver: deliver.iter().map(|name| DeliverTo::everything((*name).into())).collect(),
+        pull: None,
         acknowledge: None,
     })
 }

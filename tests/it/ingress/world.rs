@@ -38,7 +38,7 @@ pub(super) struct Setup {
 pub(super) fn route() -> Route {
     Route {
         name: Name::from("orders"),
-        path: path("/in"),
+        path: Some(path("/in")),
         methods: vec![Method::POST],
         verifier: Verifier::none(),
         dedupe_key: None,
@@ -49,6 +49,7 @@ pub(super) fn route() -> Route {
         respond: Some(Answer { status: 202, content_type: Some("application/json".into()), body: Bytes::from_static(br#"{"ok":true}"#) }),
         wait: None,
         deliver: vec![DeliverTo::everything(Name::from("erp"))],
+        pull: None,
         acknowledge: None,
     }
 }

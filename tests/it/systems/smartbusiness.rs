@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{SOON, home, look, post, wait_for_calls, wait_for_counts};
-use crate::harness::{Home, wait_until};
+use super::{SOON, home, look, post, pulled, wait_for_calls, wait_for_counts};
+use crate::harness::{Home, Sink, wait_until};
 use crate::simulators::smartbusiness::{CLIENT_ID, CLIENT_SECRET, SmartBusiness};
 use crate::simulators::{Answer, Trouble};
 
@@ -130,4 +130,34 @@ async fn a_rate_limit_holds_requests_back_until_its_reset() {
     std::thread::sleep(std::time::Duration::from_millis(700));
     assert_eq!(numbers(&system), ["R-1"]);
     assert_eq!(system.server.calls().len(), 2, "nothing is sent against a limit that is known");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_is_fetched_whole_and_what_is_known_is_passed_over_after_a_restart() {
+    let (system, erp) = (SmartBusiness::start().await, Sink::start());
+    system.add_invoices(450);
+    let home = home(&format!(
+        r#"
+routes:
+  invoices:
+    pull: {{ smartbusiness: {{ base_url: "{}", client_id: {CLIENT_ID}, client_secret: {{ env: SB_SECRET }}, scopes: [invoice], list: /receivables/invoices }} }}
+    deliver: [erp]
+destinations:
+  erp: {{ url: "{}" }}
+"#,
+        system.server.url("/v2"),
+        erp.url("/hook")
+    ))
+    .with_env("SB_SECRET", CLIENT_SECRET);
+    let kurier = home.serve();
+    erp.wait_for(450);
+    wait_until("a poll has succeeded", || pulled(&kurier, "invoices")["last_success"].is_string());
+    kurier.kill();
+    system.add_invoices(1);
+    system.end_access();
+    let kurier = home.serve();
+    let received = erp.wait_for(451);
+    assert!(String::from_utf8_lossy(&received[450].body).contains("OLD-451"), "{:?}", received[450]);
+    assert_eq!(received.len(), 451);
+    assert!(kurier.terminate().success());
 }
