@@ -68,7 +68,10 @@ async fn write(store: &Arc<LocalStore>, events: u64, body: usize, delivers: bool
                 if delivers {
                     let delivery = kurier::model::DeliveryId::new(event, 0);
                     let state = DeliveryState::Delivered;
-                    store.settle(Settlement { delivery, version: 0, attempt: None, attempts: 1, state }).await.unwrap();
+                    store
+                        .settle(Settlement { delivery, version: 0, attempt: None, attempts: 1, state, acknowledgement: None })
+                        .await
+                        .unwrap();
                 }
             }
         })

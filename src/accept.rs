@@ -5,6 +5,7 @@
 //! of it is ever stored (I2); once the store has taken it, no timer stands around it any more.
 
 mod ids;
+mod item;
 mod key;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::signature::Verified;
 use crate::store::{CommitError, NewDelivery, NewEvent, Receipt, Store};
 
 pub use ids::IdSource;
+pub use item::Item;
 
 /// How long a commit may stay queued before it is called off: shorter than any common sender's patience, so
 /// that its retry meets a clear 503 instead of silence.
@@ -60,7 +62,19 @@ impl Acceptor {
     /// # Errors
     /// Whether nothing is stored, or nobody knows.
     pub async fn accept(&self, route: &Route, verified: Verified) -> Result<Receipt, Unaccepted> {
-        let mut ticket = self.store.accept(self.prepare(route, verified));
+        self.commit(self.prepare(route, verified)).await
+    }
+
+    /// Commits an item that nobody sent: it was fetched, or Kurier made it.
+    ///
+    /// # Errors
+    /// Whether nothing is stored, or nobody knows.
+    pub async fn accept_item(&self, item: Item) -> Result<Receipt, Unaccepted> {
+        self.commit(self.made(item)).await
+    }
+
+    async fn commit(&self, new: NewEvent) -> Result<Receipt, Unaccepted> {
+        let mut ticket = self.store.accept(new);
         let outcome = tokio::select! {
             biased;
             outcome = &mut ticket => outcome,

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -24,14 +24,16 @@ use crate::admin::{self, Admin};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Live, LoadError, LoadOptions, Loaded, ProcessEnvironment};
 use crate::document::Problem;
-use crate::egress::{HttpTransport, TransportError};
+use crate::egress::{HttpTransport, Transport, TransportError};
 use crate::ingress::{self, Ingress};
 use crate::jq::Children;
+use crate::notify;
 use crate::relay::{self, Relay};
 use crate::server::{self, LiveOptions};
 use crate::store::local::{LocalOptions, LocalStore, StoreError};
 use crate::store::{Settled, Store};
 use crate::telemetry::Metrics;
+use crate::tokens::Tokens;
 
 use listen::Listeners;
 use reload::Reloader;
@@ -71,6 +73,7 @@ pub struct Running {
     public: Port,
     admin: Port,
     relay: Relay,
+    notifier: JoinHandle<()>,
     store: Arc<dyn Store>,
 }
 
@@ -101,15 +104,22 @@ impl Running {
         let stopping = Arc::new(AtomicBool::new(false));
 
         let settled = Settled::default();
+        let ids = IdSource::random().map_err(StartError::Random)?;
+        let (notices, inbox) = mpsc::channel(notify::WAITING_MAX);
+        let inbox = notify::Parts { config: config.clone(), store: store.clone(), clock: clock.clone(), ids: ids.clone(), inbox };
+        let notifier = tokio::spawn(notify::run(inbox));
+        let transport: Arc<dyn Transport> = Arc::new(HttpTransport::new()?);
         let relay = relay::start(relay::Parts {
             config: config.clone(),
             changes,
             store: store.clone(),
             settled: settled.clone(),
-            transport: Arc::new(HttpTransport::new()?),
+            transport: transport.clone(),
             jq: Arc::new(Children::of_this_binary()),
             clock: clock.clone(),
             metrics: metrics.clone(),
+            notices: relay::Notices::to(notices),
+            tokens: Tokens::new(transport.clone(), clock.clone()),
             seed: rand::random(),
         });
         let keys = keys::Keeper::new(config.clone(), clock.clone())?;
@@ -120,7 +130,7 @@ impl Running {
             clock: clock.clone(),
             metrics: metrics.clone(),
             keys: Arc::new(keys.clone()),
-            ids: IdSource::random().map_err(StartError::Random)?,
+            ids,
             stopping: stopping.clone(),
         });
         let admin = Admin::new(admin::Parts {
@@ -146,7 +156,7 @@ impl Running {
         let public = Port::serve("public port", public, ingress.service(), public_options);
         let admin = Port::serve("admin port", admin_listener, admin, Arc::new(ArcSwap::from_pointee(wire::admin_options())));
         tracing::info!(listen = %public_address, admin = %admin_address, "kurier is up: callbacks on {public_address}, admin on {admin_address}");
-        Ok(Self { config, public_address, admin_address, reloader, stopping, public, admin, relay, store })
+        Ok(Self { config, public_address, admin_address, reloader, stopping, public, admin, relay, notifier, store })
     }
 
     /// Where senders connect.
@@ -178,6 +188,7 @@ impl Running {
         self.reloader.stop();
         // Side by side: one sender that trickles must not take the time in which attempts could finish.
         tokio::join!(self.public.close(deadline), self.relay.stop(deadline.saturating_duration_since(Instant::now())));
+        self.notifier.abort();
         self.admin.close(Instant::now() + CLOSING_RESERVE / 2).await;
         self.store.close().await;
         tracing::info!("kurier has stopped");

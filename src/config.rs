@@ -21,6 +21,7 @@ mod schema;
 mod section;
 mod settings;
 mod shown;
+mod systems;
 mod table;
 mod units;
 mod validity;
@@ -36,6 +37,7 @@ pub use path::RouteIndex;
 pub use reload::{reload_refusals, removed_destinations};
 pub use schema::schema;
 pub use settings::*;
+pub use systems::{Target, acknowledgement_name};
 pub use watch::Watcher;
 
 /// A commented configuration to start from: what `kurier init` writes.

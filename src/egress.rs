@@ -16,6 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
+use ipnet::IpNet;
 use url::Url;
 
 use crate::model::{ClientTls, FaultKind};
@@ -25,6 +26,7 @@ pub use http_client::{ADMIN_ANSWER_BYTES_MAX, FETCHED_BODY_BYTES_MAX, HttpTransp
 pub use public::{PUBLIC_REPLY_BYTES_MAX, PublicTransport};
 
 /// One request to make.
+#[derive(Clone)]
 pub struct Outbound {
     /// Method.
     pub method: Method,
@@ -38,6 +40,18 @@ pub struct Outbound {
     pub timeout: Duration,
     /// The destination's own trust and identity; connections are pooled per distinct setting.
     pub tls: Option<Arc<ClientTls>>,
+    /// Where the url may lead.
+    pub reach: Reach,
+}
+
+/// Where a url may lead.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// Anywhere but cloud metadata addresses: it is the operator's own word.
+    #[default]
+    Anywhere,
+    /// To public addresses and these ranges, as [`PublicTransport`] does it: it comes out of a payload.
+    Public(Arc<[IpNet]>),
 }
 
 /// What came back.

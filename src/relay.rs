@@ -13,9 +13,11 @@ mod backoff;
 mod breaker;
 mod classify;
 mod commit;
+mod deadlines;
 mod dispatcher;
 mod journey;
 mod moment;
+mod notices;
 mod pause;
 mod pausing;
 mod scheduler;
@@ -38,9 +40,12 @@ use crate::jq;
 use crate::model::{DeliveryId, Name, Timestamp};
 use crate::store::{CommitError, Settled, Store};
 use crate::telemetry::Metrics;
+use crate::tokens::Tokens;
 use breaker::Breaker;
+use deadlines::Deadlines;
 use dispatcher::Dispatcher;
 use moment::Moment;
+pub use notices::Notices;
 pub use pause::Paused;
 use pause::Pauses;
 use pausing::Change;
@@ -72,6 +77,10 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Counts attempts.
     pub metrics: Arc<Metrics>,
+    /// Who is told what a person should know.
+    pub notices: Notices,
+    /// Access tokens of those destinations that want one.
+    pub tokens: Tokens,
     /// The seed of the jitter; a simulation repeats it.
     pub seed: u64,
 }
@@ -81,6 +90,7 @@ pub struct Relay {
     handle: RelayHandle,
     stop: Option<oneshot::Sender<Duration>>,
     task: JoinHandle<()>,
+    deadlines: JoinHandle<()>,
 }
 
 /// What operators do with a running relay.
@@ -109,8 +119,8 @@ struct Board {
 pub struct DestinationStatus {
     /// Its name.
     pub name: Name,
-    /// Its url, without user, password, query and fragment.
-    pub url: String,
+    /// Where it is, without user, password, query and fragment.
+    pub target: String,
     /// Why it is paused, if it is.
     pub paused: Option<Paused>,
     /// Its breaker.
@@ -175,8 +185,9 @@ pub fn start(parts: Parts) -> Relay {
         board: board.clone(),
         commands,
     };
+    let deadlines = tokio::spawn(Deadlines::new(&parts, handle.clone()).run());
     let task = tokio::spawn(Dispatcher::new(parts, board, inbox, stopped).run());
-    Relay { handle, stop: Some(stop), task }
+    Relay { handle, stop: Some(stop), task, deadlines }
 }
 
 impl Relay {
@@ -188,6 +199,7 @@ impl Relay {
     /// Starts no more attempts, lets those under way finish and settles them. What is not done in time is
     /// given up: it is due again at the next start.
     pub async fn stop(mut self, grace: Duration) {
+        self.deadlines.abort();
         if let Some(stop) = self.stop.take() {
             // When nobody listens the loop has ended already, which the next line tells.
             stop.send(grace).unwrap_or_default();
@@ -200,6 +212,7 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
+        self.deadlines.abort();
         self.task.abort();
     }
 }
@@ -219,7 +232,7 @@ impl RelayHandle {
             let (pending, now) = (counts.get(name).map_or(0, |count| count.pending), Moment::now(&*self.clock));
             DestinationStatus {
                 name: name.clone(),
-                url: shown(&destination.url),
+                target: destination.target.to_string(),
                 paused: board.pauses.get(name).and_then(|pauses| pauses.current.clone()),
                 breaker: self.breaker(standing.breaker),
                 in_flight: standing.in_flight,
@@ -271,27 +284,5 @@ impl RelayHandle {
         let change = Change { destination, reason, reply: Some(reply) };
         self.commands.send(change).await.map_err(|_error| ControlError::Stopping)?;
         Ok(outcome.await.map_err(|_error| ControlError::Stopping)??)
-    }
-}
-
-/// A url without what may be secret in it.
-fn shown(url: &url::Url) -> String {
-    let mut url = url.clone();
-    // Both fail only for urls that can't have a user.
-    if url.set_username("").and_then(|()| url.set_password(None)).is_err() {
-        tracing::debug!("a destination's url has no host");
-    }
-    url.set_query(None);
-    url.set_fragment(None);
-    url.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shown_url_has_neither_user_nor_query() {
-        assert_eq!(shown(&"https://u:p@erp.example.ch/hooks?token=x#y".parse().unwrap()), "https://erp.example.ch/hooks");
     }
 }

@@ -362,9 +362,17 @@ impl Template {
 
     /// The text for this request; `None` when something it needs is absent or has no one meaning.
     pub fn render(&self, inbound: &Inbound) -> Option<Vec<u8>> {
-        let request = Request::of_inbound(inbound);
-        let json = Document::new(&inbound.body, &self.pointers);
-        self.program.bytes(&Scope::new(&request, &json)).ok()
+        self.text(&Request::of_inbound(inbound), &inbound.body)
+    }
+
+    /// The text for a stored event.
+    pub fn render_event(&self, event: &Event) -> Option<Vec<u8>> {
+        self.text(&Request::of_event(event), &event.body)
+    }
+
+    fn text(&self, request: &Request<'_>, body: &[u8]) -> Option<Vec<u8>> {
+        let json = Document::new(body, &self.pointers);
+        self.program.bytes(&Scope::new(request, &json)).ok()
     }
 }
 

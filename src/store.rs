@@ -8,6 +8,7 @@
 
 pub mod local;
 pub mod memory;
+mod sealed;
 mod settled;
 mod ticket;
 
@@ -22,6 +23,7 @@ use crate::model::{
     Timestamp,
 };
 
+pub use sealed::{SEALED_BYTES_MAX, Sealed, SealedError, SealedStates};
 pub use settled::{Settled, WAITED_FOR_MAX, Waiting};
 pub use ticket::{CommitError, Promise, Ticket};
 
@@ -100,6 +102,9 @@ pub struct Settlement {
     pub attempts: u32,
     /// Where the delivery stands now.
     pub state: DeliveryState,
+    /// The event's acknowledgement, which is due once everything else of the event is final: the settlement after which
+    /// that is so commits it too, as [`DeliveryKind::Acknowledgement`]. An event has one at most, ever.
+    pub acknowledgement: Option<NewDelivery>,
 }
 
 /// A delivery that waits, as the relay needs it.
@@ -206,10 +211,13 @@ pub enum ReadError {
 
 /// An engine.
 ///
-/// Commits are asked for with `accept`, `settle`, `replay` and `set_state`; each returns at once with a
+/// Commits are asked for with `accept`, `settle`, `replay`, `acknowledge` and `set_state`; each returns at once with a
 /// [`Ticket`] that resolves when the commit is durable. Reads show only what is durable.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
+    /// What tells this store from all others; a backup of it has the same.
+    fn id(&self) -> u128;
+
     /// Commits an event with its deliveries, or recognises a repeat: (route, key) is stored once within its
     /// window (I3), and the receipt of a repeat comes from a commit at or after the first one's.
     fn accept(&self, event: NewEvent) -> Ticket<Receipt>;
@@ -219,6 +227,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Commits new deliveries of a stored event, as `DeliveryKind::Replay`, and names them.
     fn replay(&self, event: EventId, deliveries: Vec<NewDelivery>) -> Ticket<Vec<DeliveryId>>;
+
+    /// Commits the event's acknowledgement although no settlement brings it along, and names it. Nothing is committed
+    /// and nothing named when the event has one already.
+    fn acknowledge(&self, event: EventId, delivery: NewDelivery) -> Ticket<Vec<DeliveryId>>;
 
     /// Commits a named piece of state (a pause, a cursor); `None` removes it. The newest wins.
     fn set_state(&self, name: String, value: Option<Bytes>) -> Ticket<()>;

@@ -88,7 +88,7 @@ pub(super) fn list(call: &Call<'_>) -> Result<Response<Full<Bytes>>, Problem> {
             "name": &**name,
             "configured": settings.is_some(),
             // The rest of a url may be a secret: some services let whoever knows the path post.
-            "origin": settings.map(|settings| settings.url.origin().ascii_serialization()),
+            "origin": settings.and_then(|settings| settings.target.origin()),
             "state": if settings.is_none() { "removed" } else if paused.is_some() { "paused" } else { "active" },
             "paused_because": paused,
             "breaker_open_until": view.and_then(|view| view.breaker_open_until).map(|time| time.to_string()),

@@ -102,17 +102,20 @@ fn shown(destinations: &[Name], ids: &[DeliveryId]) -> Value {
 pub(super) async fn cancel(call: &Call<'_>, id: &str) -> Result<Response<Full<Bytes>>, Problem> {
     let id: DeliveryId = id.parse().map_err(|error: InvalidId| Problem::not_found("unknown_delivery", error.to_string()))?;
     for _ in 0..CANCEL_TRIES_MAX {
-        let delivery = delivery(call, id).await?;
+        let (route, delivery) = delivery(call, id).await?;
         if delivery.state.is_final() {
             let detail = format!("{id} is {} already; only a pending delivery can be cancelled", delivery.state.word());
             return Err(Problem::conflict("not_pending", detail));
         }
+        let due = call.parts.clock.now();
+        let acknowledgement = call.config.acknowledgement(&route).map(|destination| NewDelivery { destination, lane: None, due });
         let settlement = Settlement {
             delivery: id,
             version: delivery.version,
             attempt: None,
             attempts: delivery.attempts,
             state: DeliveryState::Cancelled,
+            acknowledgement,
         };
         match call.parts.store.settle(settlement).await {
             Ok(()) => {
@@ -131,8 +134,12 @@ pub(super) async fn cancel(call: &Call<'_>, id: &str) -> Result<Response<Full<By
     Err(Problem::from_commit(&CommitError::Stale, "the delivery"))
 }
 
-async fn delivery(call: &Call<'_>, id: DeliveryId) -> Result<Delivery, Problem> {
+/// A delivery, and its event's route.
+async fn delivery(call: &Call<'_>, id: DeliveryId) -> Result<(Name, Delivery), Problem> {
     let record = call.parts.store.record(id.event).await?;
-    let found = record.and_then(|record| record.deliveries.into_iter().find(|delivery| delivery.id == id));
+    let found = record.and_then(|record| {
+        let delivery = record.deliveries.into_iter().find(|delivery| delivery.id == id)?;
+        Some((record.event.route, delivery))
+    });
     found.ok_or_else(|| Problem::not_found("unknown_delivery", format!("there is no delivery {id}")))
 }

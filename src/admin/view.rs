@@ -71,6 +71,7 @@ fn delivery(delivery: &Delivery) -> Map<String, Value> {
     let kind = match delivery.kind {
         DeliveryKind::Original => "original",
         DeliveryKind::Replay => "replay",
+        DeliveryKind::Acknowledgement => "acknowledgement",
     };
     let fields = [
         ("id", json!(delivery.id.to_string())),

@@ -18,7 +18,7 @@ use super::exit::{Exit, Failure};
 use super::table::printable;
 use super::{Context, settings};
 use crate::config::{Config, PathPattern, Route, Segment};
-use crate::egress::{HttpTransport, Outbound, Transport as _};
+use crate::egress::{HttpTransport, Outbound, Reach, Transport as _};
 use crate::model::{Inbound, Timestamp};
 
 /// The longest time to wait for the answer.
@@ -61,7 +61,15 @@ pub(super) async fn run(args: Args, context: &mut Context) -> Result<Exit, Failu
     // The path's secret stays out of terminals and their logs.
     let path = args.path.as_deref().unwrap_or(&route.path.text);
     let shown = format!("{} {base}{path}", signed.method);
-    let request = Outbound { method: signed.method, url, headers: signed.headers, body: signed.body, timeout: TIMEOUT, tls: None };
+    let request = Outbound {
+        method: signed.method,
+        url,
+        headers: signed.headers,
+        body: signed.body,
+        timeout: TIMEOUT,
+        tls: None,
+        reach: Reach::Anywhere,
+    };
     let transport = if args.url.is_some() { HttpTransport::new() } else { HttpTransport::to_own_server() };
     let transport = transport.map_err(|error| Failure::failed(error.to_string()))?;
     let reply = transport.send(request).await.map_err(|fault| {

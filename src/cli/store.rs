@@ -138,7 +138,7 @@ fn show_stats(context: &mut Context, path: &Path, stats: &Stats, json: bool) -> 
         };
         return context.out.json(&serde_json::json!({
             "path": path.display().to_string(), "store": format!("{:032x}", stats.store), "events": stats.events,
-            "body_bytes": stats.body_bytes, "pending": by_name(&stats.pending), "dead": by_name(&stats.dead), "states": stats.states,
+            "body_bytes": stats.body_bytes, "pending": by_name(&stats.pending), "dead": by_name(&stats.dead), "states": stats.states, "moved_keys": stats.keys,
             "journal_bytes": stats.journal_bytes, "spare_segments": stats.spare, "segments": segments.collect::<Vec<_>>(),
         }));
     }
@@ -151,9 +151,8 @@ fn show_stats(context: &mut Context, path: &Path, stats: &Stats, json: bool) -> 
         context.out.line(format!("  {name}: {} pending, {} dead", of(&stats.pending), of(&stats.dead)))?;
     }
     let (count, spare) = (stats.segments.len(), stats.spare);
-    context
-        .out
-        .line(format!("journal: {} bytes in {count} segments and {spare} spare ones; {} states", stats.journal_bytes, stats.states))?;
+    let (bytes, states, keys) = (stats.journal_bytes, stats.states, stats.keys);
+    context.out.line(format!("journal: {bytes} bytes in {count} segments and {spare} spare ones; {states} states, {keys} moved keys"))?;
     for segment in &stats.segments {
         context.out.line(format!(
             "  {:016x}: {} to {}, {} of {} bytes used, {} events, {} deliveries pending",

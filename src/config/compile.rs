@@ -7,6 +7,7 @@ mod link;
 mod route;
 mod secret;
 mod server;
+mod systems;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use super::{Config, LoadOptions, RouteIndex};
 use crate::document::Node;
 use crate::jq::Programs;
 use crate::model::Name;
+use route::Place;
 
 /// One load in progress.
 pub(super) struct Compiler<'a> {
@@ -57,19 +59,23 @@ impl<'a> Compiler<'a> {
         let server = self.server(&root.section("server"));
         let admin = self.admin(&root.section("admin"), &server);
         let store = self.store(&root.section("store"));
-        let destinations = self.destinations(&root.section("destinations"));
+        let mut destinations = self.destinations(&root.section("destinations"));
         let key_sources = self.key_sources(&root.section("key_sources"));
         let drafts = self.routes(&root.section("routes"), &server);
         if document.get("routes").and_then(Node::as_mapping).is_some_and(<[_]>::is_empty) {
             self.report.error(Wrong::new("there is no route"), root.span("routes"), "routes");
         }
         self.link_keys(document, &drafts);
-        self.link(document, &drafts, &destinations, &server, &store);
+        let notify = root.text("notify").map(|name| (shared(name), Place::of(&root, "notify")));
+        self.link(document, &drafts, &destinations, notify.as_ref(), &server, &store);
         let mut routes = Vec::with_capacity(drafts.len());
         let mut complete = true;
         for draft in drafts {
             match draft.finish() {
-                Some(route) => routes.push(Arc::new(route)),
+                Some((route, acknowledgements)) => {
+                    routes.push(Arc::new(route));
+                    destinations.extend(acknowledgements.map(|destination| (destination.name.clone(), destination)));
+                }
                 None => complete = false,
             }
         }
@@ -83,7 +89,8 @@ impl<'a> Compiler<'a> {
         let destinations: BTreeMap<_, _> = destinations.into_iter().map(|(name, destination)| (name, Arc::new(destination))).collect();
         let files = self.read.paths().map(Path::to_owned).collect();
         let programs = Arc::new(std::mem::take(&mut self.programs));
-        Some(Config { server, admin, store, index: RouteIndex::new(&routes), routes, destinations, programs, key_sources, files })
+        let (index, notify) = (RouteIndex::new(&routes), notify.map(|(name, _)| name));
+        Some(Config { server, admin, store, index, routes, destinations, programs, notify, key_sources, files })
     }
 
     /// A path of the file, from the file's folder on.

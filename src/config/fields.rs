@@ -8,6 +8,7 @@ use super::limits::{
     IN_FLIGHT_BYTES_MAX, KIB, MINUTE_MS, SECOND_MS, STORE_BYTES_MAX, STORE_BYTES_MIN, WAIT_MS_MAX,
 };
 use super::table::{Field, Keys, Shape, Table};
+use systems::{ACKNOWLEDGE, BANKINTEGRATION, PAYJOE, SMARTBUSINESS};
 
 const NOT_YET: &str = "not available yet";
 
@@ -34,6 +35,11 @@ pub(super) static ROOT: Table = Table {
             "destinations",
             Shape::Map { of: &Shape::Object(&DESTINATION), keys: Keys::Names },
             "Where events are delivered. Names are identity: what is pending for a removed one ends dead.",
+        ),
+        Field::new(
+            "notify",
+            Shape::Destination,
+            "The destination that gets an event for what a person should know: a dead letter, a deadline that passed, a paused destination.",
         ),
         Field::new("key_sources", KEY_SOURCES, "Where keys are fetched that a scheme names as `remote:NAME`."),
         later("tests", "Sample requests that `kurier check` runs."),
@@ -138,6 +144,7 @@ static STORE: Table = Table {
             "Most bytes on disk; pending events are never dropped for it.",
         )
         .default("20GiB"),
+        Field::new("key", Shape::Secret, "Seals the tokens that Kurier obtains; at least 32 bytes. Without it none can be kept."),
         Field::new(
             "allow_file_systems",
             Shape::List { of: &Shape::Word(FILE_SYSTEMS), min: 1 },
@@ -178,7 +185,7 @@ static ROUTE: Table = Table {
             "Where its events go.",
         )
         .required(),
-        later("acknowledge", "The call back to the source once the event is settled."),
+        Field::new("acknowledge", Shape::Object(&ACKNOWLEDGE), "The call back to the source once the event is settled."),
         later("pull", "Fetching events instead of waiting for them."),
         later("inpasy", "Transactions of InPaSy."),
     ],
@@ -295,7 +302,7 @@ static DESTINATION: Table = Table {
     doc: "Where events are delivered.",
     one: false,
     fields: &[
-        Field::new("url", Shape::Url, "Where it is.").required(),
+        Field::new("url", Shape::Url, "Where it is; or one of the systems below."),
         Field::new("as", Shape::Word(&["original", "json", "cloudevents"]), "In what shape events are sent.").default("original"),
         Field::new("sign", Shape::Object(&SIGN), "Signs in Standard Webhooks form."),
         Field::new("auth", Shape::Object(&AUTH), "Credentials, added at send time; one kind of them."),
@@ -309,9 +316,9 @@ static DESTINATION: Table = Table {
         Field::new("limits", Shape::Object(&DESTINATION_LIMITS), "What it can take."),
         Field::new("breaker", Shape::Object(&BREAKER), "When to leave it alone for a while."),
         Field::new("tls", Shape::Object(&CLIENT_TLS), "Its own trust and our identity."),
-        later("payjoe", "Uploads to PayJoe."),
-        later("bankintegration", "Payments through BankIntegration.dk."),
-        later("smartbusiness", "Requests to PostFinance SmartBusiness."),
+        Field::new("payjoe", Shape::System(&PAYJOE), "Uploads to PayJoe: one event is one payment record."),
+        Field::new("bankintegration", Shape::System(&BANKINTEGRATION), "Payments through BankIntegration.dk: one event is one request."),
+        Field::new("smartbusiness", Shape::System(&SMARTBUSINESS), "Requests to PostFinance SmartBusiness: one event is one of them."),
     ],
 };
 
@@ -327,7 +334,7 @@ static SIGN: Table = Table {
     .required()],
 };
 
-static AUTH: Table = Table {
+pub(super) static AUTH: Table = Table {
     name: "auth",
     doc: "Credentials, one kind of them.",
     one: true,
@@ -335,7 +342,22 @@ static AUTH: Table = Table {
         Field::new("bearer", Shape::Secret, "`Authorization: Bearer …`."),
         Field::new("basic", Shape::Object(&BASIC), "`Authorization: Basic …`."),
         Field::new("header", Shape::Map { of: &Shape::Secret, keys: Keys::Headers }, "Headers with secret values."),
-        later("oauth2", "A token from a token endpoint."),
+        Field::new("oauth2", Shape::Object(&OAUTH2), "`Authorization: Bearer …` with a token that a token endpoint gives to the client."),
+    ],
+};
+
+static OAUTH2: Table = Table {
+    name: "oauth2",
+    doc: "The client credentials grant of OAuth 2.0; tokens are renewed before they end.",
+    one: false,
+    fields: &[
+        Field::new("token_url", Shape::Url, "Where tokens are had.").required(),
+        Field::new("client_id", Shape::TextOrSecret, "The client's id.").required(),
+        Field::new("client_secret", Shape::Secret, "The client's secret.").required(),
+        Field::new("scopes", Shape::List { of: &Shape::Text, min: 0 }, "What is asked for."),
+        Field::new("client_auth", Shape::Word(&["body", "basic"]), "Whether id and secret stand in the body or in a header.")
+            .default("body"),
+        Field::new("token_format", Shape::Word(&["form", "json"]), "How the request is written; `form` is the standard.").default("form"),
     ],
 };
 
@@ -349,7 +371,7 @@ static BASIC: Table = Table {
     ],
 };
 
-static RETRY: Table = Table {
+pub(super) static RETRY: Table = Table {
     name: "retry",
     doc: "When to try again.",
     one: false,
@@ -410,5 +432,6 @@ pub(super) static SECRET: Table = Table {
     ],
 };
 
+mod systems;
 #[cfg(test)]
 mod tests;

@@ -68,6 +68,9 @@ pub const PEM_BYTES_MAX: u64 = MIB;
 /// A secret below this is guessable enough for a warning.
 pub const SECRET_BYTES_SHORT: usize = 16;
 
+/// Shortest `store.key`.
+pub const STORE_KEY_BYTES_MIN: usize = 32;
+
 /// The most routes, destinations, tokens, headers or items of any list.
 pub const ITEMS_MAX: usize = 10_000;
 /// The longest name of a route, destination or token: names are labels of metrics.

@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::units::{show_duration, show_size};
 use super::{Config, Loaded};
 use crate::document::{Node, Problem, Span};
-use crate::model::Name;
+use crate::model::{Name, Secret};
 
 /// The settings that are fixed while the process runs.
-const FIXED: [&str; 6] = ["server.listen", "admin.listen", "store.path", "store.retention", "store.max_size", "store.allow_file_systems"];
+const FIXED: [&str; 7] =
+    ["server.listen", "admin.listen", "store.path", "store.retention", "store.max_size", "store.key", "store.allow_file_systems"];
 
 /// Where the fixed settings stand in this tree; one that is left out stands where its section does.
 pub(super) fn places(tree: &Node) -> BTreeMap<&'static str, Span> {
@@ -40,6 +41,7 @@ pub fn reload_refusals(old: &Config, loaded: &Loaded) -> Vec<Problem> {
             old.store.max_size != new.store.max_size,
             format!("{} → {}", show_size(old.store.max_size), show_size(new.store.max_size)),
         ),
+        ("store.key", differ(old.store.key.as_ref(), new.store.key.as_ref()), "another key".to_owned()),
         (
             "store.allow_file_systems",
             old.store.allow_file_systems != new.store.allow_file_systems,
@@ -53,6 +55,10 @@ pub fn reload_refusals(old: &Config, loaded: &Loaded) -> Vec<Problem> {
             Problem::new(loaded.fixed.get(path).copied().unwrap_or_default(), path, format!("restart needed for this change ({change})"))
         })
         .collect()
+}
+
+fn differ(old: Option<&Secret>, new: Option<&Secret>) -> bool {
+    old.map(Secret::expose) != new.map(Secret::expose)
 }
 
 /// Destinations that are no longer there: what is pending for them ends dead with that reason.

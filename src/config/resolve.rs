@@ -43,6 +43,7 @@ impl Compiler<'_> {
             Shape::List { of, min } => self.resolve_list(node, of, *min, path),
             Shape::Map { of, keys } => self.resolve_map(node, of, *keys, path),
             Shape::Object(table) => self.resolve_object(node, table, path),
+            Shape::System(table) => self.resolve_object(node, table, path),
             Shape::Short { short, long } => match node.value {
                 Value::Mapping(_) if node.get("env").is_none() => self.resolve_object(node, long, path),
                 Value::Mapping(_) | Value::Scalar { .. } | Value::Null | Value::Sequence(_) => self.resolve(node, short, path),
@@ -64,6 +65,8 @@ impl Compiler<'_> {
             | Shape::HeaderValue
             | Shape::File
             | Shape::Folder
+            | Shape::Flag
+            | Shape::Date
             | Shape::Destination => self.resolve_scalar(node, shape, path),
         }
     }

@@ -42,6 +42,8 @@ pub(super) fn check(shape: &Shape, node: &Node) -> Result<(), Wrong> {
         Shape::Path => path::parse(text).map(|_| ()),
         Shape::MediaType => media_type(text),
         Shape::HeaderValue => header_value(text).map(|_| ()),
+        Shape::Flag => flag(node).map(|_| ()),
+        Shape::Date => date(text).map(|_| ()),
         Shape::File | Shape::Folder if text.contains('\0') => Err(Wrong::new("a path can't hold a NUL")),
         Shape::Text
         | Shape::Body
@@ -55,6 +57,7 @@ pub(super) fn check(shape: &Shape, node: &Node) -> Result<(), Wrong> {
         | Shape::List { .. }
         | Shape::Map { .. }
         | Shape::Object(_)
+        | Shape::System(_)
         | Shape::Short { .. }
         | Shape::Later(_) => Ok(()),
     }
@@ -73,6 +76,10 @@ pub(super) fn expected(shape: &Shape, node: &Node) -> Wrong {
         "a size such as `64KiB`"
     } else if matches!(shape, Shape::Rate) {
         "a rate such as `50/s`"
+    } else if matches!(shape, Shape::Flag) {
+        "`true` or `false`"
+    } else if matches!(shape, Shape::Date) {
+        "a day such as `2026-11-24`"
     } else {
         "a text or `{ env: NAME }`"
     };
@@ -108,6 +115,20 @@ pub(super) fn variable_name(name: &str) -> Result<(), Wrong> {
     }
     Err(Wrong::new(format!("`{}` is not the name of an environment variable", shown(name)))
         .hint("write the bare name, such as `{ env: ERP_TOKEN }`"))
+}
+
+/// Yes or no; the words of YAML 1.1 (`yes`, `on`) are texts, as in YAML 1.2.
+pub(super) fn flag(node: &Node) -> Result<bool, Wrong> {
+    match node.as_str() {
+        Some("true") => Ok(true),
+        Some("false") => Ok(false),
+        Some(_) | None => Err(Wrong::new(format!("`{}` is neither true nor false", shown(node.as_str().unwrap_or_default())))),
+    }
+}
+
+/// A day.
+pub(super) fn date(text: &str) -> Result<jiff::civil::Date, Wrong> {
+    text.parse().map_err(|_error| Wrong::new(format!("`{}` is not a day", shown(text))).hint("such as `2026-11-24`"))
 }
 
 fn word(text: &str, words: &[&str]) -> Result<(), Wrong> {

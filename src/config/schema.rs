@@ -146,6 +146,9 @@ fn shape(shape: &Shape, definitions: &mut Map<String, Value>) -> Value {
             json!({ "type": "object", "propertyNames": { "pattern": pattern }, "additionalProperties": self::shape(of, definitions) })
         }
         Shape::Object(table) => defined(table, definitions),
+        Shape::System(table) => defined(table, definitions),
+        Shape::Flag => json!({ "anyOf": [{ "type": "boolean" }, reference("env")] }),
+        Shape::Date => text(Some("^[0-9]{4}-[0-9]{2}-[0-9]{2}$")),
         Shape::Short { short, long } => json!({ "anyOf": [self::shape(short, definitions), defined(long, definitions)] }),
         // Nothing is allowed there yet.
         Shape::Later(_) => json!({ "not": {} }),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::resolve::join;
-use super::units;
+use super::{scalar, units};
 use crate::document::{Entry, Node, Span, Value};
 use crate::model::Rate;
 
@@ -49,6 +49,11 @@ impl<'n> Section<'n> {
         self.node.is_some()
     }
 
+    /// Where the mapping itself stands, and its path.
+    pub(super) fn here(&self) -> (Span, &str) {
+        (self.node.map(|node| node.span).unwrap_or_default(), &self.path)
+    }
+
     /// The path of a key.
     pub(super) fn path(&self, key: &str) -> String {
         join(&self.path, key)
@@ -77,6 +82,16 @@ impl<'n> Section<'n> {
     /// The whole number under this key.
     pub(super) fn integer(&self, key: &str) -> Option<u64> {
         self.get(key)?.as_u64()
+    }
+
+    /// The flag under this key.
+    pub(super) fn flag(&self, key: &str) -> Option<bool> {
+        scalar::flag(self.get(key)?).ok()
+    }
+
+    /// The texts of the list under this key.
+    pub(super) fn texts(&self, key: &str) -> Vec<String> {
+        self.items(key).iter().filter_map(|(node, _)| node.as_str().map(str::to_owned)).collect()
     }
 
     /// The rate under this key.

@@ -6,15 +6,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use http::{HeaderMap, Method};
-use ipnet::IpNet;
-use url::Url;
-
 use super::path::RouteIndex;
+use super::systems::Target;
+use crate::connectors::{dvelop, oauth};
 use crate::jq::{ProgramId, Programs};
 use crate::model::{Answer, ClientTls, Name, Rate, Secret};
 use crate::signature::{Signer, Template, Verifier};
+use arc_swap::ArcSwap;
+use http::{HeaderMap, Method};
+use ipnet::IpNet;
 
 /// The configuration in force; a reload swaps the pointer.
 pub type Live = Arc<ArcSwap<Config>>;
@@ -33,6 +33,8 @@ pub struct Config {
     pub destinations: BTreeMap<Name, Arc<Destination>>,
     /// The programs of every `when` and `transform`.
     pub programs: Arc<Programs>,
+    /// The destination that is told what a person should know.
+    pub notify: Option<Name>,
     /// Where keys are fetched, by name.
     pub key_sources: BTreeMap<Name, KeySource>,
     /// Every file that was read: the configuration itself, secrets, TLS. A change of one asks for a reload.
@@ -131,6 +133,8 @@ pub struct StoreSettings {
     pub retention: Duration,
     /// Most bytes on disk.
     pub max_size: u64,
+    /// Seals the tokens that Kurier obtains; none can be kept without it.
+    pub key: Option<Secret>,
     /// File systems by name that the store may lie on, although their syncs or locks are in doubt.
     pub allow_file_systems: Vec<Box<str>>,
 }
@@ -161,6 +165,8 @@ pub struct Route {
     pub wait: Option<Wait>,
     /// Where its events go.
     pub deliver: Vec<DeliverTo>,
+    /// How d.velop is told of its events' results.
+    pub acknowledge: Option<Arc<dvelop::Acknowledge>>,
 }
 
 /// `respond.wait` of a route, and the answers to what came of it; where one is not said, it is the usual one.
@@ -271,8 +277,8 @@ pub enum Segment {
 pub struct Destination {
     /// Its name.
     pub name: Name,
-    /// Where it is.
-    pub url: Url,
+    /// Who it is, and where.
+    pub target: Target,
     /// In what shape events are sent.
     pub format: Format,
     /// Signs in Standard Webhooks form, when configured.
@@ -317,6 +323,8 @@ pub enum Auth {
         /// Password.
         password: Secret,
     },
+    /// `Authorization: Bearer …` with a token that this client is given.
+    OAuth2(Arc<oauth::Client>),
     /// Headers with secret values.
     Headers(Vec<(http::HeaderName, Secret)>),
 }

@@ -1,6 +1,8 @@
 //! The vocabulary of the tables in `fields`: what a field may hold. One table drives the check for unknown
 //! keys, the check of every value and the JSON Schema, so the three can't disagree.
 
+use std::sync::LazyLock;
+
 /// The fields of one mapping.
 pub(super) struct Table {
     /// Its name in the schema.
@@ -133,8 +135,14 @@ pub(super) enum Shape {
         /// What the keys are.
         keys: Keys,
     },
+    /// `true` or `false`.
+    Flag,
+    /// A day: `2026-11-24`.
+    Date,
     /// A mapping with fixed keys.
     Object(&'static Table),
+    /// The same, with the keys of a connector's settings.
+    System(&'static LazyLock<Table>),
     /// One value, or the mapping it is short for.
     Short {
         /// The short form.

@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::egress::{HttpTransport, Outbound, Transport};
+use crate::egress::{HttpTransport, Outbound, Reach, Transport};
 use crate::model::Inbound;
 use crate::signature::new_signing_secret;
 
@@ -128,6 +128,7 @@ impl Sample {
             body: self.request.body.clone(),
             timeout: Duration::from_secs(10),
             tls: None,
+            reach: Reach::Anywhere,
         };
         let reply = transport.send(request).await.with_context(|| format!("sending {}", self.title))?;
         Ok(reply.status.as_u16())

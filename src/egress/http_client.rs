@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use ipnet::IpNet;
 use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Certificate, Client, Identity, Request, Response};
@@ -21,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::fault::{self, Stage, fault};
-use super::{Fault, Outbound, Reply, Transport, guard};
+use super::{Fault, Outbound, PublicTransport, Reach, Reply, Transport, guard};
 use crate::model::{ClientTls, FaultKind, Secret};
 
 /// The most that is read of a reply's body: enough to say what went wrong.
@@ -53,10 +54,16 @@ const REPLY_HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
 /// costs its pooled connections and nothing else.
 const TLS_CLIENTS_MAX: usize = 64;
 
+/// Most clients for urls out of payloads that are kept, one for each distinct setting of allowed ranges.
+const PUBLIC_CLIENTS_MAX: usize = 16;
+
 /// Why there is no transport.
 #[derive(Debug, thiserror::Error)]
 #[error("setting up outbound HTTP")]
 pub struct TransportError(#[source] pub(super) reqwest::Error);
+
+/// A transport to public addresses, and the ranges that it allows besides.
+type Public = (Arc<[IpNet]>, Arc<PublicTransport>);
 
 /// Makes requests over real sockets.
 pub struct HttpTransport {
@@ -65,6 +72,8 @@ pub struct HttpTransport {
     cap: usize,
     /// Most recently used first.
     with_tls: Mutex<VecDeque<(Arc<ClientTls>, Client)>>,
+    /// For urls out of payloads, by the ranges that are allowed besides public addresses; most recently used first.
+    public: Mutex<VecDeque<Public>>,
 }
 
 impl HttpTransport {
@@ -83,7 +92,7 @@ impl HttpTransport {
                 client().tls_certs_only([]).build().map_err(TransportError)?
             }
         };
-        Ok(Self { plain, cap: REPLY_BODY_BYTES_MAX, with_tls: Mutex::default() })
+        Ok(Self { plain, cap: REPLY_BODY_BYTES_MAX, with_tls: Mutex::default(), public: Mutex::default() })
     }
 
     /// The same, reading up to so many bytes of a reply: for what is fetched, not only answered.
@@ -100,7 +109,21 @@ impl HttpTransport {
     /// As for [`new`](Self::new).
     pub fn to_own_server() -> Result<Self, TransportError> {
         let plain = client().tls_danger_accept_invalid_certs(true).build().map_err(TransportError)?;
-        Ok(Self { plain, cap: REPLY_BODY_BYTES_MAX, with_tls: Mutex::default() })
+        Ok(Self { plain, cap: REPLY_BODY_BYTES_MAX, with_tls: Mutex::default(), public: Mutex::default() })
+    }
+
+    fn public(&self, ranges: &Arc<[IpNet]>) -> Result<Arc<PublicTransport>, Fault> {
+        let mut known = self.public.lock();
+        let at = known.iter().position(|(setting, _)| setting == ranges);
+        let found = match at.and_then(|at| known.remove(at)) {
+            Some((_, found)) => found,
+            None => {
+                Arc::new(PublicTransport::and_private(ranges.clone()).map_err(|error| fault(FaultKind::Unsendable, error.to_string()))?)
+            }
+        };
+        known.push_front((ranges.clone(), found.clone()));
+        known.truncate(PUBLIC_CLIENTS_MAX);
+        Ok(found)
     }
 
     fn client(&self, tls: Option<&Arc<ClientTls>>) -> Result<Client, Fault> {
@@ -164,7 +187,10 @@ impl Resolve for GuardedResolver {
 #[async_trait]
 impl Transport for HttpTransport {
     async fn send(&self, request: Outbound) -> Result<Reply, Fault> {
-        let Outbound { method, url, headers, body, timeout: limit, tls } = request;
+        if let Reach::Public(ranges) = &request.reach {
+            return self.public(ranges)?.send(request).await;
+        }
+        let Outbound { method, url, headers, body, timeout: limit, tls, reach: _ } = request;
         let client = self.client(tls.as_ref())?;
         exchange(&client, Request::new(method, url), headers, body, limit, self.cap).await
     }

@@ -32,7 +32,7 @@ impl PublicTransport {
     /// # Errors
     /// When no client can be built at all.
     pub fn new() -> Result<Self, TransportError> {
-        Self::and_private(Vec::new())
+        Self::and_private([])
     }
 
     /// The same, to addresses of these ranges too, which may also be called over plain http where a url names them as an
@@ -40,7 +40,7 @@ impl PublicTransport {
     ///
     /// # Errors
     /// As for [`new`](Self::new).
-    pub fn and_private(ranges: Vec<IpNet>) -> Result<Self, TransportError> {
+    pub fn and_private(ranges: impl Into<Arc<[IpNet]>>) -> Result<Self, TransportError> {
         let allowed: Arc<[IpNet]> = ranges.into();
         let strict = || client().https_only(allowed.is_empty()).dns_resolver(PublicResolver(allowed.clone()));
         // Without authorities every handshake fails, which is what nobody to trust comes to.
@@ -64,7 +64,7 @@ impl PublicTransport {
 #[async_trait]
 impl Transport for PublicTransport {
     async fn send(&self, request: Outbound) -> Result<Reply, Fault> {
-        let Outbound { method, url, headers, body, timeout: limit, tls: _ } = request;
+        let Outbound { method, url, headers, body, timeout: limit, tls: _, reach: _ } = request;
         self.check(&url)?;
         let reply = exchange(&self.client, Request::new(method, url), headers, body, limit, PUBLIC_REPLY_BYTES_MAX).await?;
         if reply.truncated {
@@ -94,10 +94,19 @@ mod tests {
     use http::{HeaderMap, Method};
 
     use super::*;
+    use crate::egress::Reach;
 
     fn request(url: &str) -> Outbound {
         let url = url.parse().unwrap();
-        Outbound { method: Method::GET, url, headers: HeaderMap::new(), body: Bytes::new(), timeout: Duration::from_secs(5), tls: None }
+        Outbound {
+            method: Method::GET,
+            url,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            timeout: Duration::from_secs(5),
+            tls: None,
+            reach: Reach::Anywhere,
+        }
     }
 
     async fn refused(url: &str) -> FaultKind {

@@ -20,6 +20,8 @@ pub enum DeliveryKind {
     Original,
     /// An operator asked for it.
     Replay,
+    /// It tells the source what became of the event.
+    Acknowledgement,
 }
 
 /// Where a delivery stands. All but `Pending` are final.
@@ -124,6 +126,8 @@ stored_words! {
         DestinationRemoved = 7, "destination_removed";
         /// No request could be made of it (its `transform` failed, say).
         Unsendable = 8, "unsendable";
+        /// The time in which the source waits for its acknowledgement was about to end.
+        Deadline = 9, "deadline";
     }
 }
 

@@ -3,35 +3,42 @@
 //! It never decides what becomes of the delivery (that is `settle`) and never writes to the store. A panic in
 //! here is a fault of this attempt and ends nothing else.
 
+mod access;
+mod bankintegration;
 mod body;
+mod dvelop;
+mod earlier;
 mod headers;
+mod payjoe;
 mod programs;
+mod smartbusiness;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use futures_util::FutureExt as _;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::classify::classify;
+use super::classify::{Verdict, classify, retry_after};
 use super::moment::Moment;
 use super::settle::Made;
 use crate::clock::Clock;
-use crate::config::{Auth, Config, Destination, Format};
-use crate::egress::{Fault, Outbound, Reply, Transport};
+use crate::config::{Config, Destination, Format, Target};
+use crate::connectors::{self, Outcome};
+use crate::egress::{Fault, Outbound, Reach, Reply, Transport};
 use crate::jq;
-use crate::model::{DeliveryKind, Event, FaultKind, Secret, Timestamp};
+use crate::model::{DeliveryKind, Event, FaultKind, Timestamp};
 use crate::store::{PendingDelivery, ReadError, Store};
+use crate::tokens::Tokens;
+pub(super) use payjoe::Batches;
 
 /// What an attempt ended with.
 #[derive(Debug)]
 pub(super) enum Ended {
     /// A request was made, or nearly: it counts.
-    Made(Made),
+    Made(Box<Made>),
     /// The event's bytes are not what was accepted; nothing was sent.
     Damaged(&'static str),
     /// The delivery's `when` said no; nothing was sent.
@@ -49,6 +56,8 @@ pub(super) struct Tools {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) jq: Arc<dyn jq::Engine>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) tokens: Tokens,
+    pub(super) batches: Arc<Batches>,
 }
 
 /// What is to be attempted.
@@ -66,40 +75,106 @@ pub(super) struct Job {
 pub(super) async fn make(tools: Tools, job: Job) -> Ended {
     let (started_at, begun) = (tools.clock.now(), Moment::now(&*tools.clock));
     let (destination, pending) = (job.destination.clone(), job.pending.clone());
-    let result = match AssertUnwindSafe(exchange(&tools, job, started_at)).catch_unwind().await {
-        Ok(Ok(result)) => result,
+    let exchanged = match AssertUnwindSafe(exchange(&tools, job, started_at)).catch_unwind().await {
+        Ok(Ok(exchanged)) => exchanged,
         Ok(Err(unread)) => return unread,
         Err(_panic) => {
             // The panic's own words are in the log already; they may hold anything and go no further.
             tracing::error!(delivery.id = %pending.id, destination.name = %pending.destination, "an attempt panicked");
-            Err(Fault { kind: FaultKind::Interrupted, detail: "the attempt panicked".to_owned() })
+            Exchanged::plain(Err(Fault { kind: FaultKind::Interrupted, detail: "the attempt panicked".to_owned() }))
         }
     };
-    let verdict = classify(&result, &destination.retry.never, tools.clock.now());
-    Ended::Made(Made { started_at, took: Moment::now(&*tools.clock).since(begun), result, verdict })
+    let Exchanged { result, judged, hold, must_authorize, is_shared } = exchanged;
+    let now = tools.clock.now();
+    let (verdict, reason) = match (judged, &result) {
+        (Some(Outcome { verdict, reason }), result) => (verdict_of(verdict, result.as_ref().ok(), now), reason),
+        (None, _) => (classify(&result, &destination.retry.never, now), String::new()),
+    };
+    let took = Moment::now(&*tools.clock).since(begun);
+    Ended::Made(Box::new(Made { started_at, took, result, verdict, reason, hold, must_authorize, is_shared }))
 }
 
-async fn exchange(tools: &Tools, job: Job, now: Timestamp) -> Result<Result<Reply, Fault>, Ended> {
-    let mut event = match tools.store.event(job.pending.id.event).await {
-        Ok(Some(event)) => event,
-        Ok(None) => return Err(Ended::Damaged("the event is not in the store")),
-        Err(ReadError::Damaged) => return Err(Ended::Damaged("its bytes no longer match their checksum")),
-        Err(ReadError::Io(error)) => return Err(Ended::NotNow(error)),
-    };
+/// What came of a request: as it came, and what a system's own table says about it.
+#[derive(Clone)]
+pub(super) struct Exchanged {
+    result: Result<Reply, Fault>,
+    judged: Option<Outcome>,
+    /// How long the destination wants to be left alone.
+    hold: Option<Duration>,
+    /// A person has to authorize again before anything more is sent.
+    must_authorize: bool,
+    /// It is another delivery's too, for which it says how the destination is.
+    is_shared: bool,
+}
+
+impl Exchanged {
+    fn plain(result: Result<Reply, Fault>) -> Self {
+        Self { result, judged: None, hold: None, must_authorize: false, is_shared: false }
+    }
+
+    /// What a system answered, judged by its own table; no answer is a retry, whoever did not give it.
+    fn judge(mut self, judge: impl FnOnce(&connectors::Reply<'_>) -> Outcome) -> Self {
+        if let Ok(Reply { status, headers, body, truncated }) = &self.result {
+            self.judged = Some(judge(&connectors::Reply { status: *status, headers, body, truncated: *truncated }));
+        }
+        self
+    }
+}
+
+/// A system's request as it is sent to this destination.
+fn outbound_of(request: connectors::Request, destination: &Destination) -> Outbound {
+    let connectors::Request { method, url, headers, body } = request;
+    let (timeout, tls) = (attempt_timeout(destination), destination.tls.clone());
+    Outbound { method, url, headers, body, timeout, tls, reach: Reach::Anywhere }
+}
+
+fn verdict_of(verdict: connectors::Verdict, reply: Option<&Reply>, now: Timestamp) -> Verdict {
+    match verdict {
+        connectors::Verdict::Delivered => Verdict::Delivered,
+        connectors::Verdict::Retry { after } => Verdict::Retry { asked_for: after.or_else(|| retry_after(&reply?.headers, now)) },
+        connectors::Verdict::Rejected => Verdict::Rejected,
+        // It was made again already where that could help.
+        connectors::Verdict::Reauthorize | connectors::Verdict::Pause => Verdict::Pause,
+    }
+}
+
+async fn exchange(tools: &Tools, job: Job, now: Timestamp) -> Result<Exchanged, Ended> {
+    let destination = job.destination.clone();
+    if let Target::DvelopReport(settings) = &destination.target {
+        return dvelop::report(tools, &job, settings).await;
+    }
+    let mut event = read(tools.store.event(job.pending.id.event).await)?;
     // The route may have left the configuration since; then only what the event itself says is known.
     let route = job.config.routes.iter().find(|route| route.name == event.route);
     event.event_type = event.event_type.take().or_else(|| route.and_then(|route| route.verifier.event_type(&event)));
     let deliver = route.and_then(|route| route.deliver.iter().find(|deliver| deliver.to == job.pending.destination));
+    let accepted = event.clone();
     if let Some(deliver) = deliver {
         event = programs::apply(&*tools.jq, &job.config.programs, deliver, event).await?;
     }
+    match &destination.target {
+        Target::Http(_) | Target::DvelopReport(_) => {}
+        Target::PayJoe { settings, uploads } => return payjoe::send(tools, &job, settings, *uploads, &event).await,
+        Target::BankIntegration(settings) => return bankintegration::send(tools, &job, settings, &event).await,
+        Target::SmartBusiness(settings) => return smartbusiness::send(tools, &job, settings, &accepted, &event).await,
+    }
     let request = match outbound(&event, &job, now) {
         Ok(request) => request,
-        Err(fault) => return Ok(Err(fault)),
+        Err(fault) => return Ok(Exchanged::plain(Err(fault))),
     };
     // While the destination takes its time, nothing else of the event is kept in memory.
-    drop((event, job));
-    Ok(tools.transport.send(request).await)
+    drop((event, accepted, job));
+    Ok(access::send(tools, &destination, request).await)
+}
+
+/// What is in the store; without it no request can be made.
+fn read<T>(found: Result<Option<T>, ReadError>) -> Result<T, Ended> {
+    match found {
+        Ok(Some(found)) => Ok(found),
+        Ok(None) => Err(Ended::Damaged("the event is not in the store")),
+        Err(ReadError::Damaged) => Err(Ended::Damaged("its bytes no longer match their checksum")),
+        Err(ReadError::Io(error)) => Err(Ended::NotNow(error)),
+    }
 }
 
 fn unsendable(detail: impl Into<String>) -> Fault {
@@ -126,11 +201,9 @@ fn outbound(event: &Event, job: &Job, now: Timestamp) -> Result<Outbound, Fault>
     headers.insert("webhook-id", headers::text(id.as_bytes()));
     headers.insert("webhook-timestamp", timestamp.into());
     describe(&mut headers, event, job);
-    if let Some(auth) = &destination.auth {
-        authorize(&mut headers, auth)?;
-    }
-    let tls = destination.tls.clone();
-    Ok(Outbound { method: Method::POST, url: destination.url.clone(), headers, body, timeout: attempt_timeout(destination), tls })
+    let url = destination.target.url().cloned().ok_or_else(|| unsendable("the destination has no address of its own"))?;
+    let (timeout, tls) = (attempt_timeout(destination), destination.tls.clone());
+    Ok(Outbound { method: Method::POST, url, headers, body, timeout, tls, reach: Reach::Anywhere })
 }
 
 /// A destination without any time would never be answered in time.
@@ -157,7 +230,7 @@ fn describe(headers: &mut HeaderMap, event: &Event, job: &Job) {
     }
     match job.pending.kind {
         DeliveryKind::Replay => drop(headers.insert("kurier-replay", HeaderValue::from_static("true"))),
-        DeliveryKind::Original => {}
+        DeliveryKind::Original | DeliveryKind::Acknowledgement => {}
     }
     if event.method != Method::POST || event.query().is_some() {
         headers.insert("kurier-method", headers::text(event.method.as_str().as_bytes()));
@@ -166,27 +239,4 @@ fn describe(headers: &mut HeaderMap, event: &Event, job: &Job) {
             headers.insert("kurier-query", headers::text(query));
         }
     }
-}
-
-fn authorize(headers: &mut HeaderMap, auth: &Auth) -> Result<(), Fault> {
-    let secret = |bytes: &[u8]| {
-        let mut value =
-            HeaderValue::from_bytes(bytes).map_err(|_error| unsendable("a secret of `auth` holds bytes that no header can carry"))?;
-        value.set_sensitive(true);
-        Ok(value)
-    };
-    match auth {
-        Auth::Bearer(token) => drop(headers.insert(AUTHORIZATION, secret(&[b"Bearer ", token.expose()].concat())?)),
-        Auth::Basic { user, password } => {
-            let credentials = Secret::new([user.expose(), b":", password.expose()].concat());
-            let value = secret(format!("Basic {}", STANDARD.encode(credentials.expose())).as_bytes())?;
-            drop(headers.insert(AUTHORIZATION, value));
-        }
-        Auth::Headers(pairs) => {
-            for (name, value) in pairs {
-                headers.insert(name.clone(), secret(value.expose())?);
-            }
-        }
-    }
-    Ok(())
 }

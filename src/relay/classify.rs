@@ -19,8 +19,10 @@ pub(super) enum Verdict {
     Delivered,
     /// 410: the destination wants nothing more, not only not this event.
     Gone,
-    /// A status of `retry.never`.
+    /// It will never take this event: a status of `retry.never`, or what a system's own table says.
     Rejected,
+    /// It takes nothing until an operator has mended something: the destination is paused, the delivery waits.
+    Pause,
     /// To be tried again; after this long, where the destination asked for it.
     Retry { asked_for: Option<Duration> },
 }
@@ -31,14 +33,14 @@ impl Verdict {
         match self {
             Self::Delivered => OutcomeKind::Delivered,
             Self::Gone | Self::Rejected => OutcomeKind::Rejected,
-            Self::Retry { .. } => OutcomeKind::Retry,
+            Self::Retry { .. } | Self::Pause => OutcomeKind::Retry,
         }
     }
 
     /// What it says about the destination.
     pub(super) fn health(self) -> Health {
         match self {
-            Self::Delivered | Self::Gone | Self::Rejected => Health::Alive,
+            Self::Delivered | Self::Gone | Self::Rejected | Self::Pause => Health::Alive,
             Self::Retry { .. } => Health::Failing,
         }
     }
@@ -56,7 +58,7 @@ pub(super) fn classify(result: &Result<Reply, Fault>, never: &[u16], now: Timest
 }
 
 /// `Retry-After` as a gap: whole seconds, or a date. Anything else is as if it weren't there.
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
@@ -107,7 +109,7 @@ mod tests {
     fn retry_after_is_read_as_seconds_and_as_a_date() {
         let asked = |text| match classify(&reply(503, Some(text)), &[], NOW) {
             Verdict::Retry { asked_for } => asked_for,
-            Verdict::Delivered | Verdict::Gone | Verdict::Rejected => panic!("a 503 is a retry"),
+            Verdict::Delivered | Verdict::Gone | Verdict::Rejected | Verdict::Pause => panic!("a 503 is a retry"),
         };
         assert_eq!(asked("120"), Some(Duration::from_secs(120)));
         assert_eq!(asked("0"), Some(Duration::ZERO));

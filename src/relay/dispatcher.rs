@@ -28,6 +28,7 @@ use super::attempt::{self, Ended, Tools};
 use super::backlog::{Backlog, Page};
 use super::commit::Committed;
 use super::moment::Moment;
+use super::notices::Notices;
 use super::pause;
 use super::pausing::{Change, Pausing};
 use super::scheduler::Rules;
@@ -81,6 +82,7 @@ pub(super) struct Dispatcher {
     tools: Tools,
     settled: Settled,
     metrics: Arc<Metrics>,
+    notices: Notices,
     rng: StdRng,
     /// When it began, by the wall clock.
     started_at: Timestamp,
@@ -110,7 +112,7 @@ impl Dispatcher {
         commands: mpsc::Receiver<Change>,
         stopped: oneshot::Receiver<Duration>,
     ) -> Self {
-        let Parts { config: live, mut changes, store, settled, transport, jq, clock, metrics, seed } = parts;
+        let Parts { config: live, mut changes, store, settled, transport, jq, clock, metrics, notices, tokens, seed } = parts;
         changes.mark_unchanged();
         let (started_at, boot) = (clock.now(), Moment::now(&*clock));
         Self {
@@ -120,9 +122,10 @@ impl Dispatcher {
             changes_open: true,
             newest: store.newest_position(),
             newest_open: true,
-            tools: Tools { store, transport, jq, clock },
+            tools: Tools { store, transport, jq, clock, tokens, batches: Arc::default() },
             settled,
             metrics,
+            notices,
             rng: StdRng::seed_from_u64(seed),
             started_at,
             trust: WallTrust::new(started_at, boot),

@@ -165,6 +165,13 @@ impl Scheduler {
         taken
     }
 
+    /// Starts nothing at a destination before this moment; attempts under way go on.
+    pub(super) fn hold(&mut self, destination: &Name, until: Moment) {
+        if let Some(queue) = self.queues.get_mut(destination) {
+            queue.held_back_until(until);
+        }
+    }
+
     /// Stops or resumes a destination; attempts under way go on.
     pub(super) fn set_paused(&mut self, destination: &Name, paused: bool) {
         if let Some(queue) = self.queues.get_mut(destination) {

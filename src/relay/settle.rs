@@ -14,6 +14,9 @@ use crate::egress::{Fault, Reply, cut};
 use crate::model::{Attempt, AttemptResult, DeadCode, DeadReason, DeliveryState, Timestamp};
 use crate::store::{PendingDelivery, Settlement};
 
+/// The longest reason that is kept of a death.
+const REASON_BYTES_MAX: usize = 1024;
+
 /// An attempt that was made.
 #[derive(Debug, Clone)]
 pub(super) struct Made {
@@ -25,6 +28,14 @@ pub(super) struct Made {
     pub(super) result: Result<Reply, Fault>,
     /// What that means.
     pub(super) verdict: Verdict,
+    /// Why, in the words of the system's own table; empty where the answer says it all.
+    pub(super) reason: String,
+    /// How long the destination wants to be left alone.
+    pub(super) hold: Option<Duration>,
+    /// A person has to authorize again.
+    pub(super) must_authorize: bool,
+    /// The request was another delivery's too, whose attempt says how the destination is.
+    pub(super) is_shared: bool,
 }
 
 /// A settlement, and the gap until the next attempt where there is to be one.
@@ -46,13 +57,15 @@ pub(super) fn after_attempt(
     let attempts = pending.attempts.saturating_add(1);
     let (state, gap) = match made.verdict {
         Verdict::Delivered => (DeliveryState::Delivered, None),
-        Verdict::Gone => (dead(DeadCode::Gone, said(&made.result)), None),
-        Verdict::Rejected => (dead(DeadCode::Rejected, said(&made.result)), None),
+        Verdict::Gone => (dead(DeadCode::Gone, said(&made)), None),
+        Verdict::Rejected => (dead(DeadCode::Rejected, said(&made)), None),
+        // A pause is ended by a person, and what waited is due at once then.
+        Verdict::Pause => (DeliveryState::Pending { due: now }, Some(Duration::ZERO)),
         Verdict::Retry { .. } if retry.max_attempts.is_some_and(|most| attempts >= most) => {
-            (dead(DeadCode::MaxAttempts, format!("{attempts} attempts, the last: {}", said(&made.result))), None)
+            (dead(DeadCode::MaxAttempts, format!("{attempts} attempts, the last: {}", said(&made))), None)
         }
         Verdict::Retry { .. } if age >= retry.max_age => {
-            (dead(DeadCode::MaxAge, format!("{attempts} attempts, the last: {}", said(&made.result))), None)
+            (dead(DeadCode::MaxAge, format!("{attempts} attempts, the last: {}", said(&made))), None)
         }
         Verdict::Retry { asked_for } => {
             let backoff = Backoff::new(retry);
@@ -60,7 +73,14 @@ pub(super) fn after_attempt(
             (DeliveryState::Pending { due: now.saturating_add(gap) }, Some(gap))
         }
     };
-    let settlement = Settlement { delivery: pending.id, version: pending.version, attempt: Some(record(attempts, made)), attempts, state };
+    let settlement = Settlement {
+        delivery: pending.id,
+        version: pending.version,
+        attempt: Some(record(attempts, made)),
+        attempts,
+        state,
+        acknowledgement: None,
+    };
     Settled { settlement, gap }
 }
 
@@ -69,12 +89,19 @@ pub(super) fn without_attempt(pending: &PendingDelivery, code: DeadCode, detail:
     let mut detail = detail.into();
     cut(&mut detail, Attempt::DETAIL_BYTES_MAX);
     let state = dead(code, detail);
-    Settlement { delivery: pending.id, version: pending.version, attempt: None, attempts: pending.attempts, state }
+    Settlement { delivery: pending.id, version: pending.version, attempt: None, attempts: pending.attempts, state, acknowledgement: None }
 }
 
 /// The settlement of a delivery that its `when` excludes.
 pub(super) fn skipped(pending: &PendingDelivery) -> Settlement {
-    Settlement { delivery: pending.id, version: pending.version, attempt: None, attempts: pending.attempts, state: DeliveryState::Skipped }
+    Settlement {
+        delivery: pending.id,
+        version: pending.version,
+        attempt: None,
+        attempts: pending.attempts,
+        state: DeliveryState::Skipped,
+        acknowledgement: None,
+    }
 }
 
 /// The same settlement, ending dead because its destination has gone meanwhile.
@@ -89,11 +116,14 @@ fn dead(code: DeadCode, detail: String) -> DeliveryState {
     DeliveryState::Dead(DeadReason { code, detail: detail.into() })
 }
 
-fn said(result: &Result<Reply, Fault>) -> String {
-    match result {
+fn said(made: &Made) -> String {
+    let mut said = match &made.result {
+        Ok(_) if !made.reason.is_empty() => made.reason.clone(),
         Ok(reply) => format!("status {}", reply.status.as_u16()),
         Err(fault) => fault.to_string(),
-    }
+    };
+    cut(&mut said, REASON_BYTES_MAX);
+    said
 }
 
 fn record(number: u32, made: Made) -> Attempt {
@@ -139,7 +169,16 @@ mod tests {
 
     fn settle(attempts: u32, verdict: Verdict, retry: &config::Retry, age: Duration) -> Settled {
         let fault = Fault { kind: FaultKind::Reset, detail: "x".repeat(1000) };
-        let made = Made { started_at: NOW, took: Duration::from_millis(5), result: Err(fault), verdict };
+        let made = Made {
+            started_at: NOW,
+            took: Duration::from_millis(5),
+            result: Err(fault),
+            verdict,
+            reason: String::new(),
+            hold: None,
+            must_authorize: false,
+            is_shared: false,
+        };
         after_attempt(&pending(attempts), made, retry, age, NOW, &mut StdRng::seed_from_u64(1))
     }
 

@@ -51,7 +51,7 @@ use super::{
     CommitError, EventFilter, EventRecord, EventSummary, NewDelivery, NewEvent, PendingDelivery, ReadError, Receipt, Settlement, Store,
     Ticket,
 };
-use crate::model::{AttemptResult, DeliveryId, DeliveryState, DestinationCounts, Event, EventId, Name, StoreStats};
+use crate::model::{AttemptResult, DeliveryId, DeliveryKind, DeliveryState, DestinationCounts, Event, EventId, Name, StoreStats};
 
 use queue::{Accept, Entry};
 use shared::{Recall, Shared};
@@ -103,6 +103,29 @@ impl<D: Disk> LocalStore<D> {
         Ok(())
     }
 
+    /// Commits further deliveries of a stored event.
+    fn add(&self, event: EventId, kind: DeliveryKind, deliveries: Vec<NewDelivery>) -> Ticket<Vec<DeliveryId>> {
+        let (promise, ticket) = Ticket::queued();
+        if self.shared.queue.is_closing() {
+            return Ticket::refused(CommitError::Refused("stopping"));
+        }
+        let bytes: usize = deliveries.iter().map(|delivery| delivery.destination.len() + 32).sum();
+        if bytes > self.shared.sizes.segment / 8 {
+            return Ticket::refused(CommitError::Refused("the deliveries are more than the store can hold"));
+        }
+        let pin = self.shared.table.lock().pin(event);
+        match pin {
+            Pin::Held => self.shared.add(event, kind, deliveries, promise),
+            Pin::Gone => return Ticket::refused(CommitError::NotFound),
+            Pin::Elsewhere => {
+                if let Err(error) = self.recall(Recall::Add(event, kind, deliveries, promise)) {
+                    return Ticket::refused(error);
+                }
+            }
+        }
+        ticket
+    }
+
     /// Whether too much waits for the librarian.
     fn is_behind(&self) -> bool {
         self.shared.unindexed.load(Ordering::Relaxed) >= librarian::UNINDEXED_MAX
@@ -131,7 +154,8 @@ fn settlement_bytes(settlement: &Settlement) -> usize {
         AttemptResult::Response { excerpt, .. } => excerpt.len(),
         AttemptResult::Fault { detail, .. } => detail.len(),
     });
-    reason.saturating_add(attempt)
+    let acknowledgement = settlement.acknowledgement.as_ref().map_or(0, |delivery| delivery.destination.len());
+    reason.saturating_add(attempt).saturating_add(acknowledgement)
 }
 
 impl<D: Disk> Drop for LocalStore<D> {
@@ -142,6 +166,10 @@ impl<D: Disk> Drop for LocalStore<D> {
 
 #[async_trait]
 impl<D: Disk> Store for LocalStore<D> {
+    fn id(&self) -> u128 {
+        self.shared.store
+    }
+
     fn accept(&self, new: NewEvent) -> Ticket<Receipt> {
         let head = record::encode_event(&new);
         if let Some(refused) = self.refused_accept(head.len().saturating_add(new.event.body.len())) {
@@ -183,25 +211,11 @@ impl<D: Disk> Store for LocalStore<D> {
     }
 
     fn replay(&self, event: EventId, deliveries: Vec<NewDelivery>) -> Ticket<Vec<DeliveryId>> {
-        let (promise, ticket) = Ticket::queued();
-        if self.shared.queue.is_closing() {
-            return Ticket::refused(CommitError::Refused("stopping"));
-        }
-        let bytes: usize = deliveries.iter().map(|delivery| delivery.destination.len() + 32).sum();
-        if bytes > self.shared.sizes.segment / 8 {
-            return Ticket::refused(CommitError::Refused("the replay is larger than the store can hold"));
-        }
-        let pin = self.shared.table.lock().pin(event);
-        match pin {
-            Pin::Held => self.shared.replay(event, deliveries, promise),
-            Pin::Gone => return Ticket::refused(CommitError::NotFound),
-            Pin::Elsewhere => {
-                if let Err(error) = self.recall(Recall::Replay(event, deliveries, promise)) {
-                    return Ticket::refused(error);
-                }
-            }
-        }
-        ticket
+        self.add(event, DeliveryKind::Replay, deliveries)
+    }
+
+    fn acknowledge(&self, event: EventId, delivery: NewDelivery) -> Ticket<Vec<DeliveryId>> {
+        self.add(event, DeliveryKind::Acknowledgement, vec![delivery])
     }
 
     fn set_state(&self, name: String, value: Option<Bytes>) -> Ticket<()> {

@@ -207,10 +207,23 @@ impl State {
         delivery.state = settlement.state;
         let (position, is_final) = (*position, delivery.state.is_final());
         stored.attempts.extend(settlement.attempt.map(|attempt| (settlement.delivery, attempt)));
+        let is_last = stored.deliveries.iter().all(|(_, delivery)| delivery.state.is_final());
         if is_final {
             self.pending.remove(&position);
         }
+        if let Some(acknowledgement) = settlement.acknowledgement.filter(|_| is_last) {
+            self.acknowledge(settlement.delivery.event, acknowledgement)?;
+        }
         Ok(())
+    }
+
+    fn acknowledge(&mut self, event: EventId, delivery: NewDelivery) -> Result<Vec<DeliveryId>, CommitError> {
+        let stored = self.stored(event).ok_or(CommitError::NotFound)?;
+        if stored.deliveries.iter().any(|(_, delivery)| delivery.kind == DeliveryKind::Acknowledgement) {
+            return Ok(Vec::new());
+        }
+        let created_at = delivery.due;
+        Ok(self.add_deliveries(event, vec![delivery], DeliveryKind::Acknowledgement, created_at))
     }
 
     fn pending(&self, position: u64, id: DeliveryId) -> Option<PendingDelivery> {
@@ -234,6 +247,10 @@ impl State {
 
 #[async_trait]
 impl Store for MemoryStore {
+    fn id(&self) -> u128 {
+        0
+    }
+
     fn accept(&self, event: NewEvent) -> Ticket<Receipt> {
         self.commit(move |state| Ok(state.accept(event)))
     }
@@ -248,6 +265,10 @@ impl Store for MemoryStore {
             let created_at = deliveries.iter().map(|delivery| delivery.due).min().unwrap_or_default();
             Ok(state.add_deliveries(event, deliveries, DeliveryKind::Replay, created_at))
         })
+    }
+
+    fn acknowledge(&self, event: EventId, delivery: NewDelivery) -> Ticket<Vec<DeliveryId>> {
+        self.commit(move |state| state.acknowledge(event, delivery))
     }
 
     fn set_state(&self, name: String, value: Option<Bytes>) -> Ticket<()> {

@@ -9,7 +9,7 @@ mod smartbusiness;
 use std::time::Duration;
 
 use kurier::connectors::{Holds, Key, Reply, Request};
-use kurier::egress::{FETCHED_BODY_BYTES_MAX, Fault, HttpTransport, Outbound, PublicTransport, Transport};
+use kurier::egress::{FETCHED_BODY_BYTES_MAX, Fault, HttpTransport, Outbound, PublicTransport, Reach, Transport};
 use kurier::model::{EventId, Secret};
 
 /// Long enough for a busy machine, short enough for a hanging system.
@@ -31,7 +31,7 @@ async fn send_to_payload_url(request: Request) -> Result<kurier::egress::Reply, 
 
 async fn over(transport: &dyn Transport, request: Request, timeout: Duration) -> Result<kurier::egress::Reply, Fault> {
     let Request { method, url, headers, body } = request;
-    transport.send(Outbound { method, url, headers, body, timeout, tls: None }).await
+    transport.send(Outbound { method, url, headers, body, timeout, tls: None, reach: Reach::Anywhere }).await
 }
 
 /// A reply as the connectors see it.

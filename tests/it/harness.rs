@@ -72,7 +72,12 @@ impl Home {
 
     /// Starts `kurier serve` and waits until it is up.
     pub(crate) fn serve(&self) -> Serving {
-        let mut child = self.command(&["serve"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::serve_as(self.command(&["serve"]))
+    }
+
+    /// Starts this `kurier serve` and waits until it is up.
+    pub(crate) fn serve_as(mut command: Command) -> Serving {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let writer = log.clone();

@@ -16,4 +16,5 @@ mod signature;
 mod sim;
 mod simulators;
 mod store;
+mod systems;
 mod tidy;

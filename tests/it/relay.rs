@@ -1,5 +1,6 @@
 //! The relay against scripted destinations on paused time, and its transport against real sockets.
 
+mod acknowledgements;
 mod deliveries;
 mod faults;
 mod order;

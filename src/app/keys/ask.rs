@@ -13,7 +13,7 @@ use url::Url;
 
 use super::{FETCH_TIMEOUT, Fault, Inner};
 use crate::config::{Auth, KeySource};
-use crate::egress::Outbound;
+use crate::egress::{Outbound, Reach};
 use crate::signature::WantedKey;
 
 /// What is percent-encoded of an id in a url: all but what is unreserved.
@@ -72,7 +72,15 @@ impl Inner {
 
 fn get(url: &str) -> Result<Outbound, (Fault, String)> {
     let url = Url::parse(url).map_err(|error| (Fault::Failed, error.to_string()))?;
-    Ok(Outbound { method: Method::GET, url, headers: HeaderMap::new(), body: Bytes::new(), timeout: FETCH_TIMEOUT, tls: None })
+    Ok(Outbound {
+        method: Method::GET,
+        url,
+        headers: HeaderMap::new(),
+        body: Bytes::new(),
+        timeout: FETCH_TIMEOUT,
+        tls: None,
+        reach: Reach::Anywhere,
+    })
 }
 
 fn request(source: &KeySource, id: &str) -> Result<Outbound, (Fault, String)> {
@@ -103,6 +111,8 @@ fn credentials(auth: &Auth) -> Vec<(HeaderName, HeaderValue)> {
             let both = STANDARD.encode([user.expose(), b":", password.expose()].concat());
             authorization(format!("Basic {both}").as_bytes())
         }
+        // Refused when the configuration was read.
+        Auth::OAuth2(_) => Vec::new(),
         Auth::Headers(headers) => headers.iter().filter_map(|(name, secret)| Some((name.clone(), value(secret.expose())?))).collect(),
     }
 }

@@ -12,7 +12,8 @@ use crate::config::scalar;
 use crate::config::section::{Section, in_memory};
 use crate::config::units::show_duration;
 use crate::config::wrong::Wrong;
-use crate::config::{Auth, Breaker, Destination, Format, Retry};
+use crate::config::{Auth, Breaker, Destination, Format, Retry, Target};
+use crate::connectors::payjoe;
 use crate::document::Node;
 use crate::model::{Name, Secret, is_metadata, literal};
 use crate::signature::Signer;
@@ -33,27 +34,33 @@ impl Compiler<'_> {
     fn destination(&mut self, name: &str, section: &Section<'_>) -> Option<Destination> {
         let limits = section.section("limits");
         let url = section.text("url").and_then(|text| scalar::url(text).ok());
+        let uploads = in_memory(limits.integer("concurrency").unwrap_or(CONCURRENCY_DEFAULT));
+        let target = self.target(section, url.clone(), uploads);
         let signer = self.signer(&section.section("sign"));
         let auth = self.auth(&section.section("auth"));
         let headers = self.headers(&section.section("headers"), auth.as_ref());
         let retry = self.retry(&section.section("retry"));
         let tls = self.client_tls(&section.section("tls"));
         let breaker = section.section("breaker");
-        if let (Some(url), Some(_)) = (&url, &tls)
+        let address = target.as_ref().and_then(Target::url).cloned();
+        if let (Some(url), Some(_)) = (&address, &tls)
             && url.scheme() != "https"
         {
             self.report.error(Wrong::new("`tls` needs an https URL"), section.span("tls"), section.path("tls"));
         }
-        if let Some(address) = url.as_ref().and_then(literal).filter(|address| is_metadata(*address)) {
+        if let Some(address) = address.as_ref().and_then(literal).filter(|address| is_metadata(*address)) {
             let wrong = Wrong::new(format!("{address} is a cloud metadata address, which is never called"));
             self.report.error(wrong.hint("it hands out the machine's own credentials"), section.span("url"), section.path("url"));
         }
         if auth.is_some() && url.as_ref().is_some_and(is_open) {
             self.report.warn(Wrong::new("the credentials go over plain http"), section.span("auth"), section.path("auth"));
         }
+        let target = target?;
+        let timeout = if matches!(target, Target::PayJoe { .. }) { payjoe::TIMEOUT } else { TIMEOUT_DEFAULT };
         Some(Destination {
             name: shared(name),
-            url: url?,
+            concurrency: target.concurrency(uploads),
+            target,
             format: match section.text("as") {
                 Some("json") => Format::Json,
                 Some("cloudevents") => Format::CloudEvents,
@@ -62,9 +69,8 @@ impl Compiler<'_> {
             signer,
             auth,
             headers,
-            timeout: section.duration("timeout").unwrap_or(TIMEOUT_DEFAULT),
+            timeout: section.duration("timeout").unwrap_or(timeout),
             retry,
-            concurrency: in_memory(limits.integer("concurrency").unwrap_or(CONCURRENCY_DEFAULT)),
             rate: limits.rate("rate"),
             breaker: Breaker {
                 failures: breaker
@@ -112,6 +118,9 @@ impl Compiler<'_> {
         }
         if section.get("basic").is_some() {
             auth = self.basic(&section.section("basic"));
+        }
+        if section.get("oauth2").is_some() {
+            auth = self.oauth2(&section.section("oauth2"));
         }
         if section.get("header").is_some() {
             let header = section.section("header");
@@ -172,7 +181,7 @@ impl Compiler<'_> {
         headers
     }
 
-    fn retry(&mut self, section: &Section<'_>) -> Retry {
+    pub(super) fn retry(&mut self, section: &Section<'_>) -> Retry {
         let default = Retry::default();
         let mut never: Vec<u16> = section.items("never").iter().filter_map(|(node, _)| u16::try_from(node.as_u64()?).ok()).collect();
         if section.get("never").is_none() {

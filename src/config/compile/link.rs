@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use http::Method;
 
 use super::Compiler;
-use super::route::Draft;
+use super::route::{Draft, Place};
 use crate::config::path::RouteIndex;
 use crate::config::resolve::nearest;
 use crate::config::units::{show_duration, show_size, shown};
@@ -25,22 +25,24 @@ impl Compiler<'_> {
         document: &Node,
         drafts: &[Draft],
         destinations: &BTreeMap<Name, Destination>,
+        notify: Option<&(Name, Place)>,
         server: &Server,
         store: &StoreSettings,
     ) {
         // As written, not as built: a destination with a mistake in it is no unknown one.
         let written = document.get("destinations").and_then(Node::as_mapping).unwrap_or_default();
-        self.check_names(drafts, written);
+        self.check_names(drafts, notify, written);
         self.check_paths(drafts);
         for draft in drafts {
             self.check_route(draft, destinations, server, store);
         }
     }
 
-    fn check_names(&mut self, drafts: &[Draft], written: &[Entry]) {
+    fn check_names(&mut self, drafts: &[Draft], notify: Option<&(Name, Place)>, written: &[Entry]) {
         let known: BTreeSet<&str> = written.iter().map(|entry| entry.key.as_str()).collect();
         let mut used: BTreeSet<&str> = BTreeSet::new();
-        for (DeliverTo { to, .. }, place) in drafts.iter().flat_map(|draft| &draft.deliver) {
+        let delivered = drafts.iter().flat_map(|draft| &draft.deliver).map(|(deliver, place)| (&deliver.to, place));
+        for (to, place) in delivered.chain(notify.map(|(name, place)| (name, place))) {
             used.insert(to);
             if !known.contains(&**to) {
                 let wrong = Wrong::new(format!("unknown destination \"{}\"", shown(to)));

@@ -6,13 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 
+use super::systems::Acknowledging;
 use super::{Compiler, shared};
 use crate::config::limits::{BODY_BYTES_MAX, DEDUPE_WINDOW_DEFAULT};
 use crate::config::path::{SECRET_SEGMENT, is_plain_segment, parse};
 use crate::config::section::{Section, in_memory};
 use crate::config::within::within;
 use crate::config::wrong::Wrong;
-use crate::config::{DeliverTo, Failing, Jq, OrderBy, PathPattern, Route, Server, Wait};
+use crate::config::{DeliverTo, Destination, Failing, Jq, OrderBy, PathPattern, Route, Server, Wait};
 use crate::document::{Node, Span};
 use crate::jq;
 use crate::model::{Answer, Name, Rate};
@@ -36,6 +37,7 @@ pub(super) struct Draft {
     pub(super) respond: Option<Answer>,
     pub(super) wait: Option<Wait>,
     pub(super) deliver: Vec<(DeliverTo, Place)>,
+    pub(super) acknowledge: Option<Acknowledging>,
 }
 
 /// Where something stands.
@@ -46,15 +48,17 @@ pub(super) struct Place {
 }
 
 impl Place {
-    fn of(section: &Section<'_>, key: &str) -> Self {
+    pub(super) fn of(section: &Section<'_>, key: &str) -> Self {
         Self { span: section.span(key), path: section.path(key) }
     }
 }
 
 impl Draft {
-    /// The route, when nothing of it was wrong.
-    pub(super) fn finish(self) -> Option<Route> {
-        Some(Route {
+    /// The route and where it is acknowledged, when nothing of it was wrong.
+    pub(super) fn finish(self) -> Option<(Route, Option<Destination>)> {
+        let (acknowledge, destination) =
+            self.acknowledge.map_or((None, None), |acknowledging| (Some(acknowledging.settings), Some(acknowledging.destination)));
+        let route = Route {
             name: self.name,
             path: self.pattern?,
             methods: self.methods,
@@ -67,7 +71,9 @@ impl Draft {
             respond: self.respond,
             wait: self.wait,
             deliver: self.deliver.into_iter().map(|(deliver, _)| deliver).collect(),
-        })
+            acknowledge,
+        };
+        Some((route, destination))
     }
 }
 
@@ -104,6 +110,7 @@ impl Compiler<'_> {
             respond: self.answer(&section.section("respond")),
             wait: self.wait(&section.section("respond")),
             deliver: self.deliver(section),
+            acknowledge: self.acknowledge(name, &section.section("acknowledge").section("dvelop")),
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Compiler, shared};
 use crate::config::limits::{
     BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, GRACE_DEFAULT, HEAD_BYTES_DEFAULT, IN_FLIGHT_BYTES_DEFAULT, READ_TIMEOUT_DEFAULT,
-    RETENTION_DEFAULT, STORE_BYTES_DEFAULT,
+    RETENTION_DEFAULT, STORE_BYTES_DEFAULT, STORE_KEY_BYTES_MIN,
 };
 use crate::config::resolve::{join, name};
 use crate::config::scalar;
@@ -122,7 +122,16 @@ impl Compiler<'_> {
     }
 
     pub(super) fn store(&mut self, section: &Section<'_>) -> StoreSettings {
+        let key = section.get("key").and_then(|node| {
+            let (path, key) = (section.path("key"), self.plain_secret(node, &section.path("key"))?);
+            if key.expose().len() < STORE_KEY_BYTES_MIN {
+                let wrong = Wrong::new(format!("is shorter than {STORE_KEY_BYTES_MIN} bytes")).hint("make one with `kurier secret new`");
+                self.report.error(wrong, node.span, path);
+            }
+            Some(key)
+        });
         StoreSettings {
+            key,
             path: self.located(section.get("path").and_then(Node::as_str).unwrap_or(STORE_PATH_DEFAULT)),
             retention: section.duration("retention").unwrap_or(RETENTION_DEFAULT),
             max_size: section.size("max_size").unwrap_or(STORE_BYTES_DEFAULT),

@@ -8,7 +8,7 @@ use crate::config::limits::{
 use crate::config::{Breaker, Retry, scalar, units};
 use crate::document::{Value, parse};
 
-const TABLES: [&Table; 26] = [
+const TABLES: [&Table; 27] = [
     &ROOT,
     &SERVER,
     &SERVER_TLS,
@@ -30,6 +30,7 @@ const TABLES: [&Table; 26] = [
     &SIGN,
     &AUTH,
     &BASIC,
+    &OAUTH2,
     &RETRY,
     &DESTINATION_LIMITS,
     &BREAKER,

@@ -87,8 +87,9 @@ fn woven(text: &str, reason: &str) -> String {
 }
 
 fn words(failure: Failure<'_>) -> (&'static str, &'static str) {
+    let late = ("Das Zielsystem hat nicht rechtzeitig geantwortet.", "The receiving system did not answer in time.");
     let reason = match failure {
-        Failure::Deadline => return ("Das Zielsystem hat nicht rechtzeitig geantwortet.", "The receiving system did not answer in time."),
+        Failure::Deadline => return late,
         Failure::Cancelled => return ("Die Zustellung wurde abgebrochen.", "The delivery was cancelled."),
         Failure::Dead(reason) => reason,
     };
@@ -99,6 +100,7 @@ fn words(failure: Failure<'_>) -> (&'static str, &'static str) {
         DeadCode::Damaged => ("Der gespeicherte Beleg ist beschädigt.", "The stored document is damaged."),
         DeadCode::Interrupted => ("Die Zustellung wurde wiederholt unterbrochen.", "The delivery was interrupted repeatedly."),
         DeadCode::DestinationRemoved => ("Das Zielsystem ist nicht mehr eingerichtet.", "The receiving system is no longer configured."),
+        DeadCode::Deadline => late,
         DeadCode::Unsendable => ("Der Beleg konnte nicht aufbereitet werden.", "The document could not be prepared for sending."),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::task::JoinError;
 
 use super::{Dispatcher, Flight, READ_RETRY, gap_max};
-use crate::model::{DeadCode, DeadReason, DeliveryState, FaultKind};
+use crate::model::{DeadCode, DeadReason, DeliveryKind, DeliveryState, FaultKind, Name, Notice, NoticeKind};
 use crate::relay::attempt::Ended;
 use crate::relay::breaker::Health;
 use crate::relay::classify::Verdict;
@@ -15,7 +15,7 @@ use crate::relay::moment::Moment;
 use crate::relay::pausing::{Change, Changed};
 use crate::relay::scheduler::Next;
 use crate::relay::settle::{Made, Settled, after_attempt, removed, skipped, without_attempt};
-use crate::store::{PendingDelivery, Settlement};
+use crate::store::{NewDelivery, PendingDelivery, Settlement};
 
 /// Most settlements at a time of deliveries whose destination was removed.
 const CONDEMNED_SETTLING_MAX: usize = 256;
@@ -34,11 +34,18 @@ impl Dispatcher {
             Ended::Made(made) => {
                 self.answered(&pending, health(&made), now);
                 self.metrics.attempted(&pending.destination, made.verdict.outcome(), made.took);
-                if made.verdict == Verdict::Gone {
+                if matches!(made.verdict, Verdict::Gone | Verdict::Pause) {
                     // Nothing more is sent from here on; it counts as a pause once it is durable.
                     self.board.lock().scheduler.set_paused(&pending.destination, true);
                 }
-                let Settled { settlement, gap } = self.settlement(&pending, made, &destination.retry);
+                if made.verdict == Verdict::Pause {
+                    let kind = if made.must_authorize { NoticeKind::Authorization } else { NoticeKind::Paused };
+                    self.pause(&pending.destination, kind, &made.reason);
+                }
+                if let Some(hold) = made.hold {
+                    self.board.lock().scheduler.hold(&pending.destination, now.after(hold));
+                }
+                let Settled { settlement, gap } = self.settlement(&pending, *made, &destination.retry);
                 let known = self.config.destinations.contains_key(&pending.destination);
                 let settlement = if known { settlement } else { removed(settlement) };
                 let due = gap.filter(|_| known).map(|gap| now.after(gap));
@@ -90,7 +97,18 @@ impl Dispatcher {
         self.commit(pending, settlement, None);
     }
 
-    fn commit(&mut self, pending: PendingDelivery, settlement: Settlement, due: Option<Moment>) {
+    /// A destination's own words pause it.
+    fn pause(&mut self, destination: &Name, kind: NoticeKind, reason: &str) {
+        self.pausing.push(Change { destination: destination.clone(), reason: Some(reason.to_owned()), reply: None });
+        self.tell(kind, destination, None, reason);
+    }
+
+    fn commit(&mut self, pending: PendingDelivery, mut settlement: Settlement, due: Option<Moment>) {
+        if settlement.state.is_final() && pending.kind != DeliveryKind::Acknowledgement {
+            let due = self.tools.clock.now();
+            let name = self.config.acknowledgement(&pending.route);
+            settlement.acknowledgement = name.map(|destination| NewDelivery { destination, lane: None, due });
+        }
         self.commits.push(Box::pin(commit(self.tools.store.clone(), pending, settlement, due)));
     }
 
@@ -117,11 +135,14 @@ impl Dispatcher {
         if let DeliveryState::Dead(DeadReason { code: DeadCode::Gone, .. }) = settlement.state {
             // Also where an operator's cancellation came first: the destination has said it all the same, and a pause
             // that stood in memory only would be seen by nobody and ended by nobody.
-            self.pausing.push(Change { destination: destination.clone(), reason: Some(GONE_REASON.to_owned()), reply: None });
+            self.pause(&destination, NoticeKind::Paused, GONE_REASON);
         }
         let next = match durable {
             Durable::Stored => {
                 journey::settled(&pending, &settlement);
+                if let DeliveryState::Dead(reason) = &settlement.state {
+                    self.tell(NoticeKind::DeadLetter, &destination, Some(&pending), &reason.to_string());
+                }
                 if settlement.state.is_final() && self.config.destinations.contains_key(&destination) {
                     let now = Moment::now(&*self.tools.clock);
                     self.board.lock().throughput.entry(destination.clone()).or_default().ended(now);
@@ -135,6 +156,13 @@ impl Dispatcher {
             }
         };
         self.board.lock().scheduler.settled(&destination, position, next);
+    }
+
+    /// Tells a person, where one is to be told.
+    fn tell(&self, kind: NoticeKind, destination: &Name, about: Option<&PendingDelivery>, reason: &str) {
+        let route = about.map(|pending| pending.route.clone());
+        let delivery = about.map(|pending| pending.id);
+        self.notices.tell(Notice { kind, destination: destination.clone(), route, delivery, reason: reason.to_owned() });
     }
 
     /// A change of a pause has ended.
@@ -165,9 +193,10 @@ fn waits(pending: PendingDelivery, settlement: &Settlement, due: Option<Moment>)
     }
 }
 
-/// What an attempt says about its destination; nothing, when it ended on our side of the wire.
+/// What an attempt says about its destination; nothing, when it ended on our side of the wire or another says it.
 fn health(made: &Made) -> Health {
     match &made.result {
+        _ if made.is_shared => Health::Unclear,
         Err(fault) if matches!(fault.kind, FaultKind::Unsendable | FaultKind::Interrupted) => Health::Unclear,
         Ok(_) | Err(_) => made.verdict.health(),
     }

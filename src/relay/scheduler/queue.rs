@@ -92,7 +92,7 @@ impl Queue {
     /// How many of a kind are held.
     fn held_of(&self, kind: DeliveryKind) -> usize {
         match kind {
-            DeliveryKind::Original => self.held.len() - self.replays_held,
+            DeliveryKind::Original | DeliveryKind::Acknowledgement => self.held.len() - self.replays_held,
             DeliveryKind::Replay => self.replays_held,
         }
     }

@@ -20,7 +20,7 @@ pub(super) struct Ready {
 impl Ready {
     fn of(&mut self, kind: DeliveryKind) -> &mut BTreeSet<Place> {
         match kind {
-            DeliveryKind::Original => &mut self.live,
+            DeliveryKind::Original | DeliveryKind::Acknowledgement => &mut self.live,
             DeliveryKind::Replay => &mut self.replays,
         }
     }
@@ -35,7 +35,7 @@ impl Ready {
 
     /// One of this kind is about to start: the next turn is the other's.
     pub(super) fn starts(&mut self, kind: DeliveryKind) {
-        self.replay_is_next = kind == DeliveryKind::Original;
+        self.replay_is_next = kind != DeliveryKind::Replay;
     }
 
     /// What is due first; replays count only where they may go.

@@ -135,12 +135,16 @@ pub(super) fn read(segment: &[u8], offset: usize, nonce: u128) -> Option<(BatchH
     (xxh3_64_with_seed(payload, seed(nonce)) == header.payload_checksum).then_some((header, payload))
 }
 
-/// Where behind `offset` a later batch's header of this incarnation stands: then what is bad at `offset` is
-/// damage and no torn tail, because a batch is begun only after its predecessor's sync returned (rule 3).
-pub(super) fn later(segment: &[u8], offset: usize, nonce: u128, after: u64) -> Option<usize> {
-    let start = offset.saturating_add(ALIGN).next_multiple_of(ALIGN);
+/// Where the next batch can begin behind `offset`.
+pub(super) fn next_start(offset: usize) -> usize {
+    offset.saturating_add(ALIGN).next_multiple_of(ALIGN)
+}
+
+/// Where at or behind `from` a batch's header of this incarnation stands that is later than `after`: then what is bad
+/// before it is damage and no torn tail, because a batch is begun only after its predecessor's sync returned (rule 3).
+pub(super) fn later(segment: &[u8], from: usize, nonce: u128, after: u64) -> Option<usize> {
     let magic = MAGIC.to_le_bytes();
-    (start..segment.len().saturating_sub(HEADER - 1))
+    (from..segment.len().saturating_sub(HEADER - 1))
         .step_by(ALIGN)
         .find(|at| segment[*at..].starts_with(&magic) && header(&segment[*at..], nonce).is_some_and(|header| header.sequence > after))
 }
@@ -202,8 +206,8 @@ mod tests {
         let mut bytes = batch(1, 5);
         let second = bytes.len();
         bytes.extend(batch(1, 6));
-        assert_eq!(later(&bytes, 0, 1, 5), Some(second));
-        assert_eq!(later(&bytes, 0, 1, 6), None);
-        assert_eq!(later(&bytes, second, 1, 5), None);
+        assert_eq!(later(&bytes, next_start(0), 1, 5), Some(second));
+        assert_eq!(later(&bytes, next_start(0), 1, 6), None);
+        assert_eq!(later(&bytes, next_start(second), 1, 5), None);
     }
 }

@@ -22,7 +22,7 @@ use crate::model::Timestamp;
 const FILE: &str = "checkpoint";
 const WRITING: &str = "checkpoint.tmp";
 const MAGIC: &[u8; 8] = b"KURIERCP";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const HEADER: usize = 72;
 
 /// Events of one chunk; the table is locked while so many are copied.
@@ -76,6 +76,7 @@ fn put_usage(bytes: &mut Vec<u8>, number: u64, usage: &Usage) {
         bytes.put_u64_le(value);
     }
     bytes.put_i64_le(usage.keys_until.millis());
+    bytes.put_u64_le(usage.key_bytes);
     bytes.put_i64_le(usage.newest_at.millis());
     bytes.put_u32_le(u32::try_from(usage.dead.len()).unwrap_or(u32::MAX));
     for (name, count) in &usage.dead {
@@ -89,8 +90,10 @@ fn put_usage(bytes: &mut Vec<u8>, number: u64, usage: &Usage) {
 fn take_usage(cursor: &mut Cursor<'_>, names: &mut Names) -> Result<(u64, Usage), Malformed> {
     let (number, has_events) = (cursor.u64()?, cursor.u64()? == 1);
     let (first, last, count, footer_bytes) = (cursor.u64()?, cursor.u64()?, cursor.u64()?, cursor.u64()?);
-    let (keys_until, newest_at) = (Timestamp::from_millis(cursor.i64()?), Timestamp::from_millis(cursor.i64()?));
-    let mut usage = Usage { events: has_events.then_some((first, last)), count, footer_bytes, keys_until, newest_at, ..Usage::default() };
+    let (keys_until, key_bytes) = (Timestamp::from_millis(cursor.i64()?), cursor.u64()?);
+    let newest_at = Timestamp::from_millis(cursor.i64()?);
+    let mut usage =
+        Usage { events: has_events.then_some((first, last)), count, footer_bytes, keys_until, key_bytes, newest_at, ..Usage::default() };
     usage.sealed = true;
     for _ in 0..cursor.count(12)? {
         usage.dead.insert(names.get(cursor.text()?), cursor.u64()?);

@@ -321,7 +321,12 @@ impl<D: Disk> Committer<D> {
                         accept.promise.settle(Err(CommitError::Refused("the store can't commit just now")));
                     }
                 }
-                entry @ (Entry::Settle(..) | Entry::Replay(..) | Entry::State(..) | Entry::Move(_) | Entry::MoveState(..)) => {
+                entry @ (Entry::Settle(..)
+                | Entry::Add(..)
+                | Entry::State(..)
+                | Entry::Move(_)
+                | Entry::MoveState(..)
+                | Entry::MoveKeys(_)) => {
                     kept.push_back(entry);
                 }
             }
@@ -342,8 +347,8 @@ impl<D: Disk> Committer<D> {
             match entry {
                 Entry::Accept(accept) => refuse(accept.promise),
                 Entry::Settle(_, promise) | Entry::State(_, _, promise) => refuse(promise),
-                Entry::Replay(_, _, promise) => refuse(promise),
-                Entry::Move(_) | Entry::MoveState(..) => {}
+                Entry::Add(.., promise) => refuse(promise),
+                Entry::Move(_) | Entry::MoveState(..) | Entry::MoveKeys(_) => {}
             }
         }
     }

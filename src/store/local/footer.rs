@@ -19,15 +19,18 @@ use super::segment::PAGE;
 use super::table::{Meta, Place};
 use crate::model::{Name, Timestamp};
 
-pub(super) use build::{Built, build};
-pub(super) use look::{Footing, carried, dead, event_by_id, events_below, ids, is_sound, key, keys, ops, write};
+pub(super) use build::{Built, Unreadable, build};
+pub(super) use look::{Footing, carried, dead, event_by_id, events_below, ids, is_sound, key, key_places, keys, ops, repeated, write};
 
 const MAGIC: &[u8; 8] = b"KURIERFT";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const LENGTH: usize = 512;
 
 /// Events of one block: what a lookup reads at least.
 const BLOCK_EVENTS: usize = 64;
+
+/// Bytes of a dedupe key's entry.
+const KEY: usize = 32;
 
 /// A part of the file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,7 +49,8 @@ enum Part {
     Blocks,
     /// Event ids in their order, with the event's number in the segment.
     Ids,
-    /// Dedupe keys in their order, with the event's number and the end of the window.
+    /// Dedupe keys in their order, with the place of the record that tells each, an event's own or a key's, and the end
+    /// of the window.
     Keys,
     /// Numbers of the events that were not finished.
     Carried,
@@ -72,6 +76,8 @@ pub(super) struct FooterHeader {
     pub(super) missing: bool,
     pub(super) newest_at: Timestamp,
     pub(super) keys_until: Timestamp,
+    /// Bytes that its dedupe keys take as records of their own.
+    pub(super) key_bytes: u64,
     /// Events, and the first and the last accept sequence among them.
     pub(super) events: u64,
     pub(super) first_event: u64,
@@ -143,6 +149,7 @@ impl FooterHeader {
             page.put_u64_le(section.length);
             page.put_u64_le(section.checksum);
         }
+        page.put_u64_le(self.key_bytes);
         page.resize(LENGTH - 8, 0);
         page.put_u64_le(xxh3_64_with_seed(&page, seed(self.nonce)));
         page.resize(PAGE, 0);
@@ -175,6 +182,7 @@ impl FooterHeader {
         for section in &mut sections {
             *section = Section { offset: cursor.u64()?, length: cursor.u64()?, checksum: cursor.u64()? };
         }
+        let key_bytes = cursor.u64()?;
         Ok(Self {
             number,
             nonce,
@@ -184,6 +192,7 @@ impl FooterHeader {
             missing,
             newest_at,
             keys_until,
+            key_bytes,
             events,
             first_event,
             last_event,

@@ -33,10 +33,11 @@ fn decode(frame: &Frame, bytes: &[u8], names: &mut Names) {
             drop(record::event(bytes, frame, bytes::Bytes::new(), names));
         }
         Kind::Settlement => drop(record::decode_settlement(bytes, frame)),
-        Kind::Replay => drop(record::decode_replay(bytes, frame, names)),
+        Kind::Replay | Kind::Acknowledgement => drop(record::decode_replay(bytes, frame, names)),
         Kind::Repeat => drop(record::decode_repeat(bytes, frame)),
         Kind::State => drop(record::decode_state(bytes, frame)),
         Kind::Live => drop(record::decode_live(bytes, frame, names)),
         Kind::Moved => drop(record::decode_moved(bytes, frame, names)),
+        Kind::Key => drop(record::decode_key(bytes, frame)),
     }
 }

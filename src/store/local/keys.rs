@@ -1,12 +1,13 @@
 //! Dedupe keys within their windows. Only the committer decides about them (rule 7), so there is no lock.
 //!
-//! Keys whose events lie in segments without a footer are here; older ones are in the footers, behind a filter.
+//! Keys whose records lie in segments without a footer are here; older ones are in the footers, behind a filter.
 //! One that is asked for comes back until the next segment is sealed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::record::KeyRecord;
 use crate::model::{Answer, EventId, Timestamp};
 
 /// Most keys in memory, about 100 MiB. At it, events with a key are refused until a segment is sealed.
@@ -16,8 +17,10 @@ pub(super) const KEYS_MAX: usize = 1_000_000;
 /// be judged much later than that.
 pub(super) const SLACK: Duration = Duration::from_secs(10 * 60);
 
-/// The grain in which expired keys are forgotten.
-const BUCKET_MS: i64 = 60_000;
+/// At how many keys those are looked for whose windows have ended, at most once in a minute: most leave when their
+/// segment is sealed, long before.
+const SWEEP_AT: usize = KEYS_MAX / 2;
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// Most distinct answers that are shared between keys.
 const ANSWERS_MAX: usize = 64;
@@ -26,21 +29,26 @@ const ANSWERS_MAX: usize = 64;
 #[derive(Debug, Clone)]
 pub(super) struct Key {
     pub(super) event: EventId,
+    /// The event's accept sequence.
+    pub(super) sequence: u64,
     pub(super) answer: Arc<Answer>,
     pub(super) expires_at: Timestamp,
     pub(super) repeats: u64,
+    /// It came back out of a footer.
+    is_recalled: bool,
 }
 
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     keys: HashMap<[u8; 16], Key>,
-    buckets: BTreeMap<i64, Vec<[u8; 16]>>,
     answers: Vec<Arc<Answer>>,
     /// Those that came back.
     recalled: Vec<([u8; 16], EventId)>,
     /// The wall clock can't be believed just now.
     is_doubted: bool,
+    /// When ended windows were last looked for.
+    swept_at: Timestamp,
 }
 
 impl Keys {
@@ -59,26 +67,52 @@ impl Keys {
         self.keys.contains_key(hash)
     }
 
-    /// A key of a sealed segment comes back.
-    pub(super) fn recall(&mut self, hash: [u8; 16], event: EventId, answer: &Answer, expires_at: Timestamp, repeats: u64) {
-        self.insert(hash, event, answer, expires_at);
-        if let Some(key) = self.keys.get_mut(&hash) {
-            key.repeats = repeats;
+    /// A key of a sealed segment comes back, until the next one is sealed.
+    pub(super) fn recall(&mut self, key: &KeyRecord) {
+        self.hold(key);
+        if let Some(held) = self.keys.get_mut(&key.hash) {
+            held.is_recalled = true;
         }
-        self.recalled.push((hash, event));
+        self.recalled.push((key.hash, key.event));
     }
 
     /// A segment was sealed: its keys are found through the filter from now on.
     pub(super) fn sealed(&mut self, keys: &[([u8; 16], EventId)]) {
-        for (hash, event) in keys.iter().chain(&std::mem::take(&mut self.recalled)) {
+        for (hash, event) in keys {
             self.free(hash, *event);
+        }
+        for (hash, event) in std::mem::take(&mut self.recalled) {
+            // One that moved since lies in a segment without a footer: it stays.
+            if self.keys.get(&hash).is_some_and(|key| key.event == event && key.is_recalled) {
+                self.keys.remove(&hash);
+            }
         }
     }
 
-    pub(super) fn insert(&mut self, hash: [u8; 16], event: EventId, answer: &Answer, expires_at: Timestamp) {
+    /// A key whose record lies in a segment without a footer.
+    pub(super) fn hold(&mut self, key: &KeyRecord) {
+        if self.keys.get(&key.hash).is_some_and(|held| held.sequence > key.sequence) {
+            return;
+        }
+        self.insert(key.hash, (key.event, key.sequence), &key.answer, key.expires_at);
+        if let Some(held) = self.keys.get_mut(&key.hash) {
+            held.repeats = key.repeats;
+        }
+    }
+
+    /// The key of a new event, by its id and accept sequence.
+    pub(super) fn insert(&mut self, hash: [u8; 16], (event, sequence): (EventId, u64), answer: &Answer, expires_at: Timestamp) {
         let answer = self.shared(answer);
-        self.buckets.entry(expires_at.millis() / BUCKET_MS).or_default().push(hash);
-        self.keys.insert(hash, Key { event, answer, expires_at, repeats: 0 });
+        self.keys.insert(hash, Key { event, sequence, answer, expires_at, repeats: 0, is_recalled: false });
+    }
+
+    /// The key as it is to move: with all its repeats. None: a later event has it.
+    pub(super) fn as_moved(&self, key: &KeyRecord) -> Option<KeyRecord> {
+        let held = self.keys.get(&key.hash);
+        if held.is_some_and(|held| held.sequence > key.sequence) {
+            return None;
+        }
+        Some(KeyRecord { repeats: key.repeats.max(held.map_or(0, |held| held.repeats)), ..key.clone() })
     }
 
     /// Frees the key of an event that was voided.
@@ -107,17 +141,37 @@ impl Keys {
         answer
     }
 
-    /// Forgets keys that ended before `now`, a whole bucket at a time; none: dates can't be believed.
+    /// Forgets keys whose windows ended before `now`; none: dates can't be believed.
     pub(super) fn expire(&mut self, now: Option<Timestamp>) {
         self.is_doubted = now.is_none();
-        let Some(now) = now else { return };
-        let limit = now.saturating_sub(SLACK).millis() / BUCKET_MS;
-        while let Some(bucket) = self.buckets.first_entry().filter(|bucket| *bucket.key() < limit) {
-            for hash in bucket.remove() {
-                if self.keys.get(&hash).is_some_and(|key| key.expires_at.millis() / BUCKET_MS < limit) {
-                    self.keys.remove(&hash);
-                }
-            }
+        let Some(now) = now.filter(|_| self.keys.len() >= SWEEP_AT) else { return };
+        let was_just_now = self.swept_at <= now && now < self.swept_at.saturating_add(SWEEP_EVERY);
+        if !was_just_now {
+            self.swept_at = now;
+            self.keys.retain(|_, key| key.expires_at.saturating_add(SLACK) > now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_whose_windows_ended_make_room_when_many_are_held() {
+        let mut keys = Keys::default();
+        let at = |seconds: i64| Timestamp::from_millis(1_795_000_000_000 + seconds * 1000);
+        for n in 0..SWEEP_AT as u128 {
+            let ends = if n % 2 == 0 { at(0) } else { at(3600) };
+            keys.insert(n.to_le_bytes(), (EventId::from_bits(n), 1), &Answer::ok(), ends);
+        }
+        keys.expire(Some(at(599)));
+        assert_eq!(keys.keys.len(), SWEEP_AT, "a slow request may still be judged by them");
+        keys.expire(None);
+        keys.expire(Some(at(601)));
+        assert_eq!(keys.keys.len(), SWEEP_AT, "once a minute is enough");
+        keys.expire(Some(at(700)));
+        assert_eq!(keys.keys.len(), SWEEP_AT / 2);
+        assert!(keys.holds(&1_u128.to_le_bytes()) && !keys.holds(&2_u128.to_le_bytes()));
     }
 }

@@ -24,7 +24,7 @@ use super::shared::{Recall, Shared};
 use super::table::Pin;
 use crate::store::CommitError;
 
-pub(super) use seal::{footing, prime, read_segment};
+pub(super) use seal::{footing, prime};
 
 /// Most entries in one batch of the index: large ones take sled a lot of memory.
 const BATCH_MAX: usize = 128;
@@ -121,13 +121,13 @@ impl<D: Disk> Librarian<D> {
         clean::write(&self.shared.disk, &self.shared.path, self.shared.store, last).await.map_err(io)
     }
 
-    /// Brings events back for their replays, and sends these on to the committer; answers what is about others.
+    /// Brings events back for their further deliveries, and sends these on to the committer; answers what is about others.
     async fn recall(&self) {
         let shared = &self.shared;
         loop {
             let next = shared.recalls.lock().pop_front();
-            let (id, deliveries, promise) = match next {
-                Some(Recall::Replay(id, deliveries, promise)) => (id, deliveries, promise),
+            let (id, kind, deliveries, promise) = match next {
+                Some(Recall::Add(id, kind, deliveries, promise)) => (id, kind, deliveries, promise),
                 Some(Recall::Settle(id, promise)) => {
                     let found = super::read::forgotten(shared, id.event).await;
                     let is_unknown = matches!(&found, Ok(found) if found.as_ref().and_then(|meta| meta.delivery(id.ordinal)).is_none());
@@ -148,7 +148,7 @@ impl<D: Disk> Librarian<D> {
                         table.pin(id)
                     };
                     if pin == Pin::Held {
-                        shared.replay(id, deliveries, promise);
+                        shared.add(id, kind, deliveries, promise);
                         continue;
                     }
                     CommitError::NotFound
@@ -175,7 +175,11 @@ impl<D: Disk> Librarian<D> {
                 entries::forget(&*index, segment, range).map_err(|error| io::Error::other(error.to_string()))?;
             }
             if let Some(footing) = footing(shared, segment).await? {
+                // Events that were repeated here lie here too, have moved on, or are gone, whose repeats nobody asks for.
                 let mut ids = footer::ids(&footing).await?;
+                ids.extend(footer::repeated(&footing).await?);
+                ids.sort_unstable();
+                ids.dedup();
                 let away = shared.table.lock().moved_away(segment, &ids);
                 ids.retain(|id| !away.contains(id));
                 entries::forget_repeats(&*index, &ids).map_err(|error| io::Error::other(error.to_string()))?;

@@ -229,7 +229,7 @@ impl<D: Disk> LocalStore<D> {
         let result = AttemptResult::Fault { kind: FaultKind::Interrupted, detail: "the process ended during the attempt".into() };
         let outcome = if is_dead { OutcomeKind::Rejected } else { OutcomeKind::Retry };
         let attempt = Attempt { number: attempts, started_at: now, duration_ms: 0, result, outcome };
-        Some(Settlement { delivery: id, version: delivery.version, attempt: Some(attempt), attempts, state })
+        Some(Settlement { delivery: id, version: delivery.version, attempt: Some(attempt), attempts, state, acknowledgement: None })
     }
 }
 

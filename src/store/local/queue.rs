@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::record::KeyRecord;
 use super::table::Place;
-use crate::model::{Answer, DeliveryId, EventId, Name, Timestamp};
+use crate::model::{Answer, DeliveryId, DeliveryKind, EventId, Name, Timestamp};
 use crate::store::{CommitError, DedupeKey, NewDelivery, Promise, Receipt, Settlement};
 
 /// Most accepts that wait.
@@ -50,13 +51,15 @@ impl Accept {
 pub(super) enum Entry {
     Accept(Box<Accept>),
     Settle(Settlement, Promise<()>),
-    /// The event is pinned in the table.
-    Replay(EventId, Vec<NewDelivery>, Promise<Vec<DeliveryId>>),
+    /// Further deliveries of an event, which is pinned in the table: a replay, or its acknowledgement.
+    Add(EventId, DeliveryKind, Vec<NewDelivery>, Promise<Vec<DeliveryId>>),
     State(String, Option<Bytes>, Promise<()>),
     /// An event moves out of its segment.
     Move(Box<Move>),
     /// The newest value of a name moves out of this segment, unless it has changed.
     MoveState(String, u64),
+    /// Dedupe keys move out of their segment.
+    MoveKeys(MoveKeys),
 }
 
 /// An event that is to move, and what it is made of.
@@ -67,6 +70,15 @@ pub(super) struct Move {
     /// The head of the event's own record.
     pub(super) head: Vec<u8>,
     pub(super) body: Bytes,
+    pub(super) moving: Moving,
+}
+
+/// Dedupe keys that are to move, in the order of their places.
+#[derive(Debug)]
+pub(super) struct MoveKeys {
+    pub(super) from: u64,
+    /// Where in that segment each record begins.
+    pub(super) keys: VecDeque<(u32, KeyRecord)>,
     pub(super) moving: Moving,
 }
 
@@ -115,7 +127,7 @@ impl Queue {
                 let bytes = waiting.accept_bytes.saturating_add(accept.bytes());
                 (waiting.accepts >= ACCEPTS_MAX || bytes > ACCEPT_BYTES_MAX).then_some("too many commits wait")
             }
-            Entry::Settle(..) | Entry::Replay(..) | Entry::State(..) | Entry::Move(_) | Entry::MoveState(..) => {
+            Entry::Settle(..) | Entry::Add(..) | Entry::State(..) | Entry::Move(_) | Entry::MoveState(..) | Entry::MoveKeys(_) => {
                 (waiting.entries.len() - waiting.accepts >= OTHERS_MAX).then_some("too many commits wait")
             }
         };
@@ -151,7 +163,12 @@ impl Queue {
         for entry in std::mem::take(&mut waiting.entries) {
             match entry {
                 accept @ Entry::Accept(_) => accepts.push_back(accept),
-                other @ (Entry::Settle(..) | Entry::Replay(..) | Entry::State(..) | Entry::Move(_) | Entry::MoveState(..)) => {
+                other @ (Entry::Settle(..)
+                | Entry::Add(..)
+                | Entry::State(..)
+                | Entry::Move(_)
+                | Entry::MoveState(..)
+                | Entry::MoveKeys(_)) => {
                     others.push_back(other);
                 }
             }

@@ -13,7 +13,7 @@ use super::disk::{Disk, DiskFile};
 use super::footer::{self, Columns, FooterEvent};
 use super::index::IndexError;
 use super::librarian::{Found, entries, footing};
-use super::record::{self, EventHead, Frame, Kind};
+use super::record::{self, Frame, KeyRecord, Kind};
 use super::shared::{INDEX_LOOK, INDEX_WAIT, Shared};
 use super::table::{Meta, Place};
 use crate::model::{Attempt, DeliveryId, Event, EventId};
@@ -28,12 +28,12 @@ const LOOKED_MAX: usize = 50_000;
 /// What is known of an event.
 async fn meta<D: Disk>(shared: &Shared<D>, id: EventId) -> Result<Option<Meta>, ReadError> {
     if let Some(meta) = shared.table.lock().get(id) {
-        return Ok(Some(meta.clone()));
+        return Ok(Some(meta));
     }
     match forgotten(shared, id).await? {
         Some(meta) => Ok(Some(meta)),
         // It may have come back, or gone into the index, between the two looks.
-        None => Ok(shared.table.lock().get(id).cloned()),
+        None => Ok(shared.table.lock().get(id)),
     }
 }
 
@@ -185,11 +185,11 @@ pub(super) async fn record<D: Disk>(shared: &Shared<D>, id: EventId) -> Result<O
     Ok(Some(EventRecord { event, deliveries: meta.model_deliveries(), attempts, repeats: repeats(shared, id) }))
 }
 
-/// An event's head as it lies in the journal.
-pub(super) async fn head<D: Disk>(shared: &Shared<D>, meta: &Meta) -> Result<Option<EventHead>, ReadError> {
-    let Some((bytes, frame, _)) = at(shared, &meta.place, false).await? else { return Ok(None) };
-    let (own, own_frame) = own(meta, &bytes, &frame)?;
-    record::event_head(own, &own_frame, &mut shared.names.lock()).map(Some).map_err(|_malformed| ReadError::Damaged)
+/// The dedupe key of the record at a place, and whether it had moved there; none if its segment has gone.
+pub(super) async fn key<D: Disk>(shared: &Shared<D>, place: &Place) -> Result<Option<(KeyRecord, bool)>, ReadError> {
+    let Some((bytes, frame, _)) = at(shared, place, false).await? else { return Ok(None) };
+    let key = record::key_of(&bytes, &frame, &mut shared.names.lock()).map_err(|_malformed| ReadError::Damaged)?;
+    Ok(key.map(|key| (key, frame.kind == Kind::Key)))
 }
 
 /// An event that a list looks at.

@@ -5,6 +5,7 @@
 //! place is checked without reading the whole batch.
 
 mod event;
+mod key;
 mod moved;
 mod settlement;
 #[cfg(test)]
@@ -16,10 +17,11 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::codec::{Cursor, Malformed, put_long};
 use super::names::Names;
 use super::table::Meta;
-use crate::model::{EventId, Lane, Timestamp};
+use crate::model::{DeliveryKind, EventId, Lane, Timestamp};
 use crate::store::NewDelivery;
 
 pub(super) use event::{EventHead, encode_event, event, event_head, event_id, number_event};
+pub(super) use key::{KeyRecord, decode_key, encode_key, key_bytes, key_of};
 pub(super) use moved::{as_event, decode_moved, encode_moved};
 pub(super) use settlement::{Settled, decode_settlement, encode_settlement, put_state, state_of};
 
@@ -29,7 +31,7 @@ pub(super) const FRAME: usize = 32;
 /// The version of every record's layout; another one is refused (I12).
 const VERSION: u8 = 1;
 
-/// Kinds of records; a number is never used for another kind (I12). 7 and 9 to 15 are reserved for what the journal
+/// Kinds of records; a number is never used for another kind (I12). 7 and 11 to 15 are reserved for what the journal
 /// will need itself: 7 audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -42,6 +44,10 @@ pub(super) enum Kind {
     Live,
     /// An event that moved out of a segment that is to go.
     Moved,
+    /// The delivery that tells an event's source what became of it; laid out like a replay.
+    Acknowledgement,
+    /// A dedupe key that moved out of a segment that is to go.
+    Key,
 }
 
 impl Kind {
@@ -54,11 +60,23 @@ impl Kind {
             Self::State => 5,
             Self::Live => 6,
             Self::Moved => 8,
+            Self::Acknowledgement => 9,
+            Self::Key => 10,
         }
     }
 
     fn from_code(code: u8) -> Option<Self> {
-        let kinds = [Self::Event, Self::Settlement, Self::Replay, Self::Repeat, Self::State, Self::Live, Self::Moved];
+        let kinds = [
+            Self::Event,
+            Self::Settlement,
+            Self::Replay,
+            Self::Repeat,
+            Self::State,
+            Self::Live,
+            Self::Moved,
+            Self::Acknowledgement,
+            Self::Key,
+        ];
         kinds.into_iter().find(|kind| kind.code() == code)
     }
 }
@@ -182,6 +200,8 @@ fn flag(cursor: &mut Cursor<'_>) -> Result<bool, Malformed> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Replayed {
     pub(super) event: EventId,
+    /// A replay or an acknowledgement.
+    pub(super) kind: DeliveryKind,
     pub(super) sequence: u64,
     pub(super) created_at: Timestamp,
     pub(super) first_position: u64,
@@ -190,7 +210,8 @@ pub(super) struct Replayed {
 }
 
 pub(super) fn encode_replay(replay: &Replayed) -> Vec<u8> {
-    let mut record = begin(Kind::Replay, 64 + replay.deliveries.len() * 48);
+    let kind = if replay.kind == DeliveryKind::Acknowledgement { Kind::Acknowledgement } else { Kind::Replay };
+    let mut record = begin(kind, 64 + replay.deliveries.len() * 48);
     record.put_u128_le(replay.event.to_bits());
     record.put_u64_le(replay.sequence);
     record.put_i64_le(replay.created_at.millis());
@@ -205,6 +226,7 @@ pub(super) fn decode_replay(record: &[u8], frame: &Frame, names: &mut Names) -> 
     let mut cursor = Cursor::new(fields(record, frame)?);
     let replay = Replayed {
         event: EventId::from_bits(cursor.u128()?),
+        kind: if frame.kind == Kind::Acknowledgement { DeliveryKind::Acknowledgement } else { DeliveryKind::Replay },
         sequence: cursor.u64()?,
         created_at: Timestamp::from_millis(cursor.i64()?),
         first_position: cursor.u64()?,

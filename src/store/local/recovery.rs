@@ -10,7 +10,7 @@ mod replay;
 use std::io;
 use std::sync::Arc;
 
-use super::batch;
+use super::batch::{self, BatchHeader};
 use super::chain::{Chain, Damage};
 use super::checkpoint;
 use super::clean::End;
@@ -19,7 +19,6 @@ use super::disk::{Disk, DiskFile};
 use super::error::StoreError;
 use super::footer::{self, FooterHeader, Footing};
 use super::keys::{Keys, SLACK};
-use super::librarian::read_segment;
 use super::segment::{self, Active, FIRST, PAGE, Predecessor, SegmentHeader};
 use super::shared::{Shared, Shelved};
 use super::supply;
@@ -56,8 +55,7 @@ pub(super) async fn recover<D: Disk>(shared: &Arc<Shared<D>>, is_new: bool) -> R
         shared.shelf.lock().insert(header.number, Shelved { nonce: header.nonce, file: file.clone() });
     }
     let (from, checkpoint) = load(shared, &found).await;
-    let mut walk =
-        Walk { shared, found: &found, chain: Chain::default(), keys: Keys::default(), newest_at: Timestamp::default(), buffer: Vec::new() };
+    let mut walk = Walk { shared, found: &found, chain: Chain::default(), keys: Keys::default(), newest_at: Timestamp::default() };
     walk.newest_at = shared.table.lock().usage.values().map(|usage| usage.newest_at).max().unwrap_or_default();
     if let Some(first) = found.get(from).filter(|_| from > 0) {
         let primed = super::librarian::prime(shared, first.header.number).await;
@@ -129,7 +127,6 @@ struct Walk<'a, D: Disk> {
     chain: Chain,
     keys: Keys,
     newest_at: Timestamp,
-    buffer: Vec<u8>,
 }
 
 impl<D: Disk> Walk<'_, D> {
@@ -150,8 +147,7 @@ impl<D: Disk> Walk<'_, D> {
             return self.apply(&footing.header, told);
         }
         let found = &self.found[at];
-        read_segment(&*found.file, &mut self.buffer).await.map_err(|error| StoreError::io(&shared.path, error))?;
-        let built = footer::build(&mut self.chain, &self.buffer, header, Some(successor), &mut shared.names.lock());
+        let built = footer::build(&mut self.chain, &*found.file, header, Some(successor), &shared.names).await;
         let built = built.map_err(|error| {
             let name = segment::file_name(header.number);
             StoreError::damaged(&shared.path, format!("`{name}` at byte {}: {}", error.offset, error.what))
@@ -184,6 +180,7 @@ impl<D: Disk> Walk<'_, D> {
             events: (header.events > 0).then_some((header.first_event, header.last_event)),
             count: header.events,
             keys_until: header.keys_until,
+            key_bytes: header.key_bytes,
             newest_at: header.newest_at,
             sealed: true,
             footer_bytes: header.bytes(),
@@ -207,20 +204,19 @@ impl<D: Disk> Walk<'_, D> {
     async fn last(&mut self, at: usize) -> Result<(), StoreError> {
         let shared = self.shared;
         let Found { file, header } = &self.found[at];
-        read_segment(&**file, &mut self.buffer).await.map_err(|error| StoreError::io(&shared.path, error))?;
         let mut replayer =
             Replayer { shared, keys: &mut self.keys, segment: header.number, now: shared.clock.now(), newest_at: self.newest_at };
-        let read = self.chain.read(&self.buffer, header, None, |batch, offset, payload| replayer.batch(batch, offset, payload));
+        let visit = |batch: &BatchHeader, offset: usize, payload: &[u8]| replayer.batch(batch, offset, payload);
+        let read = self.chain.read_file(&**file, header, None, visit).await;
         self.newest_at = replayer.newest_at;
-        read.map_err(|problem| explain(shared, header.number, &problem))?;
+        read.map_err(|problem| explain(shared, header.number, problem))?;
         if self.chain.last.is_none()
             && let Some(before) = at.checked_sub(1).map(|before| &self.found[before])
         {
             // Nothing is in it yet: the last batch lies in the segment before.
-            read_segment(&*before.file, &mut self.buffer).await.map_err(|error| StoreError::io(&shared.path, error))?;
             let mut chain = Chain::default();
-            let read = chain.read::<Damage>(&self.buffer, &before.header, Some(header), |_, _, _| Ok(()));
-            read.map_err(|damage| explain(shared, before.header.number, &Problem::Damage(damage)))?;
+            let read = chain.read_file::<_, Problem>(&*before.file, &before.header, Some(header), |_, _, _| Ok(())).await;
+            read.map_err(|problem| explain(shared, before.header.number, problem))?;
             self.chain.last = chain.last;
         }
         Ok(())
@@ -235,10 +231,11 @@ struct Told {
     keys: Vec<[u8; 16]>,
 }
 
-fn explain<D: Disk>(shared: &Shared<D>, number: u64, problem: &Problem) -> StoreError {
+fn explain<D: Disk>(shared: &Shared<D>, number: u64, problem: Problem) -> StoreError {
     let name = segment::file_name(number);
     match problem {
         Problem::Damage(Damage { offset, what }) => StoreError::damaged(&shared.path, format!("`{name}` at byte {offset}: {what}")),
+        Problem::Io(error) => StoreError::io(&shared.path, error),
         Problem::Record { offset, error } => StoreError::damaged(&shared.path, format!("`{name}` at byte {offset}: {error}")),
     }
 }

@@ -4,11 +4,14 @@
 //! A header is smaller than a disk sector, so a torn write leaves the old or the new one. A segment is `ready`
 //! until its first batch is written along with its `active` header; what lies in a ready one is never read.
 
+use std::io;
+
 use bytes::BufMut;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::batch::seed;
 use super::codec::{Cursor, Malformed};
+use super::disk::DiskFile;
 use crate::model::Timestamp;
 
 /// Everything is written in whole pages.
@@ -67,6 +70,13 @@ pub(super) struct Given {
     pub(super) event: u64,
     /// Deliveries' positions.
     pub(super) position: u64,
+}
+
+/// The header of the segment in this file.
+pub(super) async fn read_header<F: DiskFile>(file: &F) -> io::Result<SegmentHeader> {
+    let mut page = vec![0; PAGE];
+    file.read_at(0, &mut page).await?;
+    SegmentHeader::decode(&page).map_err(io::Error::other)
 }
 
 impl SegmentHeader {

@@ -21,7 +21,7 @@ use super::queue::{Entry, Queue};
 use super::segment::{self, SegmentHeader};
 use super::table::Table;
 use crate::clock::Clock;
-use crate::model::{DeliveryId, EventId, Timestamp};
+use crate::model::{DeliveryId, DeliveryKind, EventId, Timestamp};
 use crate::store::{NewDelivery, Promise};
 use crate::telemetry::Metrics;
 
@@ -67,7 +67,7 @@ pub(super) struct SealedKeys {
 /// Something about an event that is not in memory.
 pub(super) enum Recall {
     /// It must come back first.
-    Replay(EventId, Vec<NewDelivery>, Promise<Vec<DeliveryId>>),
+    Add(EventId, DeliveryKind, Vec<NewDelivery>, Promise<Vec<DeliveryId>>),
     /// Nothing of it is pending; does it exist at all?
     Settle(DeliveryId, Promise<()>),
 }
@@ -214,10 +214,10 @@ impl<D: Disk> Shared<D> {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Queues a replay of a pinned event.
-    pub(super) fn replay(&self, event: EventId, deliveries: Vec<NewDelivery>, promise: Promise<Vec<DeliveryId>>) {
-        if let Err(refused) = self.queue.push(Entry::Replay(event, deliveries, promise))
-            && let (error, Entry::Replay(event, _, promise)) = *refused
+    /// Queues further deliveries of a pinned event.
+    pub(super) fn add(&self, event: EventId, kind: DeliveryKind, deliveries: Vec<NewDelivery>, promise: Promise<Vec<DeliveryId>>) {
+        if let Err(refused) = self.queue.push(Entry::Add(event, kind, deliveries, promise))
+            && let (error, Entry::Add(event, _, _, promise)) = *refused
         {
             self.table.lock().unpin(event);
             promise.settle(Err(error));

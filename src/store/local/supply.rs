@@ -3,6 +3,8 @@
 //! A segment that is no longer needed becomes a pool file and then a fresh segment: overwriting is kinder to
 //! the disk than deleting. Segments go strictly oldest first, and never with anything live in them.
 
+mod moves;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,11 +13,10 @@ use std::time::Duration;
 
 use super::disk::{Disk, DiskFile};
 use super::footer;
-use super::keys::SLACK;
-use super::queue::{Entry, Move, Moving};
+use super::queue::Entry;
 use super::shared::{Ready, Shared, fill};
-use super::table::Usage;
-use crate::model::Timestamp;
+
+use moves::Mover;
 
 /// How often segments are looked at without anything having happened.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -29,10 +30,6 @@ pub(super) const POOL_MAX: usize = 2;
 /// Segments that are never let go.
 const ALWAYS_KEPT: usize = 2;
 
-/// Most events that move at a time, and most bytes of them: what one batch may carry besides what it is for.
-const MOVES_MAX: usize = 256;
-const MOVE_BYTES_MAX: u64 = 1024 * 1024;
-
 /// A segment on its way to its name.
 const PREPARING: &str = "preparing.tmp";
 
@@ -44,6 +41,7 @@ pub(super) const LEFTOVERS: [&str; 2] = [PREPARING, HEALING];
 
 /// Prepares and lets go until the store is closed.
 pub(super) async fn run<D: Disk>(shared: Arc<Shared<D>>) {
+    let mut mover = Mover::default();
     while !shared.is_stopping() {
         let mut wait = LOOK_EVERY;
         if let Err(error) = prepare(&shared).await {
@@ -51,7 +49,7 @@ pub(super) async fn run<D: Disk>(shared: Arc<Shared<D>>) {
             wait = TRY_EVERY;
         }
         shared.supply_changed.notify_one();
-        match release(&shared).await {
+        match release(&shared, &mut mover).await {
             Ok(Look::Later) => {}
             Ok(Look::Soon) => wait = TRY_EVERY,
             Ok(Look::Now) => continue,
@@ -107,7 +105,7 @@ enum Look {
 }
 
 /// Lets one segment go that is past retention, or over the disk's share, and free.
-async fn release<D: Disk>(shared: &Arc<Shared<D>>) -> io::Result<Look> {
+async fn release<D: Disk>(shared: &Arc<Shared<D>>, mover: &mut Mover) -> io::Result<Look> {
     let going = shared.supply.lock().going.clone();
     if let Some(names) = going {
         for name in &names {
@@ -121,9 +119,9 @@ async fn release<D: Disk>(shared: &Arc<Shared<D>>) -> io::Result<Look> {
         shared.disk.remove(&path).await?;
         return Ok(Look::Now);
     }
-    let Some(oldest) = oldest(shared, over) else {
-        let is_moving = move_on(shared, over).await;
-        let full = is_full(shared, over, is_moving);
+    let Some(oldest) = moves::oldest(shared, over) else {
+        let is_moving = mover.move_on(shared, over).await;
+        let full = moves::is_full(shared, over, is_moving);
         if full != shared.full.swap(full, Ordering::AcqRel) {
             tracing::warn!(full, "whether the store has room within `max_size` has changed");
         }
@@ -154,85 +152,6 @@ async fn release<D: Disk>(shared: &Arc<Shared<D>>) -> io::Result<Look> {
     let is_pinned = shelved.is_some_and(|shelved| Arc::strong_count(&shelved.file) > 1 || !shelved.file.try_lock().unwrap_or(true));
     retire(shared, &shared.segment_path(oldest), is_pinned).await?;
     Ok(Look::Now)
-}
-
-/// Whether new events must wait until segments can go. Two segments are always needed: they fill no store.
-fn is_full<D: Disk>(shared: &Shared<D>, over: bool, is_moving: bool) -> bool {
-    let live = shared.table.lock().live_bytes();
-    let segments = shared.shelf.lock().len();
-    if !over || segments <= ALWAYS_KEPT {
-        return false;
-    }
-    let taken = (segments as u64 + 1).saturating_mul(shared.sizes.segment as u64);
-    !is_moving || taken > shared.sizes.max_size || live > shared.sizes.max_size / 10 * 9
-}
-
-/// The oldest segment that may go at all: the newest one is being written, and the one before it may still have to
-/// be copied from.
-fn first<D: Disk>(shared: &Shared<D>) -> Option<u64> {
-    let shelf = shared.shelf.lock();
-    (shelf.len() > ALWAYS_KEPT).then(|| shelf.keys().next().copied()).flatten()
-}
-
-/// Whether a segment is past what it is kept for, what is pending in it aside.
-fn is_past<D: Disk>(shared: &Shared<D>, over: bool) -> impl Fn(&Usage) -> bool {
-    // Where dates can't be believed nothing is old, and no key has ended.
-    let (now, retention) = (shared.date(), shared.sizes.retention);
-    move |usage: &Usage| {
-        let is_past = |time: Timestamp, by: Duration| now.is_some_and(|now| time.saturating_add(by) <= now);
-        let is_old = is_past(usage.newest_at, retention);
-        (is_old || over) && (usage.keys_until == Timestamp::default() || is_past(usage.keys_until, SLACK))
-    }
-}
-
-/// The oldest segment, if nothing keeps it.
-fn oldest<D: Disk>(shared: &Shared<D>, over: bool) -> Option<u64> {
-    let number = first(shared)?;
-    let is_past = is_past(shared, over);
-    shared.table.lock().leave(number, is_past).then_some(number)
-}
-
-/// Whether moving everything live together makes room: little enough of what is used is live, and all of it fits well
-/// below `max_size`, or it would be moved in circles.
-fn gains<D: Disk>(shared: &Shared<D>, live: u64) -> bool {
-    let segment = shared.sizes.segment as u64;
-    let used = (shared.shelf.lock().len() as u64).saturating_mul(segment);
-    let room = shared.sizes.max_size.saturating_sub(segment.saturating_mul(5));
-    live < used / 4 * 3 && live < room / 10 * 9
-}
-
-/// Moves what is pending out of the oldest segment, if it is little, or little of the whole journal is live and space
-/// is short. Whether anything is on its way.
-async fn move_on<D: Disk>(shared: &Arc<Shared<D>>, over: bool) -> bool {
-    if shared.moving.load(Ordering::Acquire) > 0 {
-        return true;
-    }
-    let Some(number) = first(shared) else { return false };
-    let is_past = is_past(shared, over);
-    let holding = {
-        let table = shared.table.lock();
-        let Some(usage) = table.usage.get(&number).filter(|usage| usage.sealed && !usage.leaving && is_past(usage)) else { return false };
-        let is_little = usage.live < shared.sizes.segment as u64 / 2 || (over && gains(shared, table.live_bytes()));
-        if is_little { table.holding(number, MOVES_MAX) } else { Vec::new() }
-    };
-    let (mut bytes, mut is_moving) = (0_u64, false);
-    for meta in holding {
-        if bytes > 0 && bytes.saturating_add(meta.place.bytes()) > MOVE_BYTES_MAX {
-            break;
-        }
-        bytes += meta.place.bytes();
-        match super::read::whole(shared, &meta).await {
-            Ok(Some((head, body))) => {
-                let moving = Moving::new(&shared.moving);
-                let asked = Move { id: meta.id, from: meta.place, head, body, moving };
-                is_moving |= shared.queue.push(Entry::Move(Box::new(asked))).is_ok();
-            }
-            Ok(None) => {}
-            // Its delivery will find that out too, and end.
-            Err(error) => tracing::warn!(event.id = %meta.id, %error, "an event can't be read: it keeps its segment"),
-        }
-    }
-    is_moving
 }
 
 /// Removes a file, if it is there.

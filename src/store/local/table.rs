@@ -4,48 +4,24 @@
 //! It holds only what is durable: the committer applies a batch after its sync returned, and a start applies
 //! the same records in the same order. It never touches a disk, so its lock is held for moments only.
 
+mod live;
 mod meta;
+mod ordered;
+mod packed;
+mod usage;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::record::{EventHead, Replayed, Settled};
+use super::record::{EventHead, Replayed, Settled, key_bytes};
 use crate::model::{DeliveryId, DeliveryKind, DeliveryState, DestinationCounts, EventId, Lane, Name, Timestamp};
 use crate::store::{NewDelivery, PendingDelivery};
 
+use live::Live;
 pub(super) use meta::{AttemptPlace, DeliveryMeta, Meta, Place};
-
-/// What one segment is still needed for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Usage {
-    /// The accept sequences of its events; it has some where the first is not above the last.
-    pub(super) events: Option<(u64, u64)>,
-    /// How many events were accepted into it.
-    pub(super) count: u64,
-    /// Pending deliveries of its events.
-    pub(super) pending: u64,
-    /// Bytes of its events that have something pending.
-    pub(super) live: u64,
-    /// When the last of its dedupe keys ends.
-    pub(super) keys_until: Timestamp,
-    /// When its newest batch was committed.
-    pub(super) newest_at: Timestamp,
-    /// Replays of its events that are on their way.
-    pub(super) pins: u64,
-    /// Its footer is written: what was finished in it is known from there.
-    pub(super) sealed: bool,
-    /// Bytes of its footer.
-    pub(super) footer_bytes: u64,
-    /// Dead deliveries of its events that are not in memory.
-    pub(super) dead: BTreeMap<Name, u64>,
-    /// Events that moved into it.
-    pub(super) moved: BTreeSet<u64>,
-    /// It is about to go: nothing of it may be replayed any more.
-    pub(super) leaving: bool,
-    /// Nothing knows its events any more: its file may go.
-    pub(super) forgotten: bool,
-}
+use ordered::Ordered;
+pub(super) use usage::Usage;
 
 /// The newest value of a name, and the segment that holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,17 +44,21 @@ pub(super) enum Pin {
 #[derive(Debug, Default)]
 struct Count {
     dead: u64,
-    pending: BTreeSet<(Timestamp, u64)>,
+    /// Positions.
+    pending: Ordered<u64, ()>,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// Events with something pending, in a segment without a footer, or not yet in the index, by accept sequence.
-    live: BTreeMap<u64, Meta>,
-    ids: HashMap<EventId, u64>,
-    /// Pending deliveries by position.
-    pending: BTreeMap<u64, (u64, u32)>,
+    /// Events with something pending, in a segment without a footer, or not yet in the index.
+    live: Live,
+    /// How many replays on their way an event must stay in memory for, by accept sequence.
+    pins: BTreeMap<u64, u32>,
+    /// Events that were forgotten and came back: what is committed about them must say so.
+    recalled: BTreeSet<u64>,
+    /// Pending deliveries by position: accept sequence and ordinal.
+    pending: Ordered<u64, (u64, u32)>,
     counts: BTreeMap<Name, Count>,
     /// Events that have nothing pending, outlived their segment, and wait for the index.
     to_index: BTreeSet<u64>,
@@ -101,22 +81,21 @@ fn dead_of(meta: &Meta) -> impl Iterator<Item = &Name> {
 impl Table {
     /// An event became durable at `place`. One that is known already is left as it is.
     pub(super) fn add_event(&mut self, head: EventHead, place: Place) {
-        if self.live.contains_key(&head.sequence) {
+        if self.live.contains(head.sequence) {
             return;
         }
         let usage = self.usage.entry(place.segment).or_default();
         usage.events = Some(usage.events.map_or((head.sequence, head.sequence), |(first, _)| (first, head.sequence)));
         usage.count += 1;
         if let Some(key) = &head.dedupe {
-            usage.keys_until = usage.keys_until.max(key.expires_at);
+            usage.add_keys(key.expires_at, key_bytes(&head.answer));
         }
         let mut meta = Meta::new(head.id, head.sequence, place, head.route, head.received_at);
         self.sequence = self.sequence.max(head.sequence);
         self.events += 1;
-        self.ids.insert(head.id, head.sequence);
         self.add_deliveries(&mut meta, head.first_position, DeliveryKind::Original, head.received_at, head.deliveries);
         self.holds_now(&meta, false);
-        self.live.insert(meta.sequence, meta);
+        self.live.put(&meta);
     }
 
     fn add_deliveries(&mut self, meta: &mut Meta, first: u64, kind: DeliveryKind, created_at: Timestamp, deliveries: Vec<NewDelivery>) {
@@ -138,22 +117,17 @@ impl Table {
         }
     }
 
-    /// Bytes of all events that have something pending.
-    pub(super) fn live_bytes(&self) -> u64 {
-        self.usage.values().map(|usage| usage.live).sum()
-    }
-
     fn waits(&mut self, meta: &Meta, ordinal: usize, delivery: &DeliveryMeta) {
-        let (position, created_at) = (delivery.position, delivery.created_at);
+        let position = delivery.position;
         self.pending.insert(position, (meta.sequence, u32::try_from(ordinal).unwrap_or(u32::MAX)));
-        self.counts.entry(delivery.destination.clone()).or_default().pending.insert((created_at, position));
+        self.counts.entry(delivery.destination.clone()).or_default().pending.insert(position, ());
         self.usage.entry(meta.place.segment).or_default().pending += 1;
         self.position = self.position.max(position);
     }
 
     /// An event as a footer or a checkpoint tells it. Its segment counts it already.
     pub(super) fn put(&mut self, meta: Meta) {
-        if self.live.contains_key(&meta.sequence) {
+        if self.live.contains(meta.sequence) {
             return;
         }
         for (ordinal, delivery) in meta.deliveries.iter().enumerate() {
@@ -166,10 +140,9 @@ impl Table {
             self.counts.entry(name.clone()).or_default().dead += 1;
         }
         self.sequence = self.sequence.max(meta.sequence);
-        self.ids.insert(meta.id, meta.sequence);
         self.holds_now(&meta, false);
         self.place(&meta);
-        self.live.insert(meta.sequence, meta);
+        self.live.put(&meta);
     }
 
     /// Whether an event that has nothing pending goes into the index.
@@ -182,35 +155,25 @@ impl Table {
         }
     }
 
-    /// An operator's deliveries became durable. `false`: the event is not in memory.
+    /// Further deliveries of an event became durable. `false`: the event is not in memory.
     pub(super) fn add_replay(&mut self, replay: Replayed) -> bool {
-        if self.live.get(&replay.sequence).is_none_or(|meta| meta.id != replay.event) {
-            return false;
-        }
-        let Some(mut meta) = self.live.remove(&replay.sequence) else { return false };
+        let Some(mut meta) = self.live.get(replay.sequence).filter(|meta| meta.id == replay.event) else { return false };
         let was_pending = meta.is_pending();
-        meta.recalled = false;
-        meta.changes += 1;
-        if meta.pins > 0 {
-            meta.pins -= 1;
-            if let Some(usage) = self.usage.get_mut(&meta.place.segment) {
-                usage.pins = usage.pins.saturating_sub(1);
-            }
-        }
+        self.recalled.remove(&replay.sequence);
         let is_known = meta.deliveries.len() > usize::try_from(replay.first_ordinal).unwrap_or(usize::MAX);
         if !is_known {
-            self.add_deliveries(&mut meta, replay.first_position, DeliveryKind::Replay, replay.created_at, replay.deliveries);
+            self.add_deliveries(&mut meta, replay.first_position, replay.kind, replay.created_at, replay.deliveries);
         }
         self.holds_now(&meta, was_pending);
         self.place(&meta);
-        self.live.insert(meta.sequence, meta);
+        self.live.put(&meta);
         true
     }
 
     /// A settlement became durable at `place`; one of an older version says nothing. `false`: the event is not in
     /// memory.
     pub(super) fn settle(&mut self, settled: &Settled, place: Place) -> bool {
-        let Some(meta) = self.live.get_mut(&settled.sequence).filter(|meta| meta.id == settled.delivery.event) else { return false };
+        let Some(mut meta) = self.live.get(settled.sequence).filter(|meta| meta.id == settled.delivery.event) else { return false };
         let Some(delivery) = meta.delivery_mut(settled.delivery.ordinal) else { return false };
         if settled.version <= delivery.version {
             return true;
@@ -220,17 +183,16 @@ impl Table {
         delivery.attempts = settled.attempts;
         delivery.state = settled.state.clone();
         delivery.interrupted = if settled.is_interrupted() { delivery.interrupted.saturating_add(1) } else { 0 };
-        let (position, created_at, name) = (delivery.position, delivery.created_at, delivery.destination.clone());
-        meta.changes += 1;
+        let (position, name) = (delivery.position, delivery.destination.clone());
         if settled.attempt.is_some() {
-            meta.attempts.reserve_exact(1);
             meta.attempts.push(AttemptPlace { ordinal: settled.delivery.ordinal, place });
         }
+        self.live.put(&meta);
         if was_pending && settled.state.is_final() {
             let (segment, bytes, is_pending) = (meta.place.segment, meta.place.bytes(), meta.is_pending());
-            self.pending.remove(&position);
+            self.pending.remove(position);
             let count = self.counts.entry(name).or_default();
-            count.pending.remove(&(created_at, position));
+            count.pending.remove(position);
             count.dead += u64::from(matches!(settled.state, DeliveryState::Dead(_)));
             if let Some(usage) = self.usage.get_mut(&segment) {
                 usage.pending = usage.pending.saturating_sub(1);
@@ -252,13 +214,13 @@ impl Table {
             usage.count += 1;
             self.events += 1;
         }
-        let Some(meta) = self.live.get_mut(&stood.sequence) else { return self.put(Meta { place, ..stood }) };
+        let Some(mut meta) = self.live.get(stood.sequence) else { return self.put(Meta { place, ..stood }) };
         if meta.place.segment >= place.segment {
             return;
         }
         let waiting = meta.deliveries.iter().filter(|delivery| !delivery.state.is_final()).count() as u64;
         let left = std::mem::replace(&mut meta.place, place);
-        meta.changes += 1;
+        self.live.put(&meta);
         if let Some(usage) = self.usage.get_mut(&left.segment) {
             usage.pending = usage.pending.saturating_sub(waiting);
             usage.live = usage.live.saturating_sub(if waiting > 0 { left.bytes() } else { 0 });
@@ -272,17 +234,26 @@ impl Table {
         }
     }
 
-    /// Sequences of events that may lie in this segment.
-    fn inside(&self, segment: u64) -> impl Iterator<Item = &Meta> {
+    /// Sequences of the events in this segment that are in memory.
+    fn inside(&self, segment: u64) -> impl Iterator<Item = u64> {
         let usage = self.usage.get(&segment);
-        let own = usage.and_then(|usage| usage.events).into_iter().flat_map(|(first, last)| self.live.range(first..=last));
-        let moved = usage.into_iter().flat_map(|usage| &usage.moved).filter_map(|sequence| self.live.get_key_value(sequence));
-        own.chain(moved).map(|(_, meta)| meta).filter(move |meta| meta.place.segment == segment)
+        let own = usage.and_then(|usage| usage.events).into_iter().flat_map(|(first, last)| {
+            let from_first = self.live.from(first).map(|(sequence, _)| sequence);
+            from_first.take_while(move |sequence| *sequence <= last)
+        });
+        let moved = usage.into_iter().flat_map(|usage| usage.moved.iter().copied());
+        own.chain(moved).filter(move |sequence| self.live.place(*sequence).is_some_and(|place| place.segment == segment))
     }
 
     /// Events that hold a segment, at most `limit`.
     pub(super) fn holding(&self, segment: u64, limit: usize) -> Vec<Meta> {
-        self.inside(segment).filter(|meta| meta.is_pending() && meta.pins == 0).take(limit).cloned().collect()
+        let may_move = |sequence: &u64| self.live.is_pending(*sequence) && !self.pins.contains_key(sequence);
+        self.inside(segment).filter(may_move).take(limit).filter_map(|sequence| self.live.get(sequence)).collect()
+    }
+
+    /// An event that waits at this place, and that nothing keeps from moving.
+    pub(super) fn waiting_at(&self, id: EventId, place: Place) -> Option<Meta> {
+        self.get(id).filter(|meta| meta.place == place && meta.is_pending() && !self.pins.contains_key(&meta.sequence))
     }
 
     /// A name's new value became durable in `segment`.
@@ -305,45 +276,53 @@ impl Table {
     }
 
     /// The event, if it is in memory.
-    pub(super) fn get(&self, id: EventId) -> Option<&Meta> {
-        self.live.get(self.ids.get(&id)?)
+    pub(super) fn get(&self, id: EventId) -> Option<Meta> {
+        self.live.get(self.live.sequence_of(id)?)
+    }
+
+    /// The event, if it was forgotten and came back.
+    pub(super) fn recalled(&self, id: EventId) -> Option<Meta> {
+        self.live.sequence_of(id).filter(|sequence| self.recalled.contains(sequence)).and_then(|sequence| self.live.get(sequence))
     }
 
     /// Holds an event in memory until a replay of it is applied or given up.
     pub(super) fn pin(&mut self, id: EventId) -> Pin {
-        let Some(meta) = self.ids.get(&id).and_then(|sequence| self.live.get_mut(sequence)) else { return Pin::Elsewhere };
+        let Some(meta) = self.get(id) else { return Pin::Elsewhere };
         let Some(usage) = self.usage.get_mut(&meta.place.segment).filter(|usage| !usage.leaving) else { return Pin::Gone };
         usage.pins += 1;
-        meta.pins += 1;
+        *self.pins.entry(meta.sequence).or_default() += 1;
         Pin::Held
     }
 
     /// Gives up a pin.
     pub(super) fn unpin(&mut self, id: EventId) {
-        if let Some(meta) = self.ids.get(&id).and_then(|sequence| self.live.get_mut(sequence)) {
-            meta.pins = meta.pins.saturating_sub(1);
-            if let Some(usage) = self.usage.get_mut(&meta.place.segment) {
-                usage.pins = usage.pins.saturating_sub(1);
-            }
+        let Some(meta) = self.get(id) else { return };
+        let Some(pins) = self.pins.get_mut(&meta.sequence) else { return };
+        *pins -= 1;
+        if *pins == 0 {
+            self.pins.remove(&meta.sequence);
+        }
+        if let Some(usage) = self.usage.get_mut(&meta.place.segment) {
+            usage.pins = usage.pins.saturating_sub(1);
         }
     }
 
     /// Brings an event back that was forgotten.
     pub(super) fn bring_back(&mut self, meta: Meta) {
-        let Some(usage) = self.usage.get_mut(&meta.place.segment).filter(|_| !self.live.contains_key(&meta.sequence)) else { return };
+        let Some(usage) = self.usage.get_mut(&meta.place.segment).filter(|_| !self.live.contains(meta.sequence)) else { return };
         for name in dead_of(&meta) {
             if let Some(count) = usage.dead.get_mut(name) {
                 *count = count.saturating_sub(1);
             }
         }
-        self.ids.insert(meta.id, meta.sequence);
         self.to_index.insert(meta.sequence);
-        self.live.insert(meta.sequence, Meta { recalled: true, ..meta });
+        self.recalled.insert(meta.sequence);
+        self.live.put(&meta);
     }
 
     /// Whether this event is in memory.
     pub(super) fn holds(&self, sequence: u64) -> bool {
-        self.live.contains_key(&sequence)
+        self.live.contains(sequence)
     }
 
     /// Marks a segment as about to go, if nothing keeps it.
@@ -363,17 +342,20 @@ impl Table {
         let usage = self.usage.entry(segment).or_default();
         usage.sealed = true;
         usage.footer_bytes = footer_bytes;
-        let is_finished = |sequence: &u64| self.live.get(sequence).is_some_and(|meta| meta.place.segment == segment && !meta.is_pending());
+        let lies_here = |sequence: u64| self.live.place(sequence).is_some_and(|place| place.segment == segment);
+        let is_finished = |sequence: &u64| lies_here(*sequence) && !self.live.is_pending(*sequence);
         self.to_index.extend(usage.moved.iter().copied().filter(is_finished));
     }
 
     /// Forgets the events that stand as their segment's footer tells them; others go into the index in time.
     pub(super) fn forget_told(&mut self, told: &[Meta]) {
         for told in told {
-            let Some(meta) = self.live.get(&told.sequence) else { continue };
-            if !meta.is_pending() && meta.pins == 0 && meta.is_same(told) {
+            if !self.live.contains(told.sequence) || self.live.is_pending(told.sequence) {
+                continue;
+            }
+            if !self.pins.contains_key(&told.sequence) && self.live.get(told.sequence).is_some_and(|meta| meta.is_same(told)) {
                 self.forget(told.sequence);
-            } else if !meta.is_pending() {
+            } else {
                 self.to_index.insert(told.sequence);
             }
         }
@@ -386,7 +368,8 @@ impl Table {
 
     /// Events to write into the index, at most `limit`.
     pub(super) fn to_index(&self, limit: usize) -> Vec<Meta> {
-        self.to_index.iter().filter_map(|sequence| self.live.get(sequence)).filter(|meta| meta.pins == 0).take(limit).cloned().collect()
+        let unpinned = self.to_index.iter().filter(|sequence| !self.pins.contains_key(sequence));
+        unpinned.take(limit).filter_map(|sequence| self.live.get(*sequence)).collect()
     }
 
     /// Repeats to write into the index, at most `limit`.
@@ -396,16 +379,16 @@ impl Table {
 
     /// The index holds this; forget it unless it has changed meanwhile.
     pub(super) fn indexed(&mut self, written: &Meta) {
-        let unchanged = |meta: &&Meta| meta.changes == written.changes && meta.pins == 0 && !meta.is_pending();
-        if self.live.get(&written.sequence).filter(unchanged).is_some() {
+        let is_held = self.pins.contains_key(&written.sequence) || self.live.is_pending(written.sequence);
+        if !is_held && self.live.get(written.sequence).is_some_and(|meta| meta.is_same(written)) {
             self.forget(written.sequence);
         }
     }
 
     fn forget(&mut self, sequence: u64) {
         self.to_index.remove(&sequence);
-        let Some(meta) = self.live.remove(&sequence) else { return };
-        self.ids.remove(&meta.id);
+        self.recalled.remove(&sequence);
+        let Some(meta) = self.live.remove(sequence) else { return };
         if let Some(usage) = self.usage.get_mut(&meta.place.segment) {
             for name in dead_of(&meta) {
                 *usage.dead.entry(name.clone()).or_default() += 1;
@@ -429,9 +412,9 @@ impl Table {
 
     /// A segment goes, and its events with it.
     pub(super) fn drop_segment(&mut self, segment: u64) {
-        let gone: Vec<u64> = self.inside(segment).filter(|meta| !meta.is_pending()).map(|meta| meta.sequence).collect();
+        let gone: Vec<u64> = self.inside(segment).filter(|sequence| !self.live.is_pending(*sequence)).collect();
         for sequence in gone {
-            if let Some(meta) = self.live.get(&sequence) {
+            if let Some(meta) = self.live.get(sequence) {
                 self.repeats.remove(&meta.id);
             }
             self.forget(sequence);
@@ -461,37 +444,43 @@ impl Table {
 
     /// Those of these events that are in memory and lie elsewhere.
     pub(super) fn moved_away(&self, segment: u64, ids: &[u128]) -> BTreeSet<u128> {
-        let lies_elsewhere = |id: &&u128| self.get(EventId::from_bits(**id)).is_some_and(|meta| meta.place.segment != segment);
-        ids.iter().filter(lies_elsewhere).copied().collect()
+        let place = |id: u128| self.live.sequence_of(EventId::from_bits(id)).and_then(|sequence| self.live.place(sequence));
+        ids.iter().copied().filter(|id| place(*id).is_some_and(|place| place.segment != segment)).collect()
     }
 
     /// Events that a checkpoint keeps: those of segments below this one, from this sequence on.
     pub(super) fn kept_below(&self, segment: u64, from: u64, limit: usize) -> Vec<Meta> {
-        self.live.range(from..).filter(|(_, meta)| meta.place.segment < segment).take(limit).map(|(_, meta)| meta.clone()).collect()
+        let lies_below = self.live.from(from).filter(|(_, packed)| packed.place().segment < segment);
+        lies_below.take(limit).map(|event| self.live.unpack(event)).collect()
     }
 
     /// All events in memory, in the order of acceptance.
     pub(super) fn into_metas(self) -> Vec<Meta> {
-        self.live.into_values().collect()
+        self.live.from(0).map(|event| self.live.unpack(event)).collect()
     }
 
     /// Events in memory below this sequence, newest first.
     pub(super) fn below(&self, before: u64, limit: usize) -> Vec<Meta> {
-        self.live.range(..before).rev().take(limit).map(|(_, meta)| meta.clone()).collect()
+        self.live.below(before).take(limit).map(|event| self.live.unpack(event)).collect()
     }
 
     /// Pending deliveries after this position.
     pub(super) fn pending_after(&self, position: u64, limit: usize) -> Vec<PendingDelivery> {
-        let waiting = self.pending.range(position.saturating_add(1)..).take(limit);
-        waiting.filter_map(|(position, (sequence, ordinal))| self.live.get(sequence)?.pending(*position, *ordinal)).collect()
+        let waiting = self.pending.from(position.saturating_add(1)).take(limit);
+        waiting.filter_map(|(position, (sequence, ordinal))| self.live.get(*sequence)?.pending(position, *ordinal)).collect()
     }
 
     /// What is pending and dead, by destination.
     pub(super) fn counts(&self) -> BTreeMap<Name, DestinationCounts> {
         let counts = self.counts.iter().map(|(name, count)| {
-            let oldest_pending = count.pending.first().map(|(created_at, _)| *created_at);
+            let oldest_pending = count.pending.first().and_then(|(position, ())| self.created_at(position));
             (name.clone(), DestinationCounts { pending: count.pending.len() as u64, dead: count.dead, oldest_pending })
         });
         counts.collect()
+    }
+
+    fn created_at(&self, position: u64) -> Option<Timestamp> {
+        let (sequence, ordinal) = self.pending.get(position)?;
+        self.live.get(*sequence)?.delivery(*ordinal).map(|delivery| delivery.created_at)
     }
 }

@@ -179,7 +179,14 @@ impl World {
             outcome: OutcomeKind::Rejected,
         };
         let reason = DeadReason { code: DeadCode::Rejected, detail: "status 400".into() };
-        let settlement = Settlement { delivery, version: 0, attempt: Some(attempt), attempts: 1, state: DeliveryState::Dead(reason) };
+        let settlement = Settlement {
+            delivery,
+            version: 0,
+            attempt: Some(attempt),
+            attempts: 1,
+            state: DeliveryState::Dead(reason),
+            acknowledgement: None,
+        };
         self.store.settle(settlement).await.unwrap();
     }
 }
@@ -233,13 +240,14 @@ pub(super) fn route(name: &str, deliver: &[&str]) -> Arc<Route> {
         respond: None,
         wait: None,
         deliver: deliver.iter().map(|name| DeliverTo::everything((*name).into())).collect(),
+        acknowledge: None,
     })
 }
 
 pub(super) fn destination(name: &str) -> (Name, Arc<Destination>) {
     let destination = Destination {
         name: name.into(),
-        url: "https://user:canary-password@erp.example.ch/canary-path?token=canary-query".parse().unwrap(),
+        target: config::Target::Http("https://user:canary-password@erp.example.ch/canary-path?token=canary-query".parse().unwrap()),
         format: Format::Original,
         signer: None,
         auth: None,
@@ -275,6 +283,7 @@ pub(super) fn config() -> Config {
         },
         admin: config::Admin { listen: "127.0.0.1:9090".parse().unwrap(), tokens: Vec::new() },
         store: StoreSettings {
+            key: None,
             path: "data".into(),
             retention: Duration::from_secs(3600),
             max_size: 1 << 30,
@@ -282,6 +291,7 @@ pub(super) fn config() -> Config {
         },
         index: RouteIndex::new(&routes),
         routes,
+        notify: None,
         key_sources: BTreeMap::new(),
         destinations: [destination("erp"), destination("bookkeeping")].into(),
         programs: Arc::default(),

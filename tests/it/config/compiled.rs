@@ -61,7 +61,7 @@ fn what_is_said_counts() {
     assert_eq!((answer.status, answer.content_type.as_deref(), &answer.body[..]), (202, Some("text/plain"), &b"OK"[..]));
     assert_eq!(route.deliver.iter().map(|deliver| &*deliver.to).collect::<Vec<_>>(), ["erp", "shop"]);
     let shop = &config.destinations["shop"];
-    assert_eq!((shop.url.as_str(), shop.format, shop.concurrency), ("http://127.0.0.1:1/", Format::CloudEvents, 2));
+    assert_eq!((shop.target.to_string().as_str(), shop.format, shop.concurrency), ("http://127.0.0.1:1/", Format::CloudEvents, 2));
     assert_eq!((shop.retry.factor, shop.retry.max_attempts, shop.retry.never.as_slice()), (1.5, Some(7), &[400, 422][..]));
     assert_eq!((shop.breaker.failures, shop.breaker.cool_down), (3, Duration::from_secs(60)));
     assert!(shop.signer.is_some() && shop.headers["x-tenant"] == "acme");

@@ -126,7 +126,7 @@ fn any_text_may_come_from_the_environment() {
         ("127.0.0.1:0", 2 << 20, 7)
     );
     let erp = &config.destinations["erp"];
-    assert_eq!(erp.url.as_str(), "https://erp.example.ch/x");
+    assert_eq!(erp.target.to_string(), "https://erp.example.ch/x");
     assert!(matches!(&erp.auth, Some(Auth::Basic { user, password }) if user.expose() == b"kurier" && password.expose() == b"pw"));
 }
 

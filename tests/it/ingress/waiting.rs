@@ -45,7 +45,8 @@ async fn settle(store: &MemoryStore, settled: &Settled, state: DeliveryState) {
         }
         sleep(Duration::from_millis(10)).await;
     };
-    let settlement = Settlement { delivery: pending.id, version: pending.version, attempt: None, attempts: 1, state };
+    let settlement =
+        Settlement { delivery: pending.id, version: pending.version, attempt: None, attempts: 1, state, acknowledgement: None };
     store.settle(settlement).await.unwrap();
     settled.hint(pending.id.event);
 }

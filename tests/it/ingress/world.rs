@@ -49,6 +49,7 @@ pub(super) fn route() -> Route {
         respond: Some(Answer { status: 202, content_type: Some("application/json".into()), body: Bytes::from_static(br#"{"ok":true}"#) }),
         wait: None,
         deliver: vec![DeliverTo::everything(Name::from("erp"))],
+        acknowledge: None,
     }
 }
 
@@ -86,11 +87,12 @@ pub(super) fn config(server: Server, routes: Vec<Route>) -> Config {
     Config {
         server,
         admin: Admin { listen: SocketAddr::from(([127, 0, 0, 1], 0)), tokens: Vec::new() },
-        store: StoreSettings { path: PathBuf::new(), retention: Duration::ZERO, max_size: 0, allow_file_systems: Vec::new() },
+        store: StoreSettings { key: None, path: PathBuf::new(), retention: Duration::ZERO, max_size: 0, allow_file_systems: Vec::new() },
         index: kurier::config::RouteIndex::new(&routes),
         routes,
         destinations: BTreeMap::new(),
         programs: Arc::default(),
+        notify: None,
         key_sources: BTreeMap::new(),
         files: Vec::new(),
     }

@@ -83,7 +83,7 @@ async fn a_410_is_dead_and_pauses_the_destination_over_restarts() {
     assert_eq!(world.count("erp"), 1);
     let status = &world.handle().destinations()[0];
     assert_eq!(status.paused.as_ref().unwrap().reason, "answered 410 Gone");
-    assert_eq!((status.url.as_str(), status.pending), ("http://erp/hook", 1));
+    assert_eq!((status.target.as_str(), status.pending), ("http://erp/hook", 1));
     world.handle().resume("erp").await.unwrap();
     world.settle().await;
     assert_eq!(world.state(waiting).await, DeliveryState::Delivered);

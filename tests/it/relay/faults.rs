@@ -84,6 +84,7 @@ async fn somebody_elses_settlement_wins() {
         attempt: None,
         attempts: 0,
         state: DeliveryState::Cancelled,
+        acknowledgement: None,
     };
     world.store.settle(cancelled).await.unwrap();
     tokio::time::sleep(Duration::from_secs(3600)).await;
@@ -98,7 +99,14 @@ async fn a_410_pauses_for_everybody_to_see_even_if_its_delivery_was_cancelled_me
     world.until(|| world.count("erp") == 1).await;
     let delivery = world.delivery(id).await;
     let state = DeliveryState::Cancelled;
-    let cancelled = kurier::store::Settlement { delivery: delivery.id, version: delivery.version, attempt: None, attempts: 0, state };
+    let cancelled = kurier::store::Settlement {
+        delivery: delivery.id,
+        version: delivery.version,
+        attempt: None,
+        attempts: 0,
+        state,
+        acknowledgement: None,
+    };
     world.store.settle(cancelled).await.unwrap();
     world.until(|| world.handle().destinations()[0].paused.is_some()).await;
     let next = world.send(&["erp"], None).await;

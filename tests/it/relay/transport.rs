@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use kurier::egress::{Fault, HttpTransport, Outbound, REPLY_BODY_BYTES_MAX, Reply, Transport, admin_call};
+use kurier::egress::{Fault, HttpTransport, Outbound, REPLY_BODY_BYTES_MAX, Reach, Reply, Transport, admin_call};
 use kurier::model::{ClientTls, FaultKind, Secret};
 use rustls_pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -71,6 +71,7 @@ fn outbound(url: &str) -> Outbound {
         body: Bytes::from_static(b"hello"),
         timeout: Duration::from_secs(10),
         tls: None,
+        reach: Reach::Anywhere,
     }
 }
 

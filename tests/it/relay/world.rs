@@ -139,7 +139,7 @@ pub(super) fn rate(count: u32) -> Rate {
 pub(super) fn destination(name: &str) -> Destination {
     Destination {
         name: name.into(),
-        url: format!("http://user:pw@{name}/hook?token=x").parse().unwrap(),
+        target: config::Target::Http(format!("http://user:pw@{name}/hook?token=x").parse().unwrap()),
         format: Format::Original,
         signer: None,
         auth: None,
@@ -173,12 +173,14 @@ pub(super) fn configuration(destinations: Vec<Destination>) -> Config {
         },
         admin: config::Admin { listen: anywhere, tokens: Vec::new() },
         store: config::StoreSettings {
+            key: None,
             path: "unused".into(),
             retention: Duration::from_secs(3600),
             max_size: 1 << 30,
             allow_file_systems: Vec::new(),
         },
         routes: Vec::new(),
+        notify: None,
         key_sources: BTreeMap::new(),
         index: RouteIndex::new(&[]),
         destinations: destinations.into_iter().map(|destination| (destination.name.clone(), Arc::new(destination))).collect(),
@@ -258,6 +260,7 @@ impl World {
 
     /// Starts a relay over the same store.
     pub(super) fn start(&mut self) {
+        let tokens = kurier::tokens::Tokens::new(self.script.clone(), self.clock.clone());
         self.relay = Some(relay::start(Parts {
             config: self.live.clone(),
             changes: self.changes.subscribe(),
@@ -267,6 +270,8 @@ impl World {
             jq: self.jq.clone(),
             clock: self.clock.clone(),
             metrics: Arc::new(Metrics::new()),
+            notices: relay::Notices::default(),
+            tokens,
             seed: 1,
         }));
     }

@@ -63,7 +63,7 @@ fn check_delivery(ledger: &Ledger, number: u64, item: &Item, delivery: &Delivery
             DeadCode::MaxAttempts => delivery.attempts == ATTEMPTS_MAX,
             DeadCode::DestinationRemoved => ledger.was_removed && destination == "d2",
             DeadCode::Interrupted => true,
-            DeadCode::MaxAge | DeadCode::Damaged | DeadCode::Unsendable => false,
+            DeadCode::MaxAge | DeadCode::Damaged | DeadCode::Unsendable | DeadCode::Deadline => false,
         },
     };
     assert!(is_true, "I5: item {number}, {delivery:?}, and the destination told {:?}", ledger.told.get(&(destination.to_owned(), number)));

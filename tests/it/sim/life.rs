@@ -155,15 +155,18 @@ async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) ->
     };
     audit::check(world, &*store).await;
     let (metrics, settled) = (Arc::new(Metrics::new()), Settled::default());
+    let transport = Arc::new(Downstream { world: world.clone(), clock: clock.clone() });
     let relay = relay::start(Parts {
         config: world.live.clone(),
         changes: world.changes.subscribe(),
         store: store.clone(),
         settled: settled.clone(),
-        transport: Arc::new(Downstream { world: world.clone(), clock: clock.clone() }),
+        transport: transport.clone(),
         jq: Arc::new(InProcess),
         clock: clock.clone(),
         metrics: metrics.clone(),
+        notices: relay::Notices::default(),
+        tokens: kurier::tokens::Tokens::new(transport, clock.clone()),
         seed,
     });
     let stopping = Arc::new(AtomicBool::new(false));

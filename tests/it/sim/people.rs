@@ -109,6 +109,7 @@ impl Life {
             attempt: None,
             attempts: pending.attempts,
             state: DeliveryState::Cancelled,
+            acknowledgement: None,
         };
         if self.store.settle(settlement).await.is_ok() {
             self.relay.cancelled(pending.id);

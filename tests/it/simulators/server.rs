@@ -118,6 +118,11 @@ impl Simulator {
         self.shared.troubles.lock().extend(troubles);
     }
 
+    /// No trouble is left.
+    pub(crate) fn calm(&self) {
+        self.shared.troubles.lock().clear();
+    }
+
     pub(crate) fn calls(&self) -> Vec<Call> {
         self.shared.calls.lock().clone()
     }

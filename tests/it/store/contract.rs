@@ -4,9 +4,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kurier::model::{DeliveryKind, DeliveryState, EventId, Name, OutcomeKind};
+use kurier::model::{DeliveryId, DeliveryKind, DeliveryState, EventId, Name, OutcomeKind};
 use kurier::store::memory::MemoryStore;
-use kurier::store::{CommitError, EventFilter, NewEvent, Store};
+use kurier::store::{CommitError, EventFilter, NewEvent, Settlement, Store};
 
 use super::make::{self, at, event, keyed, new, settlement, to};
 use super::model;
@@ -75,6 +75,8 @@ contract! {
     a_settled_delivery_is_not_pending_and_its_attempts_are_kept,
     what_does_not_exist_is_not_found,
     a_replay_makes_new_deliveries_of_the_same_event,
+    the_last_settlement_brings_the_acknowledgement_along_and_no_other_ever_does,
+    an_event_is_acknowledged_once,
     the_newest_state_of_a_name_wins,
     the_newest_position_tells_of_new_deliveries,
     lists_are_newest_first_filtered_and_paged,
@@ -225,6 +227,64 @@ async fn a_replay_makes_new_deliveries_of_the_same_event(mut engine: impl Engine
         record.deliveries.iter().map(|delivery| delivery.state.word()).collect::<Vec<_>>(),
         ["dead", "delivered", "pending", "pending"]
     );
+    store.close().await;
+}
+
+fn acknowledged(settlement: Settlement) -> Settlement {
+    Settlement { acknowledgement: Some(to("source")), ..settlement }
+}
+
+async fn the_last_settlement_brings_the_acknowledgement_along_and_no_other_ever_does(mut engine: impl Engine) {
+    let mut store = engine.open().await;
+    let id = accept(&*store, NewEvent { deliveries: vec![to("erp"), to("books"), to("shop")], ..new(1) }).await;
+    let pending = store.pending_after(0, 9).await.unwrap();
+    let [erp, books, shop] = &pending[..] else { panic!("{pending:?}") };
+    store.settle(acknowledged(settlement(erp, OutcomeKind::Retry))).await.unwrap();
+    let erp = store.pending_after(0, 1).await.unwrap().remove(0);
+    store.settle(acknowledged(settlement(&erp, OutcomeKind::Delivered))).await.unwrap();
+    assert_eq!(store.pending_after(0, 9).await.unwrap().len(), 2);
+
+    // Both may be in the same commit: neither alone is the last.
+    let tickets = [books, shop].map(|pending| store.settle(acknowledged(settlement(pending, OutcomeKind::Rejected))));
+    for ticket in tickets {
+        ticket.await.unwrap();
+    }
+    let waiting = store.pending_after(0, 9).await.unwrap();
+    let [acknowledgement] = &waiting[..] else { panic!("{waiting:?}") };
+    assert_eq!((acknowledgement.id, acknowledgement.kind), (DeliveryId::new(id, 3), DeliveryKind::Acknowledgement));
+    assert_eq!((&*acknowledgement.destination, acknowledgement.attempts), ("source", 0));
+
+    store.close().await;
+    drop(store);
+    store = engine.open().await;
+    let waiting = store.pending_after(0, 9).await.unwrap();
+    assert_eq!(
+        waiting.iter().map(|pending| (pending.id, pending.kind)).collect::<Vec<_>>(),
+        [(DeliveryId::new(id, 3), acknowledgement.kind)]
+    );
+    store.settle(acknowledged(settlement(&waiting[0], OutcomeKind::Delivered))).await.unwrap();
+    store.replay(id, vec![to("erp")]).await.unwrap();
+    let again = store.pending_after(0, 9).await.unwrap().remove(0);
+    store.settle(acknowledged(settlement(&again, OutcomeKind::Delivered))).await.unwrap();
+    assert_eq!(store.pending_after(0, 9).await.unwrap(), [], "its source has heard of it already");
+    store.close().await;
+}
+
+async fn an_event_is_acknowledged_once(mut engine: impl Engine) {
+    let store = engine.open().await;
+    assert_eq!(store.acknowledge(event(1).id, to("source")).await, Err(CommitError::NotFound));
+    let id = accept(&*store, new(1)).await;
+    let tickets = [(); 3].map(|()| store.acknowledge(id, to("source")));
+    let mut named = Vec::new();
+    for ticket in tickets {
+        named.extend(ticket.await.unwrap());
+    }
+    assert_eq!(named, [DeliveryId::new(id, 1)]);
+    assert_eq!(store.acknowledge(id, to("source")).await, Ok(vec![]));
+    let pending = store.pending_after(0, 9).await.unwrap();
+    assert_eq!(pending.iter().map(|pending| pending.kind).collect::<Vec<_>>(), [DeliveryKind::Original, DeliveryKind::Acknowledgement]);
+    store.settle(acknowledged(settlement(&pending[0], OutcomeKind::Delivered))).await.unwrap();
+    assert_eq!(store.record(id).await.unwrap().unwrap().deliveries.len(), 2);
     store.close().await;
 }
 

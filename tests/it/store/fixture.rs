@@ -73,3 +73,49 @@ async fn a_store_of_version_1_opens() {
     assert_eq!((repeat.event(), repeat.answer().body.as_ref()), (event(7).id, b"first was 7".as_slice()));
     store.close().await;
 }
+
+/// A segment into which a dedupe key and a waiting event had moved; all older ones are gone.
+#[tokio::test]
+async fn a_store_of_version_1_with_keys_that_moved_opens() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store-v1-moved");
+    let segment = "journal/0000000000000004.seg";
+    if std::env::var_os("KURIER_WRITE_FIXTURE").is_some() && !fixture.exists() {
+        let whole = tempfile::tempdir().unwrap();
+        write_moved(whole.path()).await;
+        std::fs::create_dir_all(fixture.join("journal")).unwrap();
+        for name in ["format", segment] {
+            std::fs::copy(whole.path().join(name), fixture.join(name)).unwrap();
+        }
+    }
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::create_dir(copy.path().join("journal")).unwrap();
+    for name in ["format", segment] {
+        std::fs::copy(fixture.join(name), copy.path().join(name)).unwrap();
+    }
+    let store = open(copy.path()).await;
+    assert_eq!(store.event(event(1).id).await.unwrap(), None, "it went with its segment");
+    let repeat = store.accept(keyed(9000, 1, 10)).await.unwrap();
+    assert_eq!((repeat.is_repeat(), repeat.event(), repeat.answer()), (true, event(1).id, &keyed(1, 1, 1).answer));
+    let record = store.record(event(2).id).await.unwrap().unwrap();
+    assert_eq!((record.event, record.repeats, record.deliveries[0].state.word()), (event(2), 2, "pending"));
+    let repeat = store.accept(keyed(9001, 2, 10)).await.unwrap();
+    assert_eq!((repeat.is_repeat(), repeat.event(), repeat.answer()), (true, event(2).id, &keyed(2, 2, 1).answer));
+    store.close().await;
+}
+
+/// Event 1 is delivered, event 2 waits, and both have keys; others pass until their segments have gone.
+async fn write_moved(path: &Path) {
+    let options = LocalOptions { segment_bytes: 64 * 1024, max_size: 6 * 64 * 1024, ..LocalOptions::new(path) };
+    let store = LocalStore::open(options, clock(), None).await.unwrap();
+    store.accept(NewEvent { deliveries: Vec::new(), ..keyed(1, 1, 1 << 40) }).await.unwrap();
+    store.accept(keyed(2, 2, 1 << 40)).await.unwrap();
+    store.accept(keyed(3, 2, 1 << 40)).await.unwrap();
+    store.accept(keyed(4, 2, 1 << 40)).await.unwrap();
+    let mut n = 100;
+    while path.join("journal/0000000000000001.seg").exists() {
+        drop(store.accept(NewEvent { deliveries: Vec::new(), ..new(n) }).await);
+        n += 1;
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    store.close().await;
+}

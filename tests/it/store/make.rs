@@ -77,7 +77,8 @@ pub(crate) fn settlement(pending: &PendingDelivery, outcome: OutcomeKind) -> Set
         OutcomeKind::Rejected => DeliveryState::Dead(DeadReason { code: DeadCode::Rejected, detail: "422".into() }),
         OutcomeKind::Retry => DeliveryState::Pending { due: at(60) },
     };
-    Settlement { delivery: pending.id, version: pending.version, attempt: Some(attempt(attempts, outcome)), attempts, state }
+    let attempt = Some(attempt(attempts, outcome));
+    Settlement { delivery: pending.id, version: pending.version, attempt, attempts, state, acknowledgement: None }
 }
 
 pub(crate) fn options(path: &Path) -> LocalOptions {

@@ -1,11 +1,11 @@
 //! Random commits against an engine and a plain map: whatever is asked, both answer the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kurier::model::{DeliveryId, DeliveryState, EventId, OutcomeKind};
-use kurier::store::{CommitError, EventFilter, NewEvent, Store};
+use kurier::store::{CommitError, EventFilter, NewEvent, Settlement, Store};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -24,11 +24,21 @@ struct Model {
     states: BTreeMap<String, Bytes>,
     /// Deliveries in the order of their commits.
     order: Vec<DeliveryId>,
+    acknowledged: BTreeSet<EventId>,
 }
 
 impl Model {
     fn is_pending(&self, id: DeliveryId) -> bool {
         !self.events[&id.event][usize::try_from(id.ordinal).unwrap()].0.is_final()
+    }
+
+    /// `false`: it was acknowledged before.
+    fn acknowledge(&mut self, event: EventId) -> bool {
+        let is_first = self.acknowledged.insert(event);
+        if is_first {
+            self.add(event, 1);
+        }
+        is_first
     }
 
     fn add(&mut self, event: EventId, count: usize) {
@@ -51,7 +61,8 @@ pub(crate) async fn play(engine: &mut impl Engine, seed: u64, steps: u64) {
         match rng.random_range(0..20) {
             0..8 => accept(&*store, &mut model, n, u8::try_from(rng.random_range(0..30)).unwrap()).await,
             8..15 => settle(&*store, &mut model, from, &mut rng).await,
-            15..17 => replay(&*store, &mut model, &mut rng).await,
+            15 => replay(&*store, &mut model, &mut rng).await,
+            16 => acknowledge(&*store, &mut model, &mut rng).await,
             17..19 => {
                 let name = format!("state-{seed}-{}", rng.random_range(0..4));
                 let value = (rng.random_range(0..3) > 0).then(|| Bytes::from(n.to_string()));
@@ -111,10 +122,25 @@ async fn settle(store: &impl Store, model: &mut Model, from: u64, rng: &mut StdR
         return;
     }
     let outcome = [OutcomeKind::Delivered, OutcomeKind::Retry, OutcomeKind::Rejected][rng.random_range(0..3)];
-    let settlement = settlement(&pending, outcome);
+    let acknowledgement = rng.random_bool(0.5).then(|| to("source"));
+    let is_asked = acknowledgement.is_some();
+    let settlement = Settlement { acknowledgement, ..settlement(&pending, outcome) };
     let new = (settlement.state.clone(), settlement.attempts, settlement.version + 1);
     store.settle(settlement).await.unwrap();
     model.events.get_mut(&pending.id.event).unwrap()[usize::try_from(pending.id.ordinal).unwrap()] = new;
+    if is_asked && model.events[&pending.id.event].iter().all(|(state, ..)| state.is_final()) {
+        model.acknowledge(pending.id.event);
+    }
+}
+
+async fn acknowledge(store: &impl Store, model: &mut Model, rng: &mut StdRng) {
+    if model.events.is_empty() {
+        return;
+    }
+    let id = *model.events.keys().nth(rng.random_range(0..model.events.len())).unwrap();
+    let ordinal = u32::try_from(model.events[&id].len()).unwrap();
+    let expected = if model.acknowledge(id) { vec![DeliveryId::new(id, ordinal)] } else { vec![] };
+    assert_eq!(store.acknowledge(id, to("source")).await, Ok(expected));
 }
 
 async fn replay(store: &impl Store, model: &mut Model, rng: &mut StdRng) {

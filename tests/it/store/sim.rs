@@ -206,7 +206,7 @@ impl World {
 async fn sender(world: Arc<World>, store: Arc<SimStore>) {
     loop {
         let n = world.next.fetch_add(1, Ordering::Relaxed);
-        let key = (world.roll(2) == 0 && !world.is_short).then(|| u8::try_from(world.roll(40)).unwrap());
+        let key = (world.roll(2) == 0).then(|| u8::try_from(world.roll(40)).unwrap());
         let ticket = store.accept(key.map_or_else(|| new(n), |key| keyed(n, key, 1_000_000)));
         if world.believes == Believes::QueuedRepeats && key.is_some() {
             // Somebody sends it again before its sync returned, and is told that it is stored.

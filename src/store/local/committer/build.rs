@@ -5,19 +5,19 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use tokio::time::Instant;
 
 use super::Ledger;
-use super::outcome::{Durable, Taken, Work};
-use crate::model::{DeliveryId, EventId, Timestamp};
+use super::outcome::{Durable, MovedKeys, Taken, Work};
+use crate::model::{DeliveryId, DeliveryKind, EventId, Timestamp};
 use crate::store::local::batch;
 use crate::store::local::codec::len32;
 use crate::store::local::disk::Disk;
-use crate::store::local::queue::{Accept, Entry, Move};
+use crate::store::local::queue::{Accept, Entry, Move, MoveKeys};
 use crate::store::local::record::{
-    EventHead, Repeated, Replayed, Settled, encode_live, encode_moved, encode_repeat, encode_replay, encode_settlement, encode_state,
-    number_event,
+    EventHead, Repeated, Replayed, Settled, encode_key, encode_live, encode_moved, encode_repeat, encode_replay, encode_settlement,
+    encode_state, number_event,
 };
 use crate::store::local::segment::PAGE;
 use crate::store::local::shared::Shared;
-use crate::store::local::table::Meta;
+use crate::store::local::table::{DeliveryMeta, Meta};
 use crate::store::{CommitError, NewDelivery, Promise, Receipt, Settlement};
 
 /// See the module.
@@ -35,8 +35,11 @@ pub(in crate::store::local) struct Building {
     pub(super) taken: Vec<Taken>,
     /// Repeats by key: their index in `taken`. Many repeats of one key are one record.
     repeats: HashMap<[u8; 16], usize>,
-    settled: HashSet<DeliveryId>,
+    /// What was settled, and whether that is final.
+    settled: HashMap<DeliveryId, bool>,
+    /// The next ordinal of events that were given further deliveries.
     ordinals: HashMap<EventId, u32>,
+    acknowledged: HashSet<EventId>,
 }
 
 impl Building {
@@ -45,8 +48,21 @@ impl Building {
     pub(super) fn new(base: usize, mut image: Vec<u8>, room: usize, limit: usize, at: Timestamp) -> Self {
         let start = image.len();
         image.resize(start + batch::HEADER, 0);
-        let (taken, repeats, settled, ordinals) = (Vec::new(), HashMap::new(), HashSet::new(), HashMap::new());
-        Self { image, base, flags: 0, at, start, length: 0, room, limit, taken, repeats, settled, ordinals }
+        Self {
+            image,
+            base,
+            flags: 0,
+            at,
+            start,
+            length: 0,
+            room,
+            limit,
+            taken: Vec::new(),
+            repeats: HashMap::new(),
+            settled: HashMap::new(),
+            ordinals: HashMap::new(),
+            acknowledged: HashSet::new(),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -58,7 +74,7 @@ impl Building {
     }
 
     fn fits(&self, bytes: usize) -> bool {
-        let limit = if self.is_empty() { self.room } else { self.room.min(self.limit) };
+        let limit = if self.payload() == 0 { self.room } else { self.room.min(self.limit) };
         self.payload().saturating_add(bytes) <= limit
     }
 
@@ -67,8 +83,8 @@ impl Building {
         while let Some(entry) = waiting.pop_front() {
             let left = match entry {
                 Entry::Accept(accept) => self.accept(accept, ledger, shared),
-                Entry::Settle(settlement, promise) => self.settle(settlement, promise, shared),
-                Entry::Replay(event, deliveries, promise) => self.replay(event, deliveries, promise, ledger, shared),
+                Entry::Settle(settlement, promise) => self.settle(settlement, promise, ledger, shared),
+                Entry::Add(event, kind, deliveries, promise) => self.add((event, kind), deliveries, promise, ledger, shared),
                 Entry::State(name, value, promise) => {
                     let record = encode_state(&name, value.as_ref());
                     if self.fits(record.len()) {
@@ -82,6 +98,7 @@ impl Building {
                 }
                 Entry::Move(moving) => self.move_event(moving, shared),
                 Entry::MoveState(name, segment) => self.move_state(name, segment, shared),
+                Entry::MoveKeys(asked) => self.move_keys(asked, ledger, shared),
             };
             if let Some(entry) = left {
                 waiting.push_front(entry);
@@ -120,7 +137,7 @@ impl Building {
                 promise.settle(Err(CommitError::Refused("too many dedupe keys are within their windows")));
                 return None;
             }
-            ledger.keys.insert(dedupe.hash, id, &answer, dedupe.expires_at);
+            ledger.keys.insert(dedupe.hash, (id, ledger.event), &answer, dedupe.expires_at);
         }
         let (sequence, first_position) = (ledger.event, ledger.position);
         ledger.event += 1;
@@ -148,60 +165,105 @@ impl Building {
         self.push(&record, 0, Work::Repeat { repeat, waiters: vec![(receipt, promise, asked_at)] }, None);
     }
 
-    fn settle<D: Disk>(&mut self, settlement: Settlement, promise: Promise<()>, shared: &Shared<D>) -> Option<Entry> {
+    fn settle<D: Disk>(&mut self, settlement: Settlement, promise: Promise<()>, ledger: &mut Ledger, shared: &Shared<D>) -> Option<Entry> {
         let id = settlement.delivery;
         let found = {
             let table = shared.table.lock();
             table.get(id.event).and_then(|meta| Some((meta.sequence, meta.delivery(id.ordinal)?.clone())))
         };
         let newest = found.filter(|(_, delivery)| delivery.version == settlement.version && !delivery.state.is_final());
-        let Some((sequence, _)) = newest.filter(|_| !self.settled.contains(&id)) else {
+        let Some((sequence, _)) = newest.filter(|_| !self.settled.contains_key(&id)) else {
             if promise.take() {
                 promise.settle(Err(CommitError::Stale));
             }
             return None;
         };
-        let Settlement { delivery, version, attempt, attempts, state } = settlement;
+        let Settlement { delivery, version, attempt, attempts, state, acknowledgement } = settlement;
         let settled = Settled { delivery, sequence, version: version.saturating_add(1), attempts, state, attempt };
         let record = encode_settlement(&settled);
-        if !self.fits(record.len()) {
+        let follows = acknowledgement.clone().filter(|_| settled.state.is_final()).and_then(|new| self.follows(id, new, ledger, shared));
+        let following = follows.as_ref().map(encode_replay).unwrap_or_default();
+        if !self.fits(record.len() + following.len()) {
             let Settled { attempts, state, attempt, .. } = settled;
-            return Some(Entry::Settle(Settlement { delivery, version, attempt, attempts, state }, promise));
+            return Some(Entry::Settle(Settlement { delivery, version, attempt, attempts, state, acknowledgement }, promise));
         }
         if promise.take() {
-            self.settled.insert(id);
+            self.settled.insert(id, settled.state.is_final());
             self.push(&record, 0, Work::Settle { settled, promise }, None);
+            if let Some(replay) = follows {
+                self.ordinals.insert(id.event, replay.first_ordinal.saturating_add(1));
+                self.acknowledged.insert(id.event);
+                ledger.position += 1;
+                self.push(&following, 0, Work::Replay { replay, promise: None }, None);
+            }
         }
         None
     }
 
-    fn replay<D: Disk>(
+    /// The acknowledgement that follows from this settlement, if everything else of its event is final.
+    fn follows<D: Disk>(&self, settled: DeliveryId, new: NewDelivery, ledger: &Ledger, shared: &Shared<D>) -> Option<Replayed> {
+        let event = settled.event;
+        if self.ordinals.contains_key(&event) {
+            // What this batch has added is still pending, or is the acknowledgement.
+            return None;
+        }
+        let table = shared.table.lock();
+        let meta = table.get(event)?;
+        let is_over = |(ordinal, delivery): (u32, &DeliveryMeta)| {
+            let id = DeliveryId::new(event, ordinal);
+            let is_final = id == settled || self.settled.get(&id).copied().unwrap_or(delivery.state.is_final());
+            is_final && delivery.kind != DeliveryKind::Acknowledgement
+        };
+        (0..).zip(&meta.deliveries).all(is_over).then(|| Replayed {
+            event,
+            kind: DeliveryKind::Acknowledgement,
+            sequence: meta.sequence,
+            created_at: self.at,
+            first_position: ledger.position,
+            first_ordinal: len32(&meta.deliveries),
+            deliveries: vec![new],
+        })
+    }
+
+    fn add<D: Disk>(
         &mut self,
-        event: EventId,
+        (event, kind): (EventId, DeliveryKind),
         deliveries: Vec<NewDelivery>,
         promise: Promise<Vec<DeliveryId>>,
         ledger: &mut Ledger,
         shared: &Shared<D>,
     ) -> Option<Entry> {
-        let known = shared.table.lock().get(event).map(|meta| (meta.sequence, len32(&meta.deliveries)));
-        let Some((sequence, stored)) = known else {
+        let has_one = |meta: &Meta| meta.deliveries.iter().any(|delivery| delivery.kind == DeliveryKind::Acknowledgement);
+        let known = shared.table.lock().get(event).map(|meta| (meta.sequence, len32(&meta.deliveries), has_one(&meta)));
+        let Some((sequence, stored, is_acknowledged)) = known else {
             if promise.take() {
                 promise.settle(Err(CommitError::NotFound));
             }
             return None;
         };
+        if kind == DeliveryKind::Acknowledgement && (is_acknowledged || self.acknowledged.contains(&event)) {
+            shared.table.lock().unpin(event);
+            if promise.take() {
+                promise.settle(Ok(Vec::new()));
+            }
+            return None;
+        }
         let first_ordinal = self.ordinals.get(&event).copied().unwrap_or(stored);
-        let mut replay = Replayed { event, sequence, created_at: self.at, first_position: ledger.position, first_ordinal, deliveries };
+        let (created_at, first_position) = (self.at, ledger.position);
+        let mut replay = Replayed { event, kind, sequence, created_at, first_position, first_ordinal, deliveries };
         let record = encode_replay(&replay);
-        let live = shared.table.lock().get(event).filter(|meta| meta.recalled).map_or(0, |meta| encode_live(meta).len());
+        let live = shared.table.lock().recalled(event).map_or(0, |meta| encode_live(&meta).len());
         if !self.fits(record.len() + live) {
-            return Some(Entry::Replay(event, std::mem::take(&mut replay.deliveries), promise));
+            return Some(Entry::Add(event, kind, std::mem::take(&mut replay.deliveries), promise));
         }
         if promise.take() {
             self.live(event, shared);
             self.ordinals.insert(event, first_ordinal.saturating_add(len32(&replay.deliveries)));
             ledger.position += replay.deliveries.len() as u64;
-            self.push(&record, 0, Work::Replay { replay, promise }, None);
+            if kind == DeliveryKind::Acknowledgement {
+                self.acknowledged.insert(event);
+            }
+            self.push(&record, 0, Work::Replay { replay, promise: Some(promise) }, None);
         } else {
             shared.table.lock().unpin(event);
         }
@@ -210,7 +272,7 @@ impl Building {
 
     /// An event that memory had forgotten: a start must find it before what follows from here.
     fn live<D: Disk>(&mut self, event: EventId, shared: &Shared<D>) {
-        let record = shared.table.lock().get(event).filter(|meta| meta.recalled).map(encode_live);
+        let record = shared.table.lock().recalled(event).map(|meta| encode_live(&meta));
         if let Some(record) = record {
             self.push(&record, 0, Work::Live, None);
         }
@@ -220,9 +282,8 @@ impl Building {
     /// before it by a start, and lost: then it stays.
     fn move_event<D: Disk>(&mut self, asked: Box<Move>, shared: &Shared<D>) -> Option<Entry> {
         let Move { id, from, head, body, .. } = &*asked;
-        let may_move = |meta: &&Meta| meta.place == *from && meta.is_pending() && meta.pins == 0;
-        let mut stood = shared.table.lock().get(*id).filter(may_move)?.clone();
-        let is_settled = |ordinal: u32| self.settled.contains(&DeliveryId::new(*id, ordinal));
+        let mut stood = shared.table.lock().waiting_at(*id, *from)?;
+        let is_settled = |ordinal: u32| self.settled.contains_key(&DeliveryId::new(*id, ordinal));
         if self.ordinals.contains_key(id) || (0..len32(&stood.deliveries)).any(is_settled) {
             return None;
         }
@@ -256,6 +317,45 @@ impl Building {
         }
         self.push(&record, 0, Work::State { name, value: Some(value), promise: None }, None);
         None
+    }
+
+    /// Keys out of the segment that they hold, as many as fit. They are one piece: nothing points to one of them.
+    fn move_keys<D: Disk>(&mut self, asked: MoveKeys, ledger: &mut Ledger, shared: &Shared<D>) -> Option<Entry> {
+        let MoveKeys { from, mut keys, moving } = asked;
+        let offset = self.image.len();
+        let mut moved = MovedKeys { from, through: 0, until: Timestamp::default(), bytes: 0, moving: None };
+        // Beyond this limit they are asked to move again, once a segment was sealed.
+        while let Some((at, asked)) = keys.pop_front().filter(|_| !ledger.keys.is_full()) {
+            if let Some(mut key) = ledger.keys.as_moved(&asked) {
+                key.repeats = key.repeats.max(shared.table.lock().repeats_of(key.event).unwrap_or(0));
+                let mut record = encode_key(&key);
+                if key.repeats > 0 {
+                    // For the event, if it is still there.
+                    record.extend(encode_repeat(&Repeated { event: key.event, key: key.hash, count: key.repeats }));
+                }
+                if !self.fits(record.len()) {
+                    keys.push_front((at, asked));
+                    break;
+                }
+                self.image.extend_from_slice(&record);
+                moved.until = moved.until.max(key.expires_at);
+                moved.bytes = moved.bytes.saturating_add(record.len() as u64);
+                ledger.keys.hold(&key);
+            }
+            moved.through = at;
+        }
+        let is_left = !keys.is_empty() && !ledger.keys.is_full();
+        let left = if is_left {
+            Some(Entry::MoveKeys(MoveKeys { from, keys, moving }))
+        } else {
+            moved.moving = Some(moving);
+            None
+        };
+        if moved.through > 0 {
+            let length = self.image.len() - offset;
+            self.taken.push(Taken { work: Work::Keys(moved), offset, length, tail: 0, asked_at: None });
+        }
+        left
     }
 
     /// Fills in header and checksums, and whole pages behind.

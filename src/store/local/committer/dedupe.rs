@@ -4,11 +4,11 @@
 use std::collections::VecDeque;
 
 use super::Committer;
-use crate::model::Timestamp;
 use crate::store::local::disk::Disk;
 use crate::store::local::filter::Rows;
 use crate::store::local::librarian::footing;
 use crate::store::local::queue::Entry;
+use crate::store::local::record::KeyRecord;
 use crate::store::local::{footer, read};
 
 impl<D: Disk> Committer<D> {
@@ -30,8 +30,11 @@ impl<D: Disk> Committer<D> {
         }
     }
 
+    /// Of all that had the key the latest event has it now. Its own record lies behind those of all others; one that
+    /// moved may lie behind a later event's.
     async fn recall_key(&mut self, hash: [u8; 16], ranges: &[(u64, u64)]) {
         let now = self.shared.date().unwrap_or_default();
+        let mut latest: Option<KeyRecord> = None;
         for (first, last) in ranges {
             let numbers: Vec<u64> = {
                 let table = self.shared.table.lock();
@@ -40,7 +43,12 @@ impl<D: Disk> Committer<D> {
             };
             for number in numbers.into_iter().rev() {
                 match self.look(number, &hash).await {
-                    Ok(Some(())) => return,
+                    Ok(Some((key, has_moved))) => {
+                        latest = latest.filter(|latest| latest.sequence >= key.sequence).or(Some(key));
+                        if !has_moved {
+                            return self.recalled(latest);
+                        }
+                    }
                     Ok(None) => {}
                     Err(error) => {
                         self.shared.suspect(number);
@@ -51,27 +59,33 @@ impl<D: Disk> Committer<D> {
                 }
             }
         }
+        self.recalled(latest);
     }
 
-    async fn look(&mut self, number: u64, hash: &[u8; 16]) -> std::io::Result<Option<()>> {
-        let shared = self.shared.clone();
-        let Some(footing) = footing(&shared, number).await? else {
+    fn recalled(&mut self, key: Option<KeyRecord>) {
+        if let Some(mut key) = key {
+            key.repeats = key.repeats.max(read::repeats(&self.shared, key.event));
+            self.ledger.keys.recall(&key);
+        }
+    }
+
+    /// The key as this segment's footer tells it, and whether it had moved there.
+    async fn look(&self, number: u64, hash: &[u8; 16]) -> std::io::Result<Option<(KeyRecord, bool)>> {
+        let shared = &self.shared;
+        let Some(footing) = footing(shared, number).await? else {
             // It goes, or its footer is being made anew.
             let is_kept = shared.table.lock().usage.get(&number).is_some_and(|usage| !usage.forgotten);
             return if is_kept { Err(std::io::Error::other("the segment's footer is missing")) } else { Ok(None) };
         };
-        let Some((meta, expires_at)) = footer::key(&footing, hash, &shared.names).await? else { return Ok(None) };
-        let head = read::head(&shared, &meta).await.map_err(|error| std::io::Error::other(error.to_string()))?;
-        let Some(head) = head.filter(|head| head.dedupe.is_some_and(|key| key.hash == *hash)) else { return Ok(None) };
-        let repeats = read::repeats(&shared, meta.id);
-        self.ledger.keys.recall(*hash, meta.id, &head.answer, expires_at.max(Timestamp::default()), repeats);
-        Ok(Some(()))
+        let Some(place) = footer::key(&footing, hash).await? else { return Ok(None) };
+        let found = read::key(shared, &place).await.map_err(|error| std::io::Error::other(error.to_string()))?;
+        Ok(found.filter(|(key, _)| key.hash == *hash))
     }
 }
 
 fn hashes(waiting: &VecDeque<Entry>) -> impl Iterator<Item = [u8; 16]> {
     waiting.iter().filter_map(|entry| match entry {
         Entry::Accept(accept) => accept.dedupe.map(|key| key.hash),
-        Entry::Settle(..) | Entry::Replay(..) | Entry::State(..) | Entry::Move(_) | Entry::MoveState(..) => None,
+        Entry::Settle(..) | Entry::Add(..) | Entry::State(..) | Entry::Move(_) | Entry::MoveState(..) | Entry::MoveKeys(_) => None,
     })
 }

@@ -101,8 +101,8 @@ impl<D: Disk> Committer<D> {
                     void.push(promise);
                 }
                 Work::Repeat { waiters, .. } => void.extend(waiters.into_iter().map(|(_, promise, _)| promise)),
-                // It stays where it is, and is asked to move again.
-                Work::Move { .. } => {}
+                // They stay where they are, and are asked to move again.
+                Work::Move { .. } | Work::Keys(_) => {}
                 Work::Settle { .. } | Work::Replay { .. } | Work::State { .. } | Work::Live => kept.push(taken),
             }
         }

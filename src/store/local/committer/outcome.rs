@@ -29,9 +29,10 @@ pub(super) enum Work {
         settled: Settled,
         promise: Promise<()>,
     },
+    /// Without a promise it came along with a settlement.
     Replay {
         replay: Replayed,
-        promise: Promise<Vec<DeliveryId>>,
+        promise: Option<Promise<Vec<DeliveryId>>>,
     },
     State {
         name: String,
@@ -44,6 +45,20 @@ pub(super) enum Work {
         stood: Meta,
         moving: Moving,
     },
+    Keys(MovedKeys),
+}
+
+/// Keys that moved.
+pub(super) struct MovedKeys {
+    pub(super) from: u64,
+    /// Where in that segment the last of them begins.
+    pub(super) through: u32,
+    /// When the last of them ends.
+    pub(super) until: Timestamp,
+    /// Bytes of their records.
+    pub(super) bytes: u64,
+    /// Held until nothing is left of those that were asked to move.
+    pub(super) moving: Option<Moving>,
 }
 
 /// An entry in a batch.
@@ -91,12 +106,20 @@ fn apply(table: &mut Table, work: Work, place: Place, waiters: &mut Vec<Waiter>,
         Work::Replay { replay, promise } => {
             let ordinals = (replay.first_ordinal..).take(replay.deliveries.len());
             let ids = ordinals.map(|ordinal| DeliveryId::new(replay.event, ordinal)).collect();
+            let event = replay.event;
             table.add_replay(replay);
-            waiters.push(Waiter::Deliveries(ids, promise));
+            if let Some(promise) = promise {
+                table.unpin(event);
+                waiters.push(Waiter::Deliveries(ids, promise));
+            }
         }
         Work::Live => {}
         Work::Move { stood, moving } => {
             table.relocate(stood, place);
+            drop(moving);
+        }
+        Work::Keys(MovedKeys { from, through, until, bytes, moving }) => {
+            table.keys_moved((from, through), place.segment, until, bytes);
             drop(moving);
         }
         Work::State { name, value, promise } => {
@@ -118,7 +141,7 @@ pub(super) fn announce<D: Disk>(shared: &Arc<Shared<D>>, taken: Vec<Taken>, segm
         return;
     }
     let mut waiters = Vec::with_capacity(taken.len());
-    let has_moved = taken.iter().any(|taken| matches!(taken.work, Work::Move { .. }));
+    let has_moved = taken.iter().any(|taken| matches!(taken.work, Work::Move { .. } | Work::Keys(_)));
     let position = {
         let mut table = shared.table.lock();
         table.touch(segment, at);

@@ -1,17 +1,21 @@
 //! Making a footer out of a segment's bytes.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use bytes::{BufMut, Bytes};
+use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{BLOCK_EVENTS, Columns, FooterEvent, FooterHeader, Op, PAGE, PARTS, Section, put_dead, put_event};
-use crate::model::{DeliveryState, EventId, Name, Timestamp};
-use crate::store::local::batch::{self, seed};
+use super::{BLOCK_EVENTS, Columns, FooterEvent, FooterHeader, KEY, Op, PAGE, PARTS, Section, put_dead, put_event};
+use crate::model::{Answer, DeliveryState, EventId, Name, Timestamp};
+use crate::store::DedupeKey;
+use crate::store::local::batch::{self, BatchHeader, seed};
 use crate::store::local::chain::{Chain, Damage};
 use crate::store::local::codec::{Malformed, len32, put_long};
+use crate::store::local::disk::DiskFile;
 use crate::store::local::names::Names;
-use crate::store::local::record::{self, Frame, Kind};
+use crate::store::local::record::{self, Frame, KeyRecord, Kind};
 use crate::store::local::segment::SegmentHeader;
 use crate::store::local::table::{Meta, Place, Table};
 
@@ -30,7 +34,9 @@ pub(in crate::store::local) struct Built {
 
 struct Key {
     hash: [u8; 16],
-    event: u64,
+    event: EventId,
+    sequence: u64,
+    place: Place,
     expires_at: Timestamp,
 }
 
@@ -45,6 +51,7 @@ struct Builder {
     states: BTreeMap<String, Op>,
     newest_at: Timestamp,
     keys_until: Timestamp,
+    key_bytes: u64,
 }
 
 /// Why a segment's bytes make no footer.
@@ -54,6 +61,12 @@ pub(in crate::store::local) struct Unreadable {
     pub(in crate::store::local) what: String,
 }
 
+impl From<io::Error> for Unreadable {
+    fn from(error: io::Error) -> Self {
+        Self { offset: 0, what: error.to_string() }
+    }
+}
+
 impl From<Damage> for Unreadable {
     fn from(damage: Damage) -> Self {
         Self { offset: damage.offset, what: damage.what.to_owned() }
@@ -61,24 +74,26 @@ impl From<Damage> for Unreadable {
 }
 
 /// Reads the next segment of the chain and makes its footer, which counts only where another segment follows.
-pub(in crate::store::local) fn build(
+pub(in crate::store::local) async fn build<F: DiskFile>(
     chain: &mut Chain,
-    segment: &[u8],
+    file: &F,
     header: &SegmentHeader,
     successor: Option<&SegmentHeader>,
-    names: &mut Names,
+    names: &Mutex<Names>,
 ) -> Result<Built, Unreadable> {
     let mut builder = Builder::default();
-    chain.read::<Unreadable>(segment, header, successor, |batch, offset, payload| {
+    let visit = |batch: &BatchHeader, offset: usize, payload: &[u8]| {
+        let mut names = names.lock();
         builder.newest_at = builder.newest_at.max(batch.committed_at);
         for found in batch::records(payload) {
             let unreadable = |error: Malformed| Unreadable { offset, what: error.to_string() };
             let (at, frame, record) = found.map_err(unreadable)?;
             let place = Place::new(header.number, offset + batch::HEADER + at, frame.length, frame.tail);
-            builder.record(&frame, record, place, names).map_err(unreadable)?;
+            builder.record(&frame, record, place, &mut names).map_err(unreadable)?;
         }
         Ok(())
-    })?;
+    };
+    chain.read_file::<F, Unreadable>(file, header, successor, visit).await?;
     Ok(builder.close(header, chain))
 }
 
@@ -89,9 +104,8 @@ impl Builder {
             Kind::Event => {
                 let head = record::event_head(record, frame, names)?;
                 let event = record::event(record, frame, Bytes::new(), names)?;
-                if let Some(key) = head.dedupe {
-                    self.keys_until = self.keys_until.max(key.expires_at);
-                    self.keys.push(Key { hash: key.hash, event: head.sequence, expires_at: key.expires_at });
+                if let Some(DedupeKey { hash, expires_at }) = head.dedupe {
+                    self.key(Key { hash, event: head.id, sequence: head.sequence, place, expires_at }, &head.answer);
                 }
                 self.columns.insert(head.sequence, Columns { source_id: event.source_id, event_type: event.event_type });
                 self.table.add_event(head, place);
@@ -102,7 +116,7 @@ impl Builder {
                     self.ops.push(op(record));
                 }
             }
-            Kind::Replay => {
+            Kind::Replay | Kind::Acknowledgement => {
                 let replay = record::decode_replay(record, frame, names)?;
                 if !self.table.add_replay(replay) {
                     self.ops.push(op(record));
@@ -110,34 +124,34 @@ impl Builder {
             }
             // Memory tells it until it is finished, then the index.
             Kind::Live | Kind::Moved => self.ops.push(op(record)),
+            Kind::Key => {
+                let KeyRecord { hash, event, sequence, expires_at, answer, .. } = record::decode_key(record, frame)?;
+                self.key(Key { hash, event, sequence, place, expires_at }, &answer);
+            }
             Kind::Repeat => drop(self.repeats.insert(record::decode_repeat(record, frame)?.event, op(record))),
             Kind::State => drop(self.states.insert(record::decode_state(record, frame)?.0, op(record))),
         }
         Ok(())
     }
 
+    fn key(&mut self, key: Key, answer: &Answer) {
+        self.keys_until = self.keys_until.max(key.expires_at);
+        self.key_bytes = self.key_bytes.saturating_add(record::key_bytes(answer));
+        self.keys.push(key);
+    }
+
     fn close(self, header: &SegmentHeader, chain: &Chain) -> Built {
-        let Self { table, columns, mut keys, mut ops, repeats, states, newest_at, keys_until } = self;
+        let Self { table, columns, keys, mut ops, repeats, states, newest_at, keys_until, key_bytes } = self;
         let position = table.position;
         let metas = table.into_metas();
         ops.extend(repeats.into_values());
         ops.extend(states.into_values());
-        let number_of = |sequence: u64| metas.binary_search_by_key(&sequence, |meta| meta.sequence).unwrap_or(0);
-        let owners = keys.iter().map(|key| (key.hash, metas[number_of(key.event)].id)).collect();
-        // Of a key whose window ended and that came again only the newest counts.
-        keys.sort_by_key(|key| (key.hash, std::cmp::Reverse(key.event)));
-        keys.dedup_by_key(|key| key.hash);
-        let mut key_bytes = Vec::with_capacity(keys.len() * 28);
-        for key in &keys {
-            key_bytes.extend_from_slice(&key.hash);
-            key_bytes.put_u32_le(u32::try_from(number_of(key.event)).unwrap_or(u32::MAX));
-            key_bytes.put_i64_le(key.expires_at.millis());
-        }
+        let (keys, owners) = put_keys(keys);
         let seed = seed(header.nonce);
         let (events, blocks) = put_blocks(&metas, columns, seed);
         let (id_bytes, ids) = put_ids(&metas);
         let (carried, dead) = put_unfinished(&metas);
-        let parts = [events, blocks, id_bytes, key_bytes, carried, put_ops(&ops), dead];
+        let parts = [events, blocks, id_bytes, keys, carried, put_ops(&ops), dead];
         let mut sections = [Section::default(); PARTS];
         let mut bytes = vec![0; PAGE];
         for (section, part) in sections.iter_mut().zip(&parts) {
@@ -153,6 +167,7 @@ impl Builder {
             missing: chain.missing,
             newest_at,
             keys_until,
+            key_bytes,
             events: metas.len() as u64,
             first_event: metas.first().map_or(0, |meta| meta.sequence),
             last_event: metas.last().map_or(0, |meta| meta.sequence),
@@ -180,6 +195,22 @@ fn put_blocks(metas: &[Meta], mut columns: BTreeMap<u64, Columns>, seed: u64) ->
         blocks.put_u64_le(xxh3_64_with_seed(&events[start..], seed));
     }
     (events, blocks)
+}
+
+/// The keys in their order, and whose they are. Of a key whose window ended and that came again only the latest event's
+/// counts.
+fn put_keys(mut keys: Vec<Key>) -> (Vec<u8>, Vec<([u8; 16], EventId)>) {
+    let owners = keys.iter().map(|key| (key.hash, key.event)).collect();
+    keys.sort_by_key(|key| (key.hash, std::cmp::Reverse(key.sequence)));
+    keys.dedup_by_key(|key| key.hash);
+    let mut bytes = Vec::with_capacity(keys.len() * KEY);
+    for key in &keys {
+        bytes.extend_from_slice(&key.hash);
+        bytes.put_u32_le(key.place.offset);
+        bytes.put_u32_le(key.place.length);
+        bytes.put_i64_le(key.expires_at.millis());
+    }
+    (bytes, owners)
 }
 
 /// The ids in their order, and the least and the greatest.

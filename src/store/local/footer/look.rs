@@ -7,17 +7,17 @@ use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{BLOCK_EVENTS, FooterEvent, FooterHeader, Op, Part, file_name, take_event};
+use super::{BLOCK_EVENTS, FooterEvent, FooterHeader, KEY, Op, Part, file_name, take_event};
 use crate::model::{EventId, Name, Timestamp};
 use crate::store::local::batch::seed;
 use crate::store::local::codec::{Cursor, Malformed};
 use crate::store::local::disk::{Disk, DiskFile};
 use crate::store::local::names::Names;
+use crate::store::local::record::{self, Kind};
 use crate::store::local::segment::PAGE;
 use crate::store::local::table::{Meta, Place};
 
 const ID: usize = 20;
-const KEY: usize = 28;
 const BLOCK: usize = 28;
 
 /// Keys that are read at a time while one is looked for.
@@ -190,16 +190,12 @@ pub(in crate::store::local) async fn events_below<F: DiskFile>(
     Ok(found)
 }
 
-/// The event of a dedupe key, and the end of its window.
-pub(in crate::store::local) async fn key<F: DiskFile>(
-    footing: &Footing<F>,
-    hash: &[u8; 16],
-    names: &parking_lot::Mutex<Names>,
-) -> io::Result<Option<(Meta, Timestamp)>> {
+/// The place of the record that tells a dedupe key.
+pub(in crate::store::local) async fn key<F: DiskFile>(footing: &Footing<F>, hash: &[u8; 16]) -> io::Result<Option<Place>> {
     let section = footing.header.section(Part::Keys);
     let count = usize::try_from(section.length).unwrap_or(usize::MAX) / KEY;
     let (mut low, mut high) = (0, count);
-    // The section is searched by pieces and not checked whole; the event that is found names its key itself.
+    // The section is searched by pieces and not checked whole; the record that is found names its key itself.
     while low < high {
         let middle = if high - low <= KEYS_READ { low } else { low.midpoint(high) };
         let some = (high - middle).min(KEYS_READ);
@@ -211,13 +207,27 @@ pub(in crate::store::local) async fn key<F: DiskFile>(
             low = middle + some;
         } else {
             let Some(at) = (0..some).find(|at| hash_at(*at) == hash) else { return Ok(None) };
-            let mut cursor = Cursor::new(&bytes[at * KEY + 16..(at + 1) * KEY]);
-            let (number, expires_at) = (cursor.u32().map_err(damaged)?, cursor.i64().map_err(damaged)?);
-            let event = footing.numbered(number, names).await?;
-            return Ok(Some((event.meta, Timestamp::from_millis(expires_at))));
+            return key_place(footing, &bytes[at * KEY..]).map(|(place, _)| Some(place));
         }
     }
     Ok(None)
+}
+
+/// The place that a dedupe key's entry names, and the end of its window.
+fn key_place<F>(footing: &Footing<F>, entry: &[u8]) -> io::Result<(Place, Timestamp)> {
+    let mut cursor = Cursor::new(entry);
+    let mut read = || -> Result<(Place, Timestamp), Malformed> {
+        cursor.take(16)?;
+        let place = Place { segment: footing.header.number, offset: cursor.u32()?, length: cursor.u32()?, tail: 0 };
+        Ok((place, Timestamp::from_millis(cursor.i64()?)))
+    };
+    read().map_err(damaged)
+}
+
+/// The records that tell the dedupe keys, and the end of each window.
+pub(in crate::store::local) async fn key_places<F: DiskFile>(footing: &Footing<F>) -> io::Result<Vec<(Place, Timestamp)>> {
+    let bytes = footing.part(Part::Keys).await?;
+    bytes.chunks_exact(KEY).map(|entry| key_place(footing, entry)).collect()
 }
 
 /// All dedupe keys' hashes.
@@ -258,6 +268,18 @@ pub(in crate::store::local) async fn ops<F: DiskFile>(footing: &Footing<F>) -> i
         ops.push(Op { place: Place { segment: footing.header.number, offset, length, tail }, record });
     }
     Ok(ops)
+}
+
+/// Events that were repeated in the segment.
+pub(in crate::store::local) async fn repeated<F: DiskFile>(footing: &Footing<F>) -> io::Result<Vec<u128>> {
+    let mut ids = Vec::new();
+    for op in ops(footing).await? {
+        let frame = op.frame().map_err(damaged)?;
+        if frame.kind == Kind::Repeat {
+            ids.push(record::decode_repeat(&op.record, &frame).map_err(damaged)?.event.to_bits());
+        }
+    }
+    Ok(ids)
 }
 
 /// Dead deliveries of finished events, by destination.

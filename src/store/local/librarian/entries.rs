@@ -130,7 +130,7 @@ pub(super) fn forget(index: &dyn Index, segment: u64, (first, last): (u64, u64))
     }
 }
 
-/// Removes the repeats of these events; the ids are in their order.
+/// Removes the repeats of these events, but not of those that the index holds itself; the ids are in their order.
 pub(super) fn forget_repeats(index: &dyn Index, ids: &[u128]) -> Result<(), IndexError> {
     let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(()) };
     let mut below = id_key(b'r', last.saturating_add(1));
@@ -138,11 +138,15 @@ pub(super) fn forget_repeats(index: &dyn Index, ids: &[u128]) -> Result<(), Inde
         let found = index.last(&id_key(b'r', *first), &below, PAGE)?;
         let Some((oldest, _)) = found.last() else { return Ok(()) };
         below.clone_from(oldest);
-        let ours = found.into_iter().filter(|(key, _)| {
+        let mut entries: Vec<IndexEntry> = Vec::new();
+        for (key, _) in found {
             let id = key.get(1..17).and_then(|id| id.try_into().ok()).map(u128::from_be_bytes);
-            id.is_some_and(|id| ids.binary_search(&id).is_ok())
-        });
-        let entries: Vec<IndexEntry> = ours.map(|(key, _)| (key, None)).collect();
+            if let Some(id) = id.filter(|id| ids.binary_search(id).is_ok())
+                && index.get(&id_key(b'i', id))?.is_none()
+            {
+                entries.push((key, None));
+            }
+        }
         entries.chunks(BATCH_MAX).try_for_each(|some| index.apply(some))?;
     }
 }

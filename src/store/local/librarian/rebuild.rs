@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use super::{entries, footing, read_segment};
+use super::{entries, footing};
 use crate::model::EventId;
 use crate::store::local::chain::Chain;
 use crate::store::local::codec::Malformed;
-use crate::store::local::disk::{Disk, DiskFile};
+use crate::store::local::disk::Disk;
 use crate::store::local::footer::{self, Op};
 use crate::store::local::index::{Index, IndexError};
 use crate::store::local::record::{self, Kind};
-use crate::store::local::segment::{PAGE, SegmentHeader};
+use crate::store::local::segment;
 use crate::store::local::shared::Shared;
 use crate::store::local::table::{Meta, Table};
 
@@ -53,20 +53,15 @@ pub(super) async fn renew<D: Disk>(shared: &Arc<Shared<D>>, mut chain: Chain) ->
 async fn written<D: Disk>(shared: &Arc<Shared<D>>, number: u64, chain: &mut Chain) -> io::Result<Vec<Op>> {
     let file = |number: u64| shared.shelf.lock().get(&number).map(|shelved| shelved.file.clone());
     let Some(this) = file(number) else { return Ok(Vec::new()) };
-    let mut bytes = Vec::new();
     let mut tries = 0;
     loop {
-        let header = read_segment(&*this, &mut bytes).await?;
+        let header = segment::read_header(&*this).await?;
         let successor = match file(number + 1) {
-            Some(behind) => {
-                let mut page = vec![0; PAGE];
-                behind.read_at(0, &mut page).await?;
-                Some(SegmentHeader::decode(&page).map_err(io::Error::other)?)
-            }
+            Some(behind) => Some(segment::read_header(&*behind).await?),
             None => None,
         };
         let mut tried = chain.clone();
-        match footer::build(&mut tried, &bytes, &header, successor.as_ref(), &mut shared.names.lock()) {
+        match footer::build(&mut tried, &*this, &header, successor.as_ref(), &shared.names).await {
             Ok(built) => {
                 *chain = tried;
                 return Ok(built.ops);
@@ -118,7 +113,7 @@ fn apply<D: Disk>(
                 table.settle(&settled, op.place);
             }
         }
-        Kind::Replay => {
+        Kind::Replay | Kind::Acknowledgement => {
             let replay = record::decode_replay(&op.record, &frame, &mut shared.names.lock()).map_err(invalid)?;
             if recall(table, replay.sequence)? {
                 table.add_replay(replay);
@@ -141,7 +136,7 @@ fn apply<D: Disk>(
             let repeat = record::decode_repeat(&op.record, &frame).map_err(invalid)?;
             repeats.insert(repeat.event, repeat.count);
         }
-        Kind::Event | Kind::State => {}
+        Kind::Event | Kind::State | Kind::Key => {}
     }
     Ok(())
 }

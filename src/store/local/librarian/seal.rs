@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::{Found, Librarian};
 use crate::store::local::chain::Chain;
 use crate::store::local::checkpoint::{self, Mark};
-use crate::store::local::disk::{Disk, DiskFile};
-use crate::store::local::footer::{self, Built, Footing};
-use crate::store::local::segment::{self, PAGE, SegmentHeader};
+use crate::store::local::disk::Disk;
+use crate::store::local::footer::{self, Built, Footing, Unreadable};
+use crate::store::local::segment;
 use crate::store::local::shared::{SealedKeys, Shared};
 
 /// Events that are forgotten at a time, under the table's lock.
@@ -16,15 +16,6 @@ const FORGET_MAX: usize = 1000;
 
 /// Keys that go into the filter at a time, under its lock.
 const KEYS_MAX: usize = 4096;
-
-/// A whole segment and its header.
-pub(in crate::store::local) async fn read_segment<F: DiskFile>(file: &F, buffer: &mut Vec<u8>) -> io::Result<SegmentHeader> {
-    let length = usize::try_from(file.length().await?).unwrap_or(usize::MAX).min(segment::BYTES_MAX);
-    buffer.clear();
-    buffer.resize(length, 0);
-    file.read_at(0, buffer).await?;
-    SegmentHeader::decode(buffer).map_err(io::Error::other)
-}
 
 /// The footer of a segment, if it has a sound one.
 pub(in crate::store::local) async fn footing<D: Disk>(shared: &Shared<D>, number: u64) -> io::Result<Found<D>> {
@@ -48,18 +39,13 @@ impl<D: Disk> Librarian<D> {
             shelf.keys().copied().find(|number| Some(*number) != newest && !table.usage.get(number).is_some_and(|usage| usage.sealed))
         };
         let Some((number, [file, behind])) = next.and_then(|number| Some((number, self.pair(number)?))) else { return Ok(false) };
-        let mut page = vec![0; PAGE];
-        behind.read_at(0, &mut page).await?;
-        let successor = SegmentHeader::decode(&page).map_err(io::Error::other)?;
-        let mut bytes = Vec::new();
-        let header = read_segment(&*file, &mut bytes).await?;
+        let (header, successor) = (segment::read_header(&*file).await?, segment::read_header(&*behind).await?);
         let mut chain = self.chain.clone();
-        let built = footer::build(&mut chain, &bytes, &header, Some(&successor), &mut shared.names.lock());
+        let built = footer::build(&mut chain, &*file, &header, Some(&successor), &shared.names).await;
         let built = built.map_err(|error| {
             let name = segment::file_name(number);
             io::Error::other(format!("`{name}` at byte {}: {}; stop and see `kurier store check`", error.offset, error.what))
         })?;
-        drop(bytes);
         footer::write(&shared.disk, &shared.journal(), number, &built.bytes).await?;
         self.chain = chain;
         self.put_away(number, built).await;
@@ -134,11 +120,8 @@ impl<D: Disk> Librarian<D> {
         let shared = &self.shared;
         let Some([file, behind]) = self.pair(number) else { return Ok(()) };
         let mut chain = prime(shared, number).await?;
-        let (mut bytes, mut page) = (Vec::new(), vec![0; PAGE]);
-        behind.read_at(0, &mut page).await?;
-        let successor = SegmentHeader::decode(&page).map_err(io::Error::other)?;
-        let header = read_segment(&*file, &mut bytes).await?;
-        let built = footer::build(&mut chain, &bytes, &header, Some(&successor), &mut shared.names.lock());
+        let (header, successor) = (segment::read_header(&*file).await?, segment::read_header(&*behind).await?);
+        let built = footer::build(&mut chain, &*file, &header, Some(&successor), &shared.names).await;
         let built = built.map_err(|error| io::Error::other(error.what))?;
         footer::write(&shared.disk, &shared.journal(), number, &built.bytes).await
     }
@@ -157,12 +140,9 @@ pub(in crate::store::local) async fn prime<D: Disk>(shared: &Shared<D>, number: 
         shelf.get(&before).map(|shelved| shelved.file.clone()).zip(shelf.get(&number).map(|shelved| shelved.file.clone()))
     };
     let Some((file, behind)) = files else { return Ok(Chain::default()) };
-    let (mut bytes, mut page) = (Vec::new(), vec![0; PAGE]);
-    behind.read_at(0, &mut page).await?;
-    let successor = SegmentHeader::decode(&page).map_err(io::Error::other)?;
-    let header = read_segment(&*file, &mut bytes).await?;
+    let (header, successor) = (segment::read_header(&*file).await?, segment::read_header(&*behind).await?);
     let mut chain = Chain::default();
-    let read = chain.read::<crate::store::local::chain::Damage>(&bytes, &header, Some(&successor), |_, _, _| Ok(()));
-    read.map_err(|damage| io::Error::other(damage.what))?;
+    let read = chain.read_file::<_, Unreadable>(&*file, &header, Some(&successor), |_, _, _| Ok(())).await;
+    read.map_err(|error| io::Error::other(error.what))?;
     Ok(chain)
 }

@@ -74,12 +74,12 @@ pub(in crate::store::local) fn encode_event(new: &NewEvent) -> Vec<u8> {
     record
 }
 
-fn put_optional(record: &mut Vec<u8>, text: Option<&str>) {
+pub(super) fn put_optional(record: &mut Vec<u8>, text: Option<&str>) {
     record.put_u8(u8::from(text.is_some()));
     put_long(record, text.unwrap_or_default().as_bytes());
 }
 
-fn optional(cursor: &mut Cursor<'_>) -> Result<Option<Box<str>>, Malformed> {
+pub(super) fn optional(cursor: &mut Cursor<'_>) -> Result<Option<Box<str>>, Malformed> {
     let present = flag(cursor)?;
     let text = cursor.text()?;
     Ok(present.then(|| text.into()))

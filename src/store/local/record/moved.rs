@@ -35,6 +35,8 @@ pub(in crate::store::local) fn as_event<'a>(record: &'a [u8], frame: &Frame) -> 
             let is_whole = own.kind == Kind::Event && own.length == event.len() && own.tail == frame.tail;
             if is_whole { Ok((event, own)) } else { Err(Malformed("moved event")) }
         }
-        Kind::Settlement | Kind::Replay | Kind::Repeat | Kind::State | Kind::Live => Err(Malformed("kind")),
+        Kind::Settlement | Kind::Replay | Kind::Acknowledgement | Kind::Repeat | Kind::State | Kind::Live | Kind::Key => {
+            Err(Malformed("kind"))
+        }
     }
 }

@@ -125,20 +125,26 @@ proptest! {
     }
 
     #[test]
-    fn replays_repeats_and_states_read_back(
+    fn replays_repeats_keys_and_states_read_back(
         (event, sequence, first_position, first_ordinal) in (any::<u128>(), any::<u64>(), any::<u64>(), any::<u32>()),
         created_at in time(),
         deliveries in vec(new_delivery(), 0..5),
+        kind in prop_oneof![Just(DeliveryKind::Replay), Just(DeliveryKind::Acknowledgement)],
         (key, count) in any::<([u8; 16], u64)>(),
         (name, value) in (word(), option::of(data())),
     ) {
         let event = EventId::from_bits(event);
-        let replay = Replayed { event, sequence, created_at, first_position, first_ordinal, deliveries };
+        let replay = Replayed { event, kind, sequence, created_at, first_position, first_ordinal, deliveries };
         let record = encode_replay(&replay);
         prop_assert_eq!(decode_replay(&record, &Frame::parse(&record).unwrap(), &mut Names::default()), Ok(replay));
         let repeat = Repeated { event, key, count };
         let record = encode_repeat(&repeat);
         prop_assert_eq!(decode_repeat(&record, &Frame::parse(&record).unwrap()), Ok(repeat));
+        let answer = Answer { status: 202, content_type: value.is_none().then(|| name.clone()), body: value.clone().unwrap_or_default() };
+        let kept = KeyRecord { hash: key, event, sequence, expires_at: created_at, repeats: count, answer };
+        let record = encode_key(&kept);
+        prop_assert_eq!(record.len() as u64, key_bytes(&kept.answer));
+        prop_assert_eq!(decode_key(&record, &Frame::parse(&record).unwrap()), Ok(kept));
         let record = encode_state(&name, value.as_ref());
         prop_assert_eq!(decode_state(&record, &Frame::parse(&record).unwrap()), Ok((name.into_string(), value)));
     }

@@ -1,5 +1,6 @@
 //! Applying what the journal says to memory, at a start.
 
+use std::io;
 use std::sync::Arc;
 
 use crate::model::Timestamp;
@@ -15,8 +16,15 @@ use crate::store::local::table::{Place, Table};
 /// Why reading the journal stopped.
 #[derive(Debug)]
 pub(super) enum Problem {
+    Io(io::Error),
     Damage(Damage),
     Record { offset: usize, error: Malformed },
+}
+
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 impl From<Damage> for Problem {
@@ -56,15 +64,22 @@ impl<D: Disk> Replayer<'_, D> {
             Kind::Event => {
                 let head = record::event_head(record, frame, &mut names.lock())?;
                 if let Some(key) = head.dedupe.filter(|key| self.is_current(key.expires_at)) {
-                    self.keys.insert(key.hash, head.id, &head.answer, key.expires_at);
+                    self.keys.insert(key.hash, (head.id, head.sequence), &head.answer, key.expires_at);
                 }
                 table.add_event(head, place);
             }
             Kind::Settlement => drop(table.settle(&record::decode_settlement(record, frame)?, place)),
             // Without its event, which was let go with its segment, a replay says nothing any more.
-            Kind::Replay => drop(table.add_replay(record::decode_replay(record, frame, &mut names.lock())?)),
+            Kind::Replay | Kind::Acknowledgement => drop(table.add_replay(record::decode_replay(record, frame, &mut names.lock())?)),
             Kind::Live => table.bring_back(record::decode_live(record, frame, &mut names.lock())?),
             Kind::Moved => table.relocate(record::decode_moved(record, frame, &mut names.lock())?, place),
+            Kind::Key => {
+                let key = record::decode_key(record, frame)?;
+                table.usage.entry(place.segment).or_default().add_keys(key.expires_at, record::key_bytes(&key.answer));
+                if self.is_current(key.expires_at) {
+                    self.keys.hold(&key);
+                }
+            }
             Kind::Repeat => {
                 let repeat = record::decode_repeat(record, frame)?;
                 self.keys.set_repeats(&repeat.key, repeat.event, repeat.count);

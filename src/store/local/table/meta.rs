@@ -74,17 +74,11 @@ pub(in crate::store::local) struct Meta {
     pub(in crate::store::local) deliveries: Vec<DeliveryMeta>,
     /// In the order they were settled.
     pub(in crate::store::local) attempts: Vec<AttemptPlace>,
-    /// Tells the librarian whether it changed while it was written; not stored.
-    pub(in crate::store::local) changes: u32,
-    /// Replays on their way, for which it must stay in memory; not stored.
-    pub(in crate::store::local) pins: u32,
-    /// It was forgotten and came back: what is committed about it must say so; not stored.
-    pub(in crate::store::local) recalled: bool,
 }
 
 impl Meta {
     pub(super) fn new(id: EventId, sequence: u64, place: Place, route: Name, received_at: Timestamp) -> Self {
-        Self { id, sequence, place, route, received_at, deliveries: Vec::new(), attempts: Vec::new(), changes: 0, pins: 0, recalled: false }
+        Self { id, sequence, place, route, received_at, deliveries: Vec::new(), attempts: Vec::new() }
     }
 
     /// Whether it stands as the other one does.
@@ -148,7 +142,7 @@ impl Meta {
         for delivery in &self.deliveries {
             bytes.put_u64_le(delivery.position);
             put_long(&mut bytes, delivery.destination.as_bytes());
-            bytes.put_u8(u8::from(delivery.lane.is_some()) | u8::from(delivery.kind == DeliveryKind::Replay) << 1);
+            bytes.put_u8(u8::from(delivery.lane.is_some()) | flags_of(delivery.kind));
             bytes.put_u64_le(delivery.lane.map_or(0, |lane| lane.0));
             bytes.put_i64_le(delivery.created_at.millis());
             put_state(&mut bytes, &delivery.state);
@@ -182,7 +176,7 @@ impl Meta {
                 position,
                 destination,
                 lane: (flags & 1 != 0).then_some(Lane(lane)),
-                kind: if flags & 2 != 0 { DeliveryKind::Replay } else { DeliveryKind::Original },
+                kind: kind_of(flags),
                 created_at: Timestamp::from_millis(cursor.i64()?),
                 state: state_of(&mut cursor)?,
                 attempts: cursor.u32()?,
@@ -197,6 +191,22 @@ impl Meta {
         }
         cursor.finish()?;
         Ok(meta)
+    }
+}
+
+fn flags_of(kind: DeliveryKind) -> u8 {
+    match kind {
+        DeliveryKind::Original => 0,
+        DeliveryKind::Replay => 2,
+        DeliveryKind::Acknowledgement => 4,
+    }
+}
+
+fn kind_of(flags: u8) -> DeliveryKind {
+    match flags & 6 {
+        0 => DeliveryKind::Original,
+        2 => DeliveryKind::Replay,
+        _ => DeliveryKind::Acknowledgement,
     }
 }
 

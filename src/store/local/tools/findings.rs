@@ -36,6 +36,11 @@ pub enum Lost {
         /// Its name, where that can be read.
         name: Option<String>,
     },
+    /// A dedupe key: a repeat of its event would be stored again.
+    Key {
+        /// Which event had it.
+        event: EventId,
+    },
     /// Bytes that nobody can read any more.
     Bytes {
         /// How many.
@@ -63,6 +68,7 @@ impl fmt::Display for Lost {
             Self::Replay { event } => write!(f, "a replay of event {event}"),
             Self::State { name: Some(name) } => write!(f, "a value of the state `{name}`: an older one may be in force"),
             Self::State { name: None } => f.write_str("a value of a state"),
+            Self::Key { event } => write!(f, "the dedupe key of event {event}: a repeat of it would be stored again"),
             Self::Bytes { bytes } => write!(f, "{bytes} bytes that can't be read"),
             Self::Segment { number } => write!(f, "the whole segment {number:016x}"),
         }

@@ -80,8 +80,11 @@ fn guess(bytes: &[u8], names: &mut Names) -> Option<Lost> {
         Kind::Event => event_of(bytes, &frame, names, false),
         Kind::Settlement => record::decode_settlement(bytes, &frame).ok().map(|settled| Lost::Settlement { delivery: settled.delivery }),
         Kind::State => record::decode_state(bytes, &frame).ok().map(|(name, _)| Lost::State { name: Some(name) }),
-        Kind::Replay => record::decode_replay(bytes, &frame, names).ok().map(|replay| Lost::Replay { event: replay.event }),
+        Kind::Replay | Kind::Acknowledgement => {
+            record::decode_replay(bytes, &frame, names).ok().map(|replay| Lost::Replay { event: replay.event })
+        }
         Kind::Moved => record::as_event(bytes, &frame).ok().and_then(|(event, frame)| event_of(event, &frame, names, false)),
+        Kind::Key => record::decode_key(bytes, &frame).ok().map(|key| Lost::Key { event: key.event }),
         Kind::Repeat | Kind::Live => None,
     });
     as_it_stands.or_else(|| {

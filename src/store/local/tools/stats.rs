@@ -55,6 +55,8 @@ pub struct Stats {
     pub dead: BTreeMap<Name, u64>,
     /// Named states that were ever set and are not removed.
     pub states: u64,
+    /// Records of dedupe keys that moved out of a segment that went.
+    pub keys: u64,
 }
 
 /// What is needed of an event until everything is read.
@@ -158,11 +160,15 @@ impl Tally {
                         *stats.dead.entry(waiting.destination).or_default() += 1;
                     }
                 }
-                Kind::Replay => {
+                Kind::Replay | Kind::Acknowledgement => {
                     let replay = record::decode_replay(bytes, &frame, names).map_err(unreadable)?;
                     for (ordinal, delivery) in (replay.first_ordinal..).zip(replay.deliveries) {
                         pending.insert(DeliveryId::new(replay.event, ordinal), Waiting { segment, destination: delivery.destination });
                     }
+                }
+                Kind::Key => {
+                    record::decode_key(bytes, &frame).map_err(unreadable)?;
+                    stats.keys += 1;
                 }
                 Kind::Repeat | Kind::Live => {}
                 Kind::Moved => {

@@ -267,7 +267,8 @@ impl<D: Disk> Walk<'_, D> {
         let nonce = segment.header.nonce;
         let mut end = FIRST;
         loop {
-            let next = if batch::read(&bytes, end, nonce).is_some() { Some(end) } else { batch::later(&bytes, end, nonce, 0) };
+            let next =
+                if batch::read(&bytes, end, nonce).is_some() { Some(end) } else { batch::later(&bytes, batch::next_start(end), nonce, 0) };
             let Some((at, header)) = next.and_then(|at| Some((at, batch::read(&bytes, at, nonce)?.0))) else { return Ok(end) };
             end = at + header.size();
             if last.is_some_and(|last| header.sequence >= last) {
@@ -305,8 +306,17 @@ impl<D: Disk> Walk<'_, D> {
                     for (kind, sequence, id) in seen {
                         match kind {
                             Kind::Event => gaps.event(sequence),
-                            Kind::Settlement | Kind::Replay if gaps.covers(sequence) => drop(self.findings.missing.insert(id)),
-                            Kind::Settlement | Kind::Replay | Kind::Repeat | Kind::State | Kind::Live | Kind::Moved => {}
+                            Kind::Settlement | Kind::Replay | Kind::Acknowledgement if gaps.covers(sequence) => {
+                                self.findings.missing.insert(id);
+                            }
+                            Kind::Settlement
+                            | Kind::Replay
+                            | Kind::Acknowledgement
+                            | Kind::Repeat
+                            | Kind::State
+                            | Kind::Live
+                            | Kind::Moved
+                            | Kind::Key => {}
                         }
                     }
                     *chain = tried;
@@ -344,11 +354,12 @@ impl<D: Disk> Walk<'_, D> {
                     let settled = record::decode_settlement(bytes, &frame).map_err(malformed)?;
                     seen.push((Kind::Settlement, settled.sequence, settled.delivery.event));
                 }
-                Kind::Replay => {
+                Kind::Replay | Kind::Acknowledgement => {
                     let replay = record::decode_replay(bytes, &frame, &mut self.names).map_err(malformed)?;
                     seen.push((Kind::Replay, replay.sequence, replay.event));
                 }
                 Kind::Live => drop(record::decode_live(bytes, &frame, &mut self.names).map_err(malformed)?),
+                Kind::Key => drop(record::decode_key(bytes, &frame).map_err(malformed)?),
                 Kind::Moved => drop(record::decode_moved(bytes, &frame, &mut self.names).map_err(malformed)?),
                 Kind::Repeat => drop(record::decode_repeat(bytes, &frame).map_err(malformed)?),
                 Kind::State => drop(record::decode_state(bytes, &frame).map_err(malformed)?),
@@ -371,7 +382,7 @@ fn header_is_next<F>(found: &Found<F>, missing: u64) -> bool {
 fn stretch(bytes: &[u8], header: &SegmentHeader, successor: Option<&SegmentHeader>, offset: usize, before: Option<u64>) -> Stretch {
     let named = successor.and_then(|successor| successor.active.as_ref()).and_then(|active| active.predecessor);
     let limit = named.map_or(bytes.len(), |named| named.end.min(bytes.len()));
-    let next = batch::later(&bytes[..limit], offset, header.nonce, 0);
+    let next = batch::later(&bytes[..limit], batch::next_start(offset), header.nonce, 0);
     let first = header.active.as_ref().map_or(0, |active| active.first_sequence);
     let after = next.and_then(|at| batch::read(bytes, at, header.nonce)).map(|(header, _)| header);
     let expected = before.map_or(first, |before| (before + 1).max(first));

@@ -1,0 +1,220 @@
+//! The settings of the five systems: read here, checked by the connectors themselves.
+
+use std::sync::Arc;
+
+use url::Url;
+
+use super::Compiler;
+use super::destination::is_open;
+use crate::config::limits::{CONCURRENCY_DEFAULT, TIMEOUT_DEFAULT};
+use crate::config::section::{Section, in_memory};
+use crate::config::systems::acknowledgement_name;
+use crate::config::wrong::Wrong;
+use crate::config::{Auth, Breaker, Destination, Format, Target, scalar};
+use crate::connectors::oauth::{ClientAuth, TokenFormat};
+use crate::connectors::{Invalid, bankintegration, dvelop, oauth, payjoe, smartbusiness};
+use crate::model::Secret;
+
+/// What can stand at a destination.
+const TARGETS: [&str; 4] = ["url", "payjoe", "bankintegration", "smartbusiness"];
+
+/// What only an HTTP endpoint is sent.
+const HTTP_ONLY: [&str; 4] = ["as", "sign", "auth", "headers"];
+
+/// How a route's events are acknowledged, and the destination that stands for it.
+pub(super) struct Acknowledging {
+    pub(super) settings: Arc<dvelop::Acknowledge>,
+    pub(super) destination: Destination,
+}
+
+impl Compiler<'_> {
+    /// `acknowledge.dvelop` of a route.
+    pub(super) fn acknowledge(&mut self, route: &str, section: &Section<'_>) -> Option<Acknowledging> {
+        if !section.exists() {
+            return None;
+        }
+        let error = section.section("error");
+        let networks = section.items("allow_private");
+        let draft = dvelop::AcknowledgeDraft {
+            origin: section.flag("origin"),
+            allowed_hosts: section.get("allowed_hosts").map(|_| section.texts("allowed_hosts")),
+            allow_private: networks.iter().filter_map(|(node, _)| scalar::net(node.as_str()?).ok()).collect(),
+            deadline: section.duration("deadline"),
+            continue_after_deadline: section.text("after_deadline") == Some("continue"),
+            error_de: error.text("de").map(str::to_owned),
+            error_en: error.text("en").map(str::to_owned),
+        };
+        let auth = self.auth(&section.section("auth"));
+        let retry = self.retry(&section.section("retry"));
+        if auth.is_none() {
+            let wrong = Wrong::new("nothing authenticates the report").hint("d.velop wants its API key: `auth: { bearer: { env: NAME } }`");
+            self.report.warn(wrong, section.span("auth"), section.path("auth"));
+        }
+        let settings = Arc::new(self.checked(section, dvelop::Acknowledge::new(draft))?);
+        let destination = Destination {
+            name: acknowledgement_name(route),
+            target: Target::DvelopReport(settings.clone()),
+            format: Format::Original,
+            signer: None,
+            auth,
+            headers: http::HeaderMap::new(),
+            timeout: section.duration("timeout").unwrap_or(TIMEOUT_DEFAULT),
+            retry,
+            concurrency: in_memory(CONCURRENCY_DEFAULT),
+            rate: None,
+            breaker: Breaker::default(),
+            tls: None,
+        };
+        Some(Acknowledging { settings, destination })
+    }
+
+    /// What stands at a destination: a url, or one of the systems.
+    pub(super) fn target(&mut self, section: &Section<'_>, url: Option<Url>, uploads: usize) -> Option<Target> {
+        let named: Vec<&str> = TARGETS.into_iter().filter(|key| section.get(key).is_some()).collect();
+        let name = match named[..] {
+            [one] => one,
+            [] => {
+                // What was written wrong has been reported, and was left out.
+                let is_reported = |key: &str| self.report.errors.iter().any(|problem| problem.path.starts_with(&section.path(key)));
+                if !TARGETS.into_iter().any(is_reported) {
+                    let wrong = Wrong::new("`url` is missing").hint("where it is; or one of payjoe, bankintegration, smartbusiness");
+                    let (span, path) = section.here();
+                    self.report.error(wrong, span, path);
+                }
+                return None;
+            }
+            [..] => {
+                let wrong = Wrong::new(format!("has {}: it can be one of them only", named.join(" and ")));
+                let (span, path) = section.here();
+                self.report.error(wrong, span, path);
+                return None;
+            }
+        };
+        if name != "url" {
+            for key in HTTP_ONLY.into_iter().filter(|key| section.get(key).is_some()) {
+                let wrong = Wrong::new(format!("`{key}` has no meaning beside `{name}`"));
+                self.report.error(wrong, section.span(key), section.path(key));
+            }
+        }
+        let system = section.section(name);
+        match name {
+            "payjoe" => Some(Target::PayJoe { settings: Arc::new(self.payjoe(&system)?), uploads }),
+            "bankintegration" => Some(Target::BankIntegration(Arc::new(self.bankintegration(&system)?))),
+            "smartbusiness" => Some(Target::SmartBusiness(Arc::new(self.smartbusiness(&system)?))),
+            _ => Some(Target::Http(url?)),
+        }
+    }
+
+    fn payjoe(&mut self, section: &Section<'_>) -> Option<payjoe::Settings> {
+        let batch = section.section("batch");
+        let draft = payjoe::SettingsDraft {
+            url: section.text("url").and_then(|text| scalar::url(text).ok()),
+            user: self.words(section, "user"),
+            api_key: self.secret_at(section, "api_key"),
+            access_id: section.integer("access_id"),
+            batch_max: batch.integer("max"),
+            batch_wait: batch.duration("wait"),
+            strict: section.flag("strict").unwrap_or_default(),
+        };
+        self.checked(section, payjoe::Settings::new(draft))
+    }
+
+    fn bankintegration(&mut self, section: &Section<'_>) -> Option<bankintegration::Settings> {
+        let draft = bankintegration::SettingsDraft {
+            base_url: section.text("base_url").and_then(|text| scalar::url(text).ok()),
+            erp: self.text_of(section, "erp"),
+            api_key: self.secret_at(section, "api_key"),
+            account: self.text_of(section, "account"),
+            integration_code: self.secret_at(section, "integration_code"),
+            user: section.text("user").map(str::to_owned),
+            scheme: section.text("scheme").map(str::to_owned),
+        };
+        self.checked(section, bankintegration::Settings::new(draft))
+    }
+
+    fn smartbusiness(&mut self, section: &Section<'_>) -> Option<smartbusiness::Settings> {
+        for key in ["grant", "refresh_token", "redirect_path"] {
+            if section.get(key).is_some() && section.text(key) != Some("client_credentials") {
+                let wrong = Wrong::new("authorizations by a person are not available yet").hint("`grant: client_credentials`");
+                self.report.error(wrong, section.span(key), section.path(key));
+            }
+        }
+        let draft = smartbusiness::SettingsDraft {
+            base_url: section.text("base_url").and_then(|text| scalar::url(text).ok()),
+            client_id: self.text_of(section, "client_id"),
+            client_secret: self.secret_at(section, "client_secret"),
+            scopes: section.texts("scopes"),
+            request: section.text("request").map(str::to_owned),
+            list: section.text("list").map(str::to_owned),
+            token_form: section.text("token_format") == Some("form"),
+            by_person: false,
+            refresh_token: None,
+            redirect_url: None,
+        };
+        self.checked(section, smartbusiness::Settings::new(draft))
+    }
+
+    /// The secret under this key.
+    fn secret_at(&mut self, section: &Section<'_>, key: &str) -> Option<Secret> {
+        section.get(key).and_then(|node| self.plain_secret(node, &section.path(key)))
+    }
+
+    /// The text or secret under this key.
+    fn words(&mut self, section: &Section<'_>, key: &str) -> Option<Secret> {
+        section.get(key).and_then(|node| self.text_or_secret(node, &section.path(key)))
+    }
+
+    /// The same, as text.
+    fn text_of(&mut self, section: &Section<'_>, key: &str) -> Option<String> {
+        let bytes = self.words(section, key)?;
+        let text = String::from_utf8(bytes.expose().to_vec()).ok();
+        if text.is_none() {
+            self.report.error(Wrong::new("is not UTF-8"), section.span(key), section.path(key));
+        }
+        text
+    }
+
+    /// `auth.oauth2`.
+    pub(super) fn oauth2(&mut self, section: &Section<'_>) -> Option<Auth> {
+        let id = section.get("client_id").and_then(|node| self.text_or_secret(node, &section.path("client_id")));
+        let secret = section.get("client_secret").and_then(|node| self.plain_secret(node, &section.path("client_secret")));
+        let token_url = section.text("token_url").and_then(|text| scalar::url(text).ok())?;
+        if is_open(&token_url) {
+            let wrong = Wrong::new("the client's secret goes over plain http");
+            self.report.warn(wrong, section.span("token_url"), section.path("token_url"));
+        }
+        let (id, secret) = (id?, secret?);
+        for (key, bytes) in [("client_id", &id), ("client_secret", &secret)] {
+            if std::str::from_utf8(bytes.expose()).is_err() {
+                self.report.error(Wrong::new("is not UTF-8"), section.span(key), section.path(key));
+            }
+        }
+        Some(Auth::OAuth2(Arc::new(oauth::Client {
+            token_url,
+            authorize_url: None,
+            redirect_url: None,
+            id: String::from_utf8_lossy(id.expose()).into_owned(),
+            secret,
+            scopes: section.texts("scopes"),
+            format: if section.text("token_format") == Some("json") { TokenFormat::Json } else { TokenFormat::Form },
+            auth: if section.text("client_auth") == Some("basic") { ClientAuth::Basic } else { ClientAuth::Body },
+            pkce: false,
+        })))
+    }
+
+    /// Settings that their connector has checked; what is wrong with them is reported where it stands.
+    fn checked<T>(&mut self, section: &Section<'_>, settings: Result<T, Vec<Invalid>>) -> Option<T> {
+        let invalid = match settings {
+            Ok(settings) => return Some(settings),
+            Err(invalid) => invalid,
+        };
+        for Invalid { key, message } in invalid {
+            let (mut at, mut last) = (section.clone(), key);
+            while let Some((outer, inner)) = last.split_once('.') {
+                (at, last) = (at.section(outer), inner);
+            }
+            self.report.error(Wrong::new(format!("`{last}` {message}")), at.span(last), at.path(last));
+        }
+        None
+    }
+}

@@ -1,0 +1,100 @@
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::*;
+use crate::clock::TokioClock;
+use crate::connectors::oauth::{ClientAuth, TokenFormat};
+use crate::egress::{Fault, Reply};
+use crate::model::Timestamp;
+
+/// An authorization server: the n-th request gets the n-th answer, the last one for ever.
+struct Server {
+    answers: Vec<(u16, &'static str)>,
+    asked: Mutex<usize>,
+}
+
+#[async_trait]
+impl Transport for Server {
+    async fn send(&self, _request: Outbound) -> Result<Reply, Fault> {
+        let nth = {
+            let mut asked = self.asked.lock();
+            *asked += 1;
+            *asked - 1
+        };
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let (status, body) = self.answers[nth.min(self.answers.len() - 1)];
+        let body = Bytes::from(body.replace("N", &nth.to_string()));
+        Ok(Reply { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), body, truncated: false })
+    }
+}
+
+const TOKEN: (u16, &str) = (200, r#"{"token_type":"Bearer","access_token":"token-N","expires_in":1000}"#);
+
+fn tokens(answers: &[(u16, &'static str)]) -> (Tokens, Arc<Server>) {
+    let server = Arc::new(Server { answers: answers.to_vec(), asked: Mutex::new(0) });
+    let clock = TokioClock::starting_at(Timestamp::from_millis(1_700_000_000_000));
+    (Tokens::new(server.clone(), Arc::new(clock)), server)
+}
+
+fn client(secret: &str) -> Client {
+    Client {
+        token_url: "https://id.example/token".parse().unwrap(),
+        authorize_url: None,
+        redirect_url: None,
+        id: "me".to_owned(),
+        secret: Secret::new(secret.as_bytes().to_vec()),
+        scopes: vec!["a".to_owned()],
+        format: TokenFormat::Form,
+        auth: ClientAuth::Body,
+        pkce: false,
+    }
+}
+
+async fn access(tokens: &Tokens) -> Result<String, Remedy> {
+    let access = tokens.access(&"erp".into(), &client("s")).await;
+    access.map(|access| String::from_utf8(access.expose().to_vec()).unwrap()).map_err(|failure| failure.remedy)
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_who_need_a_token_at_once_ask_for_one() {
+    let (tokens, server) = tokens(&[TOKEN]);
+    let all = futures_util::future::join_all((0..20).map(|_| access(&tokens))).await;
+    assert!(all.iter().all(|access| access.as_deref() == Ok("token-0")));
+    assert_eq!(*server.asked.lock(), 1);
+    assert!(tokens.access(&"erp".into(), &client("another")).await.is_ok());
+    assert_eq!(*server.asked.lock(), 2, "another secret is another client");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_renewed_before_its_end_and_the_old_one_bridges_an_outage() {
+    let (tokens, server) = tokens(&[TOKEN, (503, ""), TOKEN]);
+    assert_eq!(access(&tokens).await.as_deref(), Ok("token-0"));
+    tokio::time::sleep(Duration::from_secs(899)).await;
+    assert_eq!(access(&tokens).await.as_deref(), Ok("token-0"));
+    assert_eq!(*server.asked.lock(), 1);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for _ in 0..5 {
+        assert_eq!(access(&tokens).await.as_deref(), Ok("token-0"));
+    }
+    assert_eq!(*server.asked.lock(), 2, "a server that is down is not asked again at once");
+    tokio::time::sleep(AGAIN_AFTER).await;
+    assert_eq!(access(&tokens).await.as_deref(), Ok("token-2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_token_is_not_handed_out_again() {
+    let (tokens, _server) = tokens(&[TOKEN]);
+    assert_eq!(access(&tokens).await.as_deref(), Ok("token-0"));
+    let refused = Secret::new(b"token-0".to_vec());
+    tokens.refused(&"erp".into(), &client("s"), &refused).await;
+    assert_eq!(access(&tokens).await.as_deref(), Ok("token-1"));
+    tokens.refused(&"erp".into(), &client("s"), &refused).await;
+    assert_eq!(access(&tokens).await.as_deref(), Ok("token-1"), "one that was replaced already changes nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_says_what_helps() {
+    assert_eq!(access(&tokens(&[(503, "")]).0).await, Err(Remedy::Wait(None)));
+    assert_eq!(access(&tokens(&[(401, r#"{"error":"invalid_client"}"#)]).0).await, Err(Remedy::Settings));
+}

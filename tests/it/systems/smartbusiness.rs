@@ -1,0 +1,133 @@
+//! PostFinance SmartBusiness, and OAuth2 for any destination.
+
+use serde_json::{Value, json};
+
+use super::{SOON, home, look, post, wait_for_calls, wait_for_counts};
+use crate::harness::{Home, wait_until};
+use crate::simulators::smartbusiness::{CLIENT_ID, CLIENT_SECRET, SmartBusiness};
+use crate::simulators::{Answer, Trouble};
+
+fn invoicing(system: &SmartBusiness, request: &str) -> Home {
+    home(&format!(
+        r#"
+routes:
+  orders:
+    path: /in
+    verify: none
+    deliver:
+      - to: invoicing
+        transform: '.body | {{ number: ("R-" + .order), contact_id: 1, date: "2026-11-26", positions: [] }}'
+destinations:
+  invoicing:
+    smartbusiness:
+      base_url: "{}"
+      client_id: {CLIENT_ID}
+      client_secret: {{ env: SB_SECRET }}
+      scopes: [invoice]
+      request: {request}
+    retry: {SOON}
+"#,
+        system.server.url("/v2")
+    ))
+    .with_env("SB_SECRET", CLIENT_SECRET)
+}
+
+fn numbers(system: &SmartBusiness) -> Vec<String> {
+    system.invoices().iter().map(|invoice| invoice["number"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invoice_is_made_once_although_its_token_ended_and_an_answer_was_lost() {
+    let system = SmartBusiness::start().await;
+    let home = invoicing(&system, "POST /receivables/invoices");
+    let kurier = home.serve();
+    post(&kurier, &json!({ "order": "1" }));
+    wait_for_counts(&kurier, "invoicing", 0, 0);
+    system.end_access();
+    post(&kurier, &json!({ "order": "2" }));
+    wait_for_counts(&kurier, "invoicing", 0, 0);
+    assert_eq!(numbers(&system), ["R-1", "R-2"]);
+
+    let calls = system.server.calls().len();
+    system.server.trouble([Trouble::LoseAnswer, Trouble::Hang]);
+    post(&kurier, &json!({ "order": "3" }));
+    wait_for_calls(&system.server, calls + 2);
+    kurier.kill();
+    let kurier = home.serve();
+    // 1105 for `number` after an attempt without an answer: it had arrived.
+    wait_for_counts(&kurier, "invoicing", 0, 0);
+    assert_eq!(numbers(&system), ["R-1", "R-2", "R-3"]);
+    // The same number at the first attempt is somebody else's.
+    post(&kurier, &json!({ "order": "3", "again": true }));
+    wait_for_counts(&kurier, "invoicing", 0, 1);
+    let dead = look(&kurier, "/api/v1/events?state=dead")["items"][0]["id"].as_str().unwrap().to_owned();
+    let dead = look(&kurier, &format!("/api/v1/events/{dead}")).to_string();
+    assert!(dead.contains("1105") && dead.contains("number"), "{dead}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_client_credentials_pause_and_mended_ones_go_on() {
+    let system = SmartBusiness::start().await;
+    let home = invoicing(&system, "POST /receivables/invoices");
+    home.write("secret", "a-wrong-one");
+    let text = std::fs::read_to_string(home.path().join("routes.yaml")).unwrap();
+    home.write("routes.yaml", &text.replace("{ env: SB_SECRET }", "{ file: secret }"));
+    let kurier = home.serve();
+    post(&kurier, &json!({ "order": "1" }));
+    wait_until("it is paused", || look(&kurier, "/api/v1/destinations")["items"][0]["state"] == "paused");
+    let shown = look(&kurier, "/api/v1/destinations").to_string();
+    assert!(shown.contains("invalid_client") && !shown.contains("a-wrong-one"), "{shown}");
+    home.write("secret", CLIENT_SECRET);
+    wait_until("it is reloaded", || kurier.log().contains("is reloaded"));
+    crate::harness::request(kurier.admin, "POST", "/api/v1/destinations/invoicing/resume", &[], b"");
+    wait_for_counts(&kurier, "invoicing", 0, 0);
+    assert_eq!(numbers(&system), ["R-1"]);
+    assert!(!kurier.log().contains("a-wrong-one"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_destination_may_ask_for_a_token_and_a_401_is_answered_by_a_fresh_one() {
+    let system = SmartBusiness::start().await;
+    let home = home(&format!(
+        r#"
+routes:
+  orders: {{ path: /in, verify: none, deliver: [api] }}
+destinations:
+  api:
+    url: "{}"
+    auth: {{ oauth2: {{ token_url: "{}", client_id: {CLIENT_ID}, client_secret: {{ env: SECRET }}, scopes: [a, b] }} }}
+    retry: {SOON}
+"#,
+        system.server.url("/v2/receivables/invoices"),
+        system.server.url("/v2/auth/access-tokens"),
+    ))
+    .with_env("SECRET", CLIENT_SECRET);
+    let kurier = home.serve();
+    let invoice = |number: &str| json!({ "number": number, "contact_id": 1, "date": "2026-11-26", "positions": [] });
+    // The token endpoint is down at first.
+    system.server.trouble([Trouble::Instead(Answer::status(503))]);
+    post(&kurier, &invoice("A-1"));
+    wait_for_counts(&kurier, "api", 0, 0);
+    system.end_access();
+    post(&kurier, &invoice("A-2"));
+    wait_for_counts(&kurier, "api", 0, 0);
+    assert_eq!(numbers(&system), ["A-1", "A-2"]);
+    let asked: Vec<Value> =
+        system.server.calls().iter().filter(|call| call.path.ends_with("access-tokens")).map(|call| call.query.clone().into()).collect();
+    assert_eq!(asked.len(), 3);
+    assert!(kurier.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_limit_holds_requests_back_until_its_reset() {
+    let system = SmartBusiness::start().await;
+    let home = invoicing(&system, "POST /receivables/invoices");
+    let kurier = home.serve();
+    system.leave(1);
+    post(&kurier, &json!({ "order": "1" }));
+    wait_for_counts(&kurier, "invoicing", 0, 0);
+    post(&kurier, &json!({ "order": "2" }));
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    assert_eq!(numbers(&system), ["R-1"]);
+    assert_eq!(system.server.calls().len(), 2, "nothing is sent against a limit that is known");
+}
