@@ -250,6 +250,8 @@ struct SinkState {
     received: Vec<Message>,
     script: VecDeque<String>,
     otherwise: Option<String>,
+    /// Most bytes of a body that are kept.
+    keeps: Option<usize>,
 }
 
 impl Sink {
@@ -279,6 +281,11 @@ impl Sink {
         self.state.lock().unwrap().script.extend(answers.iter().map(|answer| (*answer).to_owned()));
     }
 
+    /// From now on only so many bytes of each body are kept.
+    pub(crate) fn keep(&self, bytes: usize) {
+        self.state.lock().unwrap().keeps = Some(bytes);
+    }
+
     /// The answer when the script has ended.
     pub(crate) fn otherwise(&self, answer: &str) {
         self.state.lock().unwrap().otherwise = Some(answer.to_owned());
@@ -298,9 +305,13 @@ impl Sink {
 fn serve_sink(stream: TcpStream, state: &Mutex<SinkState>) {
     let Ok(mut writer) = stream.try_clone() else { return };
     let mut reader = BufReader::new(stream);
-    while let Ok(Some(message)) = read_message(&mut reader) {
+    while let Ok(Some(mut message)) = read_message(&mut reader) {
         let answer = {
             let mut state = state.lock().unwrap();
+            if let Some(keeps) = state.keeps {
+                message.body.truncate(keeps);
+                message.body.shrink_to_fit();
+            }
             state.received.push(message);
             let scripted = state.script.pop_front();
             scripted.or_else(|| state.otherwise.clone()).unwrap_or_else(|| "200 OK".to_owned())

@@ -13,7 +13,7 @@ use super::{GITHUB, home, routes};
 use crate::harness::{Home, Message, Serving, Sink, github_signature, request, wait_until};
 
 /// Bytes of a callback.
-const BODY: usize = 512 * 1024;
+const BODY: usize = 1000 * 1024;
 
 /// A mount namespace that lives as long as this does.
 struct Namespace(Child);
@@ -118,7 +118,10 @@ fn serve(home: &Home, namespace: &Namespace) -> Serving {
 fn a_small_disk_that_fills_up_or_takes_no_new_names_refuses_loses_nothing_and_heals_without_a_restart() {
     let sink = Sink::start();
     let home = home(&sink);
-    home.write("routes.yaml", &routes(&sink).replace("first: 100ms, min: 50ms, max: 500ms", "first: 2s, min: 1s, max: 5s"));
+    let slower = "    retry: { first: 4s, min: 1s, max: 4s, max_age: 1h }\n    breaker: { failures: 4, cool_down: 1s }\n";
+    let text =
+        routes(&sink).lines().map(|line| if line.contains("retry:") { slower.to_owned() } else { format!("{line}\n") }).collect::<String>();
+    home.write("routes.yaml", &text);
     let data = home.path().join("data");
     let namespace = match Namespace::new(&data, 300) {
         Ok(namespace) => namespace,
@@ -131,6 +134,7 @@ fn a_small_disk_that_fills_up_or_takes_no_new_names_refuses_loses_nothing_and_he
     };
     let (mut senders, kurier) = (Senders::default(), serve(&home, &namespace));
     sink.otherwise("503 Not now");
+    sink.keep(20);
 
     // No new names: what is open can still be written, and then there is no next segment.
     let data = data.display();
