@@ -29,6 +29,7 @@ use super::downstream::{Downstream, InProcess, Mood};
 use super::ledger::Ledger;
 use super::people::Life;
 use super::plan::{DESTINATIONS, Variant};
+use crate::store::sim::SEGMENT;
 use crate::store::sim_disk::{Faults, SimDisk};
 
 /// When every seed begins.
@@ -129,6 +130,12 @@ pub(super) fn lives(seed: u64) -> Played {
         if end == End::PowerCut {
             disk.cut_power();
         }
+        match world.roll(6) {
+            0 => disk.indexes.lose(),
+            1 => disk.indexes.spoil(),
+            2 => disk.indexes.break_after(Some(world.roll(100))),
+            _ => {}
+        }
         // Nobody is there for a while.
         now = now.saturating_add(Duration::from_secs(u64::from(world.roll(600))));
     }
@@ -148,7 +155,7 @@ async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) ->
         Arc::new(move || disk.nonce())
     };
     let seams = Seams { disk: disk.clone(), indexes: Arc::new(disk.indexes.clone()), run: Run::Tasks, random };
-    let options = LocalOptions { segment_bytes: crate::store::sim::SEGMENT, ..LocalOptions::new("/store") };
+    let options = LocalOptions { segment_bytes: SEGMENT, ..LocalOptions::new("/store") };
     let store = match LocalStore::open_on(seams, options, clock.clone(), None).await {
         Ok(store) => Arc::new(store),
         Err(error) => panic!("{error}"),
@@ -204,6 +211,8 @@ async fn live(world: Arc<World>, disk: SimDisk, now: Timestamp, seed: u64, end: 
     disk.set(Faults {
         sync_fails: some(40),
         write_fails: some(40),
+        names_fail: some(20),
+        capacity: (world.roll(4) == 0).then(|| SEGMENT as u64 * u64::from(3 + world.roll(3))),
         sync_takes: Duration::from_millis(u64::from(world.roll(8))),
         freezes_after: (end != End::Stop && world.roll(2) == 0).then(|| u64::from(world.roll(2000))),
         ..Faults::default()
