@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use kurier::accept::IdSource;
-use kurier::clock::{Clock, TokioClock};
+use kurier::clock::Clock;
 use kurier::config::Live;
 use kurier::ingress::{self, Ingress};
 use kurier::model::Timestamp;
@@ -29,7 +29,7 @@ use super::downstream::{Downstream, InProcess, Mood};
 use super::ledger::Ledger;
 use super::people::Life;
 use super::plan::{DESTINATIONS, Variant};
-use crate::store::sim::SEGMENT;
+use crate::store::sim::{SEGMENT, SimClock};
 use crate::store::sim_disk::{Faults, SimDisk};
 
 /// When every seed begins.
@@ -148,7 +148,8 @@ pub(super) fn lives(seed: u64) -> Played {
 
 /// A process: its store is recovered and audited, then everything starts.
 async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) -> (Relay, Arc<AtomicBool>, Life) {
-    let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(now));
+    let wall = SimClock::showing(now);
+    let (truth, clock): (Arc<dyn Clock>, Arc<dyn Clock>) = (Arc::new(wall.truth()), Arc::new(wall.clone()));
     world.ledger.lock().begin_life(now);
     let random = {
         let disk = disk.clone();
@@ -162,7 +163,7 @@ async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) ->
     };
     audit::check(world, &*store).await;
     let (metrics, settled) = (Arc::new(Metrics::new()), Settled::default());
-    let transport = Arc::new(Downstream { world: world.clone(), clock: clock.clone() });
+    let transport = Arc::new(Downstream { world: world.clone(), clock: truth.clone() });
     let relay = relay::start(Parts {
         config: world.live.clone(),
         changes: world.changes.subscribe(),
@@ -187,7 +188,7 @@ async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) ->
         ids: IdSource::seeded(seed),
         stopping: stopping.clone(),
     });
-    let life = Life { world: world.clone(), ingress, store, relay: relay.handle(), clock };
+    let life = Life { world: world.clone(), ingress, store, relay: relay.handle(), clock: truth, wall };
     (relay, stopping, life)
 }
 
@@ -237,6 +238,7 @@ async fn last(world: Arc<World>, disk: SimDisk, now: Timestamp, seed: u64) {
     let people = people(&life);
     sleep(Duration::from_secs(15)).await;
     drop(people);
+    life.wall.right();
     world.moods.lock().clear();
     world.reload(Variant::Usual, life.clock.now());
     let deadline = now.saturating_add(SETTLED_WITHIN);

@@ -30,10 +30,10 @@ async fn pass(store: &SimStore, n: u64) {
     store.settle(settlement(ours, OutcomeKind::Delivered)).await.unwrap();
 }
 
-/// Two pages of the same batch: the second landed, the first one, where it begins, did not.
+/// Of the pages of one batch only later ones landed, or only the first, where it begins.
 #[test]
-fn a_cut_that_keeps_only_a_later_page_of_a_batch_drops_all_of_it() {
-    for pages in 2..6 {
+fn a_cut_that_keeps_some_pages_of_a_batch_drops_all_of_it() {
+    for (pages, keeps_first) in (2..6).flat_map(|pages| [(pages, false), (pages, true)]) {
         let disk = SimDisk::new(1);
         let mut large = new(2);
         large.event.body = Bytes::from(vec![b'x'; pages * 4096]);
@@ -47,7 +47,7 @@ fn a_cut_that_keeps_only_a_later_page_of_a_batch_drops_all_of_it() {
         });
         disk.set(Faults::default());
         // The header's page is page 0; both batches begin in page 1.
-        disk.cut_power_keeping(|page| page > 1);
+        disk.cut_power_keeping(|page| (page > 1) != keeps_first);
         run(async {
             let store = open(&disk).await.unwrap();
             assert_eq!(store.event(event(1).id).await.unwrap(), Some(event(1)));
