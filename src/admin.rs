@@ -12,6 +12,7 @@ mod health;
 mod operate;
 mod problem;
 mod query;
+mod replays;
 mod routes;
 mod view;
 
@@ -28,6 +29,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 
 use crate::clock::Clock;
 use crate::config;
+use crate::replays::Replays;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use access::Caller;
@@ -50,6 +52,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// The relay, as far as operators see and steer it.
     pub destinations: Arc<dyn Destinations>,
+    /// Replays of many events.
+    pub replays: Replays,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// What has been counted.
@@ -122,6 +126,10 @@ impl Inner {
             Action::EventBody => events::body(call, name).await,
             Action::Replay => operate::replay(call, name).await,
             Action::Cancel => operate::cancel(call, name).await,
+            Action::BeginReplay => replays::begin(call).await,
+            Action::Replays => replays::list(call),
+            Action::ShowReplay => replays::show(call, name),
+            Action::StopReplay => replays::stop(call, name).await,
             Action::Destinations => destinations::list(call),
             Action::Pause => destinations::pause(call, name).await,
             Action::Resume => destinations::resume(call, name).await,

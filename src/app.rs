@@ -27,6 +27,7 @@ use crate::config::{self, Config, Live, LoadError, LoadOptions, Loaded, ProcessE
 use crate::document::Problem;
 use crate::egress::TransportError;
 use crate::ingress::{self, Ingress};
+use crate::replays::Replays;
 use crate::server::{self, LiveOptions};
 use crate::store::local::{LocalOptions, LocalStore, StoreError};
 use crate::store::{Settled, Store};
@@ -126,6 +127,7 @@ impl Running {
             config: config.clone(),
             store: store.clone(),
             destinations: Arc::new(wire::RelayDestinations(roads.relay())),
+            replays: Replays::start(store.clone(), clock.clone()),
             clock: clock.clone(),
             metrics: metrics.clone(),
             stopping: stopping.clone(),

@@ -25,6 +25,7 @@ pub mod model;
 pub mod notify;
 pub mod pull;
 pub mod relay;
+pub mod replays;
 pub mod server;
 pub mod signature;
 pub mod store;

@@ -18,6 +18,10 @@ pub(super) enum Action {
     EventBody,
     Replay,
     Cancel,
+    BeginReplay,
+    Replays,
+    ShowReplay,
+    StopReplay,
     Destinations,
     Pause,
     Resume,
@@ -45,7 +49,7 @@ pub(super) struct Endpoint {
 impl Endpoint {
     /// Whether its request's body is read.
     pub(super) fn takes_body(&self) -> bool {
-        self.action == Action::Replay
+        matches!(self.action, Action::Replay | Action::BeginReplay)
     }
 }
 
@@ -63,7 +67,7 @@ const fn row(method: Method, path: &'static str, access: Access, action: Action)
 const READ: Access = Access::Scope(Scope::Read);
 const OPERATE: Access = Access::Scope(Scope::Operate);
 
-pub(super) static ENDPOINTS: [Endpoint; 13] = [
+pub(super) static ENDPOINTS: [Endpoint; 17] = [
     row(Method::GET, "/livez", Access::Anyone, Action::Live),
     row(Method::GET, "/readyz", Access::Anyone, Action::Ready),
     row(Method::GET, "/metrics", READ, Action::Metrics),
@@ -72,6 +76,10 @@ pub(super) static ENDPOINTS: [Endpoint; 13] = [
     row(Method::GET, "/api/v1/events/{id}", READ, Action::Event),
     row(Method::GET, "/api/v1/events/{id}/body", READ, Action::EventBody),
     row(Method::POST, "/api/v1/events/{id}/replay", OPERATE, Action::Replay),
+    row(Method::POST, "/api/v1/replays", OPERATE, Action::BeginReplay),
+    row(Method::GET, "/api/v1/replays", READ, Action::Replays),
+    row(Method::GET, "/api/v1/replays/{id}", READ, Action::ShowReplay),
+    row(Method::DELETE, "/api/v1/replays/{id}", OPERATE, Action::StopReplay),
     row(Method::POST, "/api/v1/deliveries/{id}/cancel", OPERATE, Action::Cancel),
     row(Method::GET, "/api/v1/destinations", READ, Action::Destinations),
     row(Method::POST, "/api/v1/destinations/{name}/pause", OPERATE, Action::Pause),
