@@ -3,6 +3,7 @@
 use http::StatusCode;
 use http::header::AUTHORIZATION;
 
+use super::headers::configure;
 use super::{Exchanged, Tools, unsendable};
 use crate::config::{Auth, Destination};
 use crate::connectors::oauth::Client;
@@ -20,7 +21,8 @@ pub(super) async fn send(tools: &Tools, destination: &Destination, mut request: 
             let Ok(headers) = auth.headers() else {
                 return Exchanged::plain(Err(unsendable("a secret of `auth` holds bytes that no header can carry")));
             };
-            request.headers.extend(headers);
+            // In place of whatever the sender sent under these names.
+            configure(&mut request.headers, &headers);
             return Exchanged::plain(tools.transport.send(request).await);
         }
     };
