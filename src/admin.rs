@@ -10,6 +10,7 @@ mod endpoint;
 mod events;
 mod health;
 mod operate;
+mod orders;
 mod problem;
 mod query;
 mod routes;
@@ -28,6 +29,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 
 use crate::clock::Clock;
 use crate::config;
+use crate::orders::Orders;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use access::Caller;
@@ -50,6 +52,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// The relay, as far as operators see and steer it.
     pub destinations: Arc<dyn Destinations>,
+    /// Orders of InPaSy.
+    pub orders: Orders,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// What has been counted.
@@ -126,6 +130,8 @@ impl Inner {
             Action::Pause => destinations::pause(call, name).await,
             Action::Resume => destinations::resume(call, name).await,
             Action::Routes => routes::list(call).await,
+            Action::PlaceOrder => orders::place(call, name).await,
+            Action::Order => orders::show(call, name).await,
         }
     }
 }

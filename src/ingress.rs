@@ -35,6 +35,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use crate::accept::{Acceptor, IdSource};
 use crate::clock::Clock;
 use crate::config::{self, Live};
+use crate::orders::Orders;
 use crate::server::ServeOptions;
 use crate::signature::KeyKeeper;
 use crate::store::{Settled, Store};
@@ -71,6 +72,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Who keeps the keys that senders publish.
     pub keys: Arc<dyn KeyKeeper>,
+    /// Orders that callbacks complete.
+    pub orders: Orders,
     /// Where event ids come from.
     pub ids: IdSource,
     /// Whether new requests get 503 because the process is about to stop. Set it when the listener is closed
@@ -90,6 +93,7 @@ struct Inner {
     metrics: Arc<Metrics>,
     acceptor: Acceptor,
     keys: Arc<dyn KeyKeeper>,
+    orders: Orders,
     stopping: Arc<AtomicBool>,
     standing: Standing,
     budget: Budget,
@@ -102,10 +106,11 @@ impl Ingress {
     /// The public side, made once; a reload changes only what `config` points to, and limiters and counters
     /// live on.
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, store, settled, clock, metrics, keys, ids, stopping } = parts;
+        let Parts { config, store, settled, clock, metrics, keys, orders, ids, stopping } = parts;
         let acceptor = Acceptor::new(store.clone(), clock.clone(), ids);
         let standing = Standing::new(clock.clone(), metrics.clone());
-        Self(Arc::new(Inner { config, store, settled, clock, metrics, acceptor, keys, stopping, standing, budget: Budget::default() }))
+        let budget = Budget::default();
+        Self(Arc::new(Inner { config, store, settled, clock, metrics, acceptor, keys, orders, stopping, standing, budget }))
     }
 
     /// The service for `server::serve`.

@@ -33,6 +33,7 @@ pub(super) struct Common {
 /// All of them, running.
 pub(super) struct Roads {
     relay: Relay,
+    fetching: Arc<dyn Transport>,
     polls: AbortHandle,
     /// Polls and notices; dropped, they end.
     background: JoinSet<()>,
@@ -42,7 +43,7 @@ impl Roads {
     pub(super) fn start(common: Common) -> Result<Self, TransportError> {
         let Common { config, changes, store, settled, clock, metrics, ids } = common;
         let transport: Arc<dyn Transport> = Arc::new(HttpTransport::new()?);
-        let fetching = Arc::new(HttpTransport::new()?.reading(FETCHED_BODY_BYTES_MAX));
+        let fetching: Arc<dyn Transport> = Arc::new(HttpTransport::new()?.reading(FETCHED_BODY_BYTES_MAX));
         let tokens = Tokens::new(transport.clone(), clock.clone());
         let (notices, inbox) = mpsc::channel(notify::WAITING_MAX);
         let notices = relay::Notices::to(notices);
@@ -61,16 +62,26 @@ impl Roads {
             seed: rand::random(),
         });
         let gate = Arc::new(wire::PullGate { relay: relay.handle(), notices });
-        let polls = pull::Parts { config, changes, store, transport: fetching, tokens, clock, metrics, ids, gate };
+        let polls = pull::Parts { config, changes, store, transport: fetching.clone(), tokens, clock, metrics, ids, gate };
         let mut background = JoinSet::new();
         background.spawn(notify::run(told));
         let polls = background.spawn(pull::run(polls));
-        Ok(Self { relay, polls, background })
+        Ok(Self { relay, fetching, polls, background })
     }
 
     /// The operators' side of the relay.
     pub(super) fn relay(&self) -> RelayHandle {
         self.relay.handle()
+    }
+
+    /// Makes requests whose answers may be long.
+    pub(super) fn fetching(&self) -> Arc<dyn Transport> {
+        self.fetching.clone()
+    }
+
+    /// Goes on until the end.
+    pub(super) fn follow(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.background.spawn(task);
     }
 
     /// Begins no further poll; one under way is given up, which loses nothing.

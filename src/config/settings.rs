@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::path::RouteIndex;
 use super::systems::{Pull, Target};
-use crate::connectors::{dvelop, oauth};
+use crate::connectors::{dvelop, inpasy, oauth};
 use crate::jq::{ProgramId, Programs};
 use crate::model::{Answer, ClientTls, Name, Rate, Secret};
 use crate::signature::{Signer, Template, Verifier};
@@ -165,6 +165,8 @@ pub struct Route {
     pub wait: Option<Wait>,
     /// Where its events go.
     pub deliver: Vec<DeliverTo>,
+    /// How orders of InPaSy are started and completed.
+    pub inpasy: Option<Arc<inpasy::Settings>>,
     /// What it fetches.
     pub pull: Option<Arc<Pull>>,
     /// How d.velop is told of its events' results.

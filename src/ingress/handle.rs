@@ -20,7 +20,9 @@ use super::response::{self, Unanswered};
 use super::waiting;
 use crate::accept::Unaccepted;
 use crate::config::{Config, Route};
+use crate::connectors::inpasy;
 use crate::model::{Inbound, Name, Timestamp};
+use crate::orders::{Completed, Incomplete};
 use crate::server::{Connection, HEADERS_MAX};
 use crate::signature::{Handshake, Judged, Verified};
 use crate::store::Receipt;
@@ -30,6 +32,8 @@ use crate::telemetry::{RefusalReason, UNKNOWN_ROUTE};
 enum Done {
     /// It is durable.
     Accepted(Receipt),
+    /// It said once more what was said before, which is counted.
+    Counted,
     /// It was a question about the address itself.
     Handshake(Handshake),
     /// It was a HEAD by which the sender tries the address.
@@ -108,6 +112,7 @@ impl Inner {
                 };
                 Ok(response::accepted(&receipt, earned))
             }
+            Ok(Done::Counted) => Ok(response::counted(route.respond.as_ref())),
             Ok(Done::Handshake(handshake)) => {
                 tracing::info!(route.name = %route.name, peer = %refusing.peer, "answered a handshake");
                 Ok(response::handshake(handshake))
@@ -161,7 +166,10 @@ impl Inner {
             Judged::Event(_) if !takes => Err(Refused::Method(route.methods.clone()).into()),
             Judged::Event(verified) => {
                 self.standing.check_route(route).map_err(Refused::Rate)?;
-                self.commit(route, *verified).await.map(Done::Accepted)
+                match &route.inpasy {
+                    Some(settings) => self.complete(route, settings, *verified).await,
+                    None => self.commit(route, *verified).await.map(Done::Accepted),
+                }
             }
         }
     }
@@ -189,6 +197,30 @@ impl Inner {
             standing.accepted.inc()
         };
         Ok(receipt)
+    }
+
+    /// A callback about an order: it is decided what it comes to, and that is made durable.
+    async fn complete(&self, route: &Route, settings: &inpasy::Settings, verified: Verified) -> Result<Done, Failure> {
+        let (inbound, _facts) = verified.into_parts();
+        let completed = self.orders.complete(route, settings, &inbound).await.map_err(|incomplete| match incomplete {
+            Incomplete::Refused(why) => Failure::Refused(Refused::Store(why)),
+            Incomplete::Unknown => Failure::Unknown,
+        })?;
+        let standing = self.standing.route(&route.name);
+        match completed {
+            Completed::Event(receipt) => {
+                if receipt.is_repeat() {
+                    standing.repeated.inc()
+                } else {
+                    standing.accepted.inc()
+                };
+                Ok(Done::Accepted(receipt))
+            }
+            Completed::Counted => {
+                standing.repeated.inc();
+                Ok(Done::Counted)
+            }
+        }
     }
 
     /// Health for load balancers where no route has that path; else 404.

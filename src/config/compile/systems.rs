@@ -13,7 +13,7 @@ use crate::config::systems::{acknowledgement_name, pull_name};
 use crate::config::wrong::Wrong;
 use crate::config::{Auth, BankReport, Breaker, Destination, Format, Pull, Retry, Source, Target, scalar};
 use crate::connectors::oauth::{ClientAuth, TokenFormat};
-use crate::connectors::{Invalid, bankintegration, dvelop, oauth, payjoe, smartbusiness};
+use crate::connectors::{Invalid, bankintegration, dvelop, inpasy, oauth, payjoe, smartbusiness};
 use crate::model::{Name, Secret};
 
 /// The longest time for one page of what is fetched.
@@ -82,6 +82,34 @@ impl Compiler<'_> {
         let timeout = section.duration("timeout").unwrap_or(TIMEOUT_DEFAULT);
         let destination = stand_in(acknowledgement_name(route), Target::DvelopReport(settings.clone()), auth, timeout, retry);
         Some(Acknowledging { settings, destination })
+    }
+
+    /// `inpasy` of a route.
+    pub(super) fn inpasy(&mut self, section: &Section<'_>) -> Option<Arc<inpasy::Settings>> {
+        if !section.exists() {
+            return None;
+        }
+        let (id, result) = (section.section("id"), section.section("result"));
+        let url = |key: &str| section.text(key).and_then(|text| scalar::url(text).ok());
+        let text = |section: &Section<'_>, key: &str| section.text(key).map(str::to_owned);
+        let draft = inpasy::SettingsDraft {
+            start_url: url("start_url"),
+            id_url: url("id_url"),
+            id_pointer: text(section, "id_pointer"),
+            vkz: text(section, "vkz"),
+            total_for: section.texts("total_for"),
+            id_names: id.get("names").map(|_| id.texts("names")),
+            id_pattern: text(&id, "pattern"),
+            param: text(&result, "param"),
+            success: result.texts("success"),
+            failure: result.texts("failure"),
+            success_path: text(&result, "success_path"),
+            failure_path: text(&result, "failure_path"),
+            present: text(&result, "present"),
+            charset: text(section, "charset"),
+            expire: section.duration("expire"),
+        };
+        self.checked(section, inpasy::Settings::new(draft)).map(Arc::new)
     }
 
     /// `pull` of a route.

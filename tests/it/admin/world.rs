@@ -129,6 +129,7 @@ impl World {
             config: config.clone(),
             store: store.clone(),
             destinations: relay.clone(),
+            orders: crate::ingress::orders(store.clone()),
             clock: Arc::new(TokioClock::starting_at(START)),
             metrics: Arc::new(Metrics::new()),
             stopping: stopping.clone(),
@@ -240,6 +241,7 @@ pub(super) fn route(name: &str, deliver: &[&str]) -> Arc<Route> {
         respond: None,
         wait: None,
         deliver: deliver.iter().map(|name| DeliverTo::everything((*name).into())).collect(),
+        inpasy: None,
         pull: None,
         acknowledge: None,
     })

@@ -10,11 +10,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Method;
-use kurier::accept::IdSource;
-use kurier::clock::{SystemClock, TokioClock};
+use kurier::accept::{Acceptor, IdSource};
+use kurier::clock::{Clock, SystemClock, TokioClock};
 use kurier::config::{Admin, Config, DeliverTo, Live, PathPattern, Route, Segment, Server, ServerLimits, StoreSettings};
+use kurier::egress::HttpTransport;
 use kurier::ingress::{Ingress, Parts, serve_options};
 use kurier::model::{Answer, Event, Name, StoreStats, Timestamp};
+use kurier::orders::Orders;
 use kurier::server::{LiveOptions, ServeOptions, Stopped, serve};
 use kurier::signature::Verifier;
 use kurier::store::memory::MemoryStore;
@@ -49,6 +51,7 @@ pub(super) fn route() -> Route {
         respond: Some(Answer { status: 202, content_type: Some("application/json".into()), body: Bytes::from_static(br#"{"ok":true}"#) }),
         wait: None,
         deliver: vec![DeliverTo::everything(Name::from("erp"))],
+        inpasy: None,
         pull: None,
         acknowledge: None,
     }
@@ -104,6 +107,13 @@ pub(super) fn ingress(config: Config) -> (Arc<MemoryStore>, Ingress) {
     ingress_with(config, Settled::default())
 }
 
+/// Nobody's orders.
+pub(crate) fn orders(store: Arc<dyn Store>) -> Orders {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let acceptor = Acceptor::new(store.clone(), clock.clone(), IdSource::seeded(2));
+    Orders::new(store, Arc::new(HttpTransport::new().unwrap()), clock, acceptor)
+}
+
 /// The same, with somebody who tells of settlements.
 pub(super) fn ingress_with(config: Config, settled: Settled) -> (Arc<MemoryStore>, Ingress) {
     let store = Arc::new(MemoryStore::new());
@@ -114,6 +124,7 @@ pub(super) fn ingress_with(config: Config, settled: Settled) -> (Arc<MemoryStore
         clock: Arc::new(TokioClock::starting_at(Timestamp::from_millis(1_700_000_000_000))),
         metrics: Arc::new(Metrics::new()),
         keys: Arc::new(kurier::signature::NoKeys),
+        orders: orders(store.clone()),
         ids: IdSource::seeded(1),
         stopping: Arc::default(),
     });
@@ -155,6 +166,7 @@ impl World {
             clock: Arc::new(SystemClock),
             metrics: metrics.clone(),
             keys: setup.keys,
+            orders: orders(store.clone()),
             ids: IdSource::seeded(1),
             stopping: stopping.clone(),
         });

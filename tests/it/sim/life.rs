@@ -166,6 +166,7 @@ async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) ->
         clock: clock.clone(),
         metrics,
         keys: Arc::new(kurier::signature::NoKeys),
+        orders: crate::ingress::orders(store.clone()),
         ids: IdSource::seeded(seed),
         stopping: stopping.clone(),
     });
