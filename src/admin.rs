@@ -32,6 +32,7 @@ use crate::config;
 use crate::orders::Orders;
 use crate::store::Store;
 use crate::telemetry::Metrics;
+use crate::tokens::Tokens;
 use access::Caller;
 use endpoint::{Action, Matched};
 use problem::Problem;
@@ -54,6 +55,8 @@ pub struct Parts {
     pub destinations: Arc<dyn Destinations>,
     /// Orders of InPaSy.
     pub orders: Orders,
+    /// Access tokens, and how they are authorized.
+    pub tokens: Tokens,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// What has been counted.
@@ -129,6 +132,7 @@ impl Inner {
             Action::Destinations => destinations::list(call),
             Action::Pause => destinations::pause(call, name).await,
             Action::Resume => destinations::resume(call, name).await,
+            Action::Authorize => destinations::authorize(call, name),
             Action::Routes => routes::list(call).await,
             Action::PlaceOrder => orders::place(call, name).await,
             Action::Order => orders::show(call, name).await,

@@ -124,6 +124,7 @@ impl Running {
             metrics: metrics.clone(),
             keys: Arc::new(keys.clone()),
             orders: orders.clone(),
+            tokens: roads.tokens(),
             ids,
             stopping: stopping.clone(),
         });
@@ -132,6 +133,7 @@ impl Running {
             store: store.clone(),
             destinations: Arc::new(wire::RelayDestinations(roads.relay())),
             orders,
+            tokens: roads.tokens(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             stopping: stopping.clone(),

@@ -40,6 +40,7 @@ use crate::server::ServeOptions;
 use crate::signature::KeyKeeper;
 use crate::store::{Settled, Store};
 use crate::telemetry::Metrics;
+use crate::tokens::Tokens;
 
 use budget::Budget;
 use standing::Standing;
@@ -74,6 +75,8 @@ pub struct Parts {
     pub keys: Arc<dyn KeyKeeper>,
     /// Orders that callbacks complete.
     pub orders: Orders,
+    /// Authorizations that browsers bring back.
+    pub tokens: Tokens,
     /// Where event ids come from.
     pub ids: IdSource,
     /// Whether new requests get 503 because the process is about to stop. Set it when the listener is closed
@@ -94,6 +97,7 @@ struct Inner {
     acceptor: Acceptor,
     keys: Arc<dyn KeyKeeper>,
     orders: Orders,
+    tokens: Tokens,
     stopping: Arc<AtomicBool>,
     standing: Standing,
     budget: Budget,
@@ -106,11 +110,11 @@ impl Ingress {
     /// The public side, made once; a reload changes only what `config` points to, and limiters and counters
     /// live on.
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, store, settled, clock, metrics, keys, orders, ids, stopping } = parts;
+        let Parts { config, store, settled, clock, metrics, keys, orders, tokens, ids, stopping } = parts;
         let acceptor = Acceptor::new(store.clone(), clock.clone(), ids);
         let standing = Standing::new(clock.clone(), metrics.clone());
         let budget = Budget::default();
-        Self(Arc::new(Inner { config, store, settled, clock, metrics, acceptor, keys, orders, stopping, standing, budget }))
+        Self(Arc::new(Inner { config, store, settled, clock, metrics, acceptor, keys, orders, tokens, stopping, standing, budget }))
     }
 
     /// The service for `server::serve`.

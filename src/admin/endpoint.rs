@@ -21,6 +21,7 @@ pub(super) enum Action {
     Destinations,
     Pause,
     Resume,
+    Authorize,
     Routes,
     PlaceOrder,
     Order,
@@ -66,7 +67,7 @@ const READ: Access = Access::Scope(Scope::Read);
 const OPERATE: Access = Access::Scope(Scope::Operate);
 const ORDERS: Access = Access::Scope(Scope::Orders);
 
-pub(super) static ENDPOINTS: [Endpoint; 15] = [
+pub(super) static ENDPOINTS: [Endpoint; 16] = [
     row(Method::GET, "/livez", Access::Anyone, Action::Live),
     row(Method::GET, "/readyz", Access::Anyone, Action::Ready),
     row(Method::GET, "/metrics", READ, Action::Metrics),
@@ -79,6 +80,7 @@ pub(super) static ENDPOINTS: [Endpoint; 15] = [
     row(Method::GET, "/api/v1/destinations", READ, Action::Destinations),
     row(Method::POST, "/api/v1/destinations/{name}/pause", OPERATE, Action::Pause),
     row(Method::POST, "/api/v1/destinations/{name}/resume", OPERATE, Action::Resume),
+    row(Method::POST, "/api/v1/destinations/{name}/authorize", OPERATE, Action::Authorize),
     row(Method::GET, "/api/v1/routes", READ, Action::Routes),
     row(Method::POST, "/api/v1/inpasy/{route}/orders", ORDERS, Action::PlaceOrder),
     row(Method::GET, "/api/v1/inpasy/{route}/orders/{lid}", ORDERS, Action::Order),

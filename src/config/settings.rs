@@ -35,6 +35,8 @@ pub struct Config {
     pub programs: Arc<Programs>,
     /// The destination that is told what a person should know.
     pub notify: Option<Name>,
+    /// Paths of the public port at which a browser ends an authorization, and for whom.
+    pub redirects: BTreeMap<Box<str>, Vec<Name>>,
     /// Where keys are fetched, by name.
     pub key_sources: BTreeMap<Name, KeySource>,
     /// Every file that was read: the configuration itself, secrets, TLS. A change of one asks for a reload.

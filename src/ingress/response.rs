@@ -61,6 +61,16 @@ pub(super) fn tried() -> Response<Full<Bytes>> {
     Response::new(Full::default())
 }
 
+/// The answer to the browser of a person who has authorized.
+pub(super) fn authorized(name: &str) -> Response<Full<Bytes>> {
+    text(StatusCode::OK, format!("Kurier may now act for you at `{name}`. You can close this window.\n"))
+}
+
+/// The answer to a browser that brings no authorization.
+pub(super) fn not_authorized(reason: &str) -> Response<Full<Bytes>> {
+    text(StatusCode::BAD_REQUEST, format!("Nothing was authorized: {reason}\n"))
+}
+
 /// The answer to a load balancer.
 pub(super) fn health(well: bool) -> Response<Full<Bytes>> {
     if well { text(StatusCode::OK, "ok\n") } else { text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n") }

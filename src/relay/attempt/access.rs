@@ -5,11 +5,10 @@ use http::header::AUTHORIZATION;
 
 use super::{Exchanged, Tools, unsendable};
 use crate::config::{Auth, Destination};
-use crate::connectors::oauth::Client;
 use crate::connectors::{self, bearer};
 use crate::egress::{Fault, Outbound, Reply};
 use crate::model::Secret;
-use crate::tokens::{NoToken, Remedy};
+use crate::tokens::{NoToken, Remedy, Who};
 
 /// Makes a request with the destination's own `auth`.
 pub(super) async fn send(tools: &Tools, destination: &Destination, mut request: Outbound) -> Exchanged {
@@ -24,7 +23,8 @@ pub(super) async fn send(tools: &Tools, destination: &Destination, mut request: 
             return Exchanged::plain(tools.transport.send(request).await);
         }
     };
-    with_token(tools, destination, client, |access| {
+    let who = Who { name: &destination.name, client, by_client: true, refresh: None };
+    with_token(tools, who, |access| {
         let mut request = request.clone();
         request.headers.insert(AUTHORIZATION, bearer(access).map_err(|_error| unsendable("the access token can't stand in a header"))?);
         Ok(request)
@@ -33,15 +33,10 @@ pub(super) async fn send(tools: &Tools, destination: &Destination, mut request: 
 }
 
 /// Makes a request with an access token; a 401 is asked again at once with a fresh one.
-pub(super) async fn with_token(
-    tools: &Tools,
-    destination: &Destination,
-    client: &Client,
-    request: impl Fn(&Secret) -> Result<Outbound, Fault>,
-) -> Exchanged {
+pub(super) async fn with_token(tools: &Tools, who: Who<'_>, request: impl Fn(&Secret) -> Result<Outbound, Fault>) -> Exchanged {
     let mut refused: Option<Result<Reply, Fault>> = None;
     for _ in 0..2 {
-        let access = match tools.tokens.access(&destination.name, client).await {
+        let access = match tools.tokens.access(who).await {
             Ok(access) => access,
             Err(no_token) => return denied(no_token),
         };
@@ -53,7 +48,7 @@ pub(super) async fn with_token(
         if !matches!(&result, Ok(reply) if reply.status == StatusCode::UNAUTHORIZED) {
             return Exchanged::plain(result);
         }
-        tools.tokens.refused(&destination.name, client, &access).await;
+        tools.tokens.refused(who, &access).await;
         refused = Some(result);
     }
     Exchanged::plain(refused.unwrap_or_else(|| Err(unsendable("no request was made"))))

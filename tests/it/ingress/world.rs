@@ -20,8 +20,9 @@ use kurier::orders::Orders;
 use kurier::server::{LiveOptions, ServeOptions, Stopped, serve};
 use kurier::signature::Verifier;
 use kurier::store::memory::MemoryStore;
-use kurier::store::{EventFilter, Settled, Store};
+use kurier::store::{EventFilter, SealedStates, Settled, Store};
 use kurier::telemetry::Metrics;
+use kurier::tokens::Tokens;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -97,6 +98,7 @@ pub(super) fn config(server: Server, routes: Vec<Route>) -> Config {
         destinations: BTreeMap::new(),
         programs: Arc::default(),
         notify: None,
+        redirects: BTreeMap::new(),
         key_sources: BTreeMap::new(),
         files: Vec::new(),
     }
@@ -105,6 +107,11 @@ pub(super) fn config(server: Server, routes: Vec<Route>) -> Config {
 /// The service alone, for tests that bring their own stream and clock.
 pub(super) fn ingress(config: Config) -> (Arc<MemoryStore>, Ingress) {
     ingress_with(config, Settled::default())
+}
+
+/// Nobody's access tokens.
+pub(crate) fn tokens(store: Arc<dyn Store>) -> Tokens {
+    Tokens::new(Arc::new(HttpTransport::new().unwrap()), Arc::new(SystemClock), Arc::new(SealedStates::new(store, None)))
 }
 
 /// Nobody's orders.
@@ -125,6 +132,7 @@ pub(super) fn ingress_with(config: Config, settled: Settled) -> (Arc<MemoryStore
         metrics: Arc::new(Metrics::new()),
         keys: Arc::new(kurier::signature::NoKeys),
         orders: orders(store.clone()),
+        tokens: tokens(store.clone()),
         ids: IdSource::seeded(1),
         stopping: Arc::default(),
     });
@@ -167,6 +175,7 @@ impl World {
             metrics: metrics.clone(),
             keys: setup.keys,
             orders: orders(store.clone()),
+            tokens: tokens(store.clone()),
             ids: IdSource::seeded(1),
             stopping: stopping.clone(),
         });
