@@ -11,6 +11,7 @@ mod ingress;
 mod jq;
 mod relay;
 mod road;
+mod seeds;
 mod signature;
 mod sim;
 mod simulators;

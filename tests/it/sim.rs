@@ -2,8 +2,7 @@
 //! destinations, and lives that end with a stop, a kill or a power cut, with reloads in between.
 //!
 //! Every seed draws its own faults. The ledger holds what the world outside was told, and every attempt, every
-//! answer and every start of a life is held against it: I1 to I8 and I11. `SIM_SEED=7` plays one seed,
-//! `SIM_SEEDS=10000` that many.
+//! answer and every start of a life is held against it: I1 to I8 and I11. docs/simulation.md says more.
 
 mod audit;
 mod downstream;
@@ -12,30 +11,11 @@ mod life;
 mod people;
 mod plan;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
-/// How many seeds `make test` plays.
-const SEEDS: u64 = 200;
-
-fn each_seed(play: impl Fn(u64)) {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
-    let seeds = match number("SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SIM_SEEDS").unwrap_or(SEEDS),
-    };
-    for seed in seeds {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| play(seed))) {
-            eprintln!("SIM_SEED={seed}");
-            resume_unwind(panic);
-        }
-    }
-}
+use crate::seeds::each_seed;
 
 #[test]
 fn every_accepted_event_ends_well_whatever_fails_in_between() {
-    each_seed(|seed| {
-        life::lives(seed);
-    });
+    each_seed("whole", |seed| life::lives(seed).held);
 }
 
 #[test]

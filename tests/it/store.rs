@@ -1,7 +1,9 @@
 //! The store: one contract suite against every engine, and what only the embedded engine can get wrong.
 
+mod bytes;
 mod cli;
 mod contract;
+mod faults;
 mod fixture;
 mod keys;
 mod make;

@@ -157,7 +157,7 @@ impl<D: Disk> LocalStore<D> {
             newest: watch::Sender::new(0),
             in_flight: InFlight::new(in_flight),
             lock: Mutex::new(Some(Arc::new(folder.lock))),
-            supply: Mutex::new(Supply { wanted: None, ready: None, trouble: None, pool: Vec::new(), pooled: 0 }),
+            supply: Mutex::new(Supply { wanted: None, ready: None, trouble: None, pool: Vec::new(), pooled: 0, going: None }),
             preparing: tokio::sync::Mutex::new(()),
             supply_wanted: Notify::new(),
             moving: Arc::default(),

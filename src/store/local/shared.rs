@@ -55,6 +55,8 @@ pub(super) struct Supply<F> {
     pub(super) pool: Vec<PathBuf>,
     /// For names of pool files.
     pub(super) pooled: u64,
+    /// A segment that goes, under the names that its file may have: before it has gone no later one may.
+    pub(super) going: Option<[PathBuf; 2]>,
 }
 
 /// Keys that a footer tells from now on.

@@ -106,6 +106,14 @@ enum Look {
 
 /// Lets one segment go that is past retention, or over the disk's share, and free.
 async fn release<D: Disk>(shared: &Arc<Shared<D>>, mover: &mut Mover) -> io::Result<Look> {
+    let going = shared.supply.lock().going.clone();
+    if let Some(names) = going {
+        for name in &names {
+            remove(shared, name).await?;
+        }
+        shared.disk.sync_dir(&shared.journal()).await?;
+        shared.supply.lock().going = None;
+    }
     let over = shared.journal_bytes() > shared.sizes.max_size.saturating_sub(shared.sizes.segment as u64);
     if over && let Some(path) = shared.take_pooled() {
         shared.disk.remove(&path).await?;
@@ -137,11 +145,7 @@ async fn release<D: Disk>(shared: &Arc<Shared<D>>, mover: &mut Mover) -> io::Res
         shared.index_wanted.notify_one();
         return Ok(Look::Later);
     }
-    match shared.disk.remove(&shared.journal().join(footer::file_name(oldest))).await {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
+    remove(shared, &shared.journal().join(footer::file_name(oldest))).await?;
     let shelved = shared.shelf.lock().remove(&oldest);
     shared.table.lock().remove_segment(oldest);
     // Somebody here reads it, or somebody else copies it.
@@ -150,17 +154,35 @@ async fn release<D: Disk>(shared: &Arc<Shared<D>>, mover: &mut Mover) -> io::Res
     Ok(Look::Now)
 }
 
-/// A segment's file becomes a pool file, or goes.
-async fn retire<D: Disk>(shared: &Shared<D>, path: &Path, is_pinned: bool) -> io::Result<()> {
-    let pooled = shared.supply.lock().pool.len();
-    if is_pinned || pooled >= POOL_MAX {
-        shared.disk.remove(path).await?;
-        return shared.disk.sync_dir(&shared.journal()).await;
+/// Removes a file, if it is there.
+async fn remove<D: Disk>(shared: &Shared<D>, path: &Path) -> io::Result<()> {
+    match shared.disk.remove(path).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// A segment's file becomes a pool file, or goes. If that fails, the file goes before any other does: a later segment
+/// that had gone would leave a gap.
+async fn retire<D: Disk>(shared: &Shared<D>, path: &Path, is_pinned: bool) -> io::Result<()> {
     let to = shared.pool_path();
-    shared.disk.rename(path, &to).await?;
+    let pooled = {
+        let mut supply = shared.supply.lock();
+        supply.going = Some([path.to_owned(), to.clone()]);
+        supply.pool.len()
+    };
+    let is_pooled = !is_pinned && pooled < POOL_MAX;
+    if is_pooled {
+        shared.disk.rename(path, &to).await?;
+    } else {
+        shared.disk.remove(path).await?;
+    }
     // Before this name is durable the file may come back as the old segment: it must not be overwritten yet.
     shared.disk.sync_dir(&shared.journal()).await?;
-    shared.supply.lock().pool.push(to);
+    let mut supply = shared.supply.lock();
+    supply.going = None;
+    if is_pooled {
+        supply.pool.push(to);
+    }
     Ok(())
 }

@@ -98,8 +98,17 @@ fn run<T>(life: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(life)
 }
 
-/// Plays a seed; what comes back is the number of everything that happened.
-pub(super) fn lives(seed: u64) -> u64 {
+/// What came of a seed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Played {
+    /// The number of everything that happened.
+    trace: u64,
+    /// How many items were answered 2xx.
+    pub(super) held: u64,
+}
+
+/// Plays a seed.
+pub(super) fn lives(seed: u64) -> Played {
     let disk = SimDisk::new(seed);
     let world = Arc::new(World {
         ledger: Mutex::default(),
@@ -127,15 +136,17 @@ pub(super) fn lives(seed: u64) -> u64 {
     world.assert_unviolated();
     let ledger = world.ledger.lock();
     assert!(ledger.items.len() > 3 && !ledger.told.is_empty(), "a seed in which nothing happens shows nothing");
-    ledger.trace()
+    Played { trace: ledger.trace(), held: ledger.items.values().filter(|item| item.kept).count() as u64 }
 }
 
 /// A process: its store is recovered and audited, then everything starts.
 async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) -> (Relay, Arc<AtomicBool>, Life) {
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(now));
     world.ledger.lock().begin_life(now);
-    let nonces = Arc::new(AtomicU64::new(1));
-    let random = Arc::new(move || u128::from(seed) << 64 | u128::from(nonces.fetch_add(1, Ordering::Relaxed)) << 16 | 0x9e37);
+    let random = {
+        let disk = disk.clone();
+        Arc::new(move || disk.nonce())
+    };
     let seams = Seams { disk: disk.clone(), indexes: Arc::new(disk.indexes.clone()), run: Run::Tasks, random };
     let options = LocalOptions { segment_bytes: crate::store::sim::SEGMENT, ..LocalOptions::new("/store") };
     let store = match LocalStore::open_on(seams, options, clock.clone(), None).await {

@@ -20,6 +20,7 @@ use rand::{RngExt, SeedableRng};
 use super::contract;
 use super::make::{self, event, keyed, new, settlement};
 use super::sim_disk::{Faults, Lie, SimDisk};
+use crate::seeds::each_seed;
 
 /// Very small segments: a life of a few hundred commits sees several.
 pub(crate) const SEGMENT: usize = 64 * 1024;
@@ -71,8 +72,10 @@ pub(crate) async fn open_with(disk: &SimDisk, options: LocalOptions) -> Result<A
 
 /// Opens the store that lies on this disk, by this clock.
 pub(crate) async fn open_at(disk: &SimDisk, options: LocalOptions, clock: SimClock) -> Result<Arc<SimStore>, StoreError> {
-    static NONCES: AtomicU64 = AtomicU64::new(1);
-    let random = Arc::new(|| u128::from(NONCES.fetch_add(1, Ordering::Relaxed)) << 64 | 0x9e37_79b9);
+    let random = {
+        let disk = disk.clone();
+        Arc::new(move || disk.nonce())
+    };
     let seams = Seams { disk: disk.clone(), indexes: Arc::new(disk.indexes.clone()), run: Run::Tasks, random };
     Ok(Arc::new(LocalStore::open_on(seams, options, Arc::new(clock), None).await?))
 }
@@ -244,6 +247,27 @@ async fn relay(world: Arc<World>, store: Arc<SimStore>) {
     }
 }
 
+/// Somebody who reads at any moment, also while what is read goes: it is what was sent, or nothing.
+async fn reader(world: Arc<World>, store: Arc<SimStore>) {
+    loop {
+        let last = world.next.load(Ordering::Relaxed);
+        let n = last.saturating_sub(u64::from(world.roll(200)));
+        let id = event(n).id;
+        let is_kept = || {
+            let known = world.known.lock();
+            known.kept.contains_key(&n) && !known.ended.contains(&id)
+        };
+        let was_kept = is_kept();
+        match store.event(id).await {
+            Ok(Some(read)) => assert_eq!(read, event(n)),
+            Ok(None) => assert!(!was_kept || !is_kept(), "event {n} is not found while it is kept"),
+            Err(ReadError::Io(_)) => {}
+            Err(ReadError::Damaged) => panic!("event {n} is read as damaged"),
+        }
+        tokio::time::sleep(Duration::from_millis(u64::from(world.roll(100)))).await;
+    }
+}
+
 /// An operator: sets states.
 async fn operator(world: Arc<World>, store: Arc<SimStore>) {
     loop {
@@ -311,6 +335,16 @@ struct Fate {
     closes: bool,
 }
 
+/// Waits for ever, but for somebody who fell over what must not be.
+async fn fallen(tasks: &mut tokio::task::JoinSet<()>) {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
+    std::future::pending().await
+}
+
 /// One life: senders, a relay and an operator until the disk freezes or the time is up.
 async fn live(world: &Arc<World>, disk: &SimDisk, fate: Fate, seconds: u64) {
     let clock = SimClock::starting_at(0);
@@ -326,6 +360,7 @@ async fn live(world: &Arc<World>, disk: &SimDisk, fate: Fate, seconds: u64) {
     }
     tasks.spawn(relay(world.clone(), store.clone()));
     tasks.spawn(operator(world.clone(), store.clone()));
+    tasks.spawn(reader(world.clone(), store.clone()));
     tasks.spawn(async move {
         tokio::time::sleep(Duration::from_millis(300)).await;
         clock.jump(fate.jump);
@@ -333,6 +368,7 @@ async fn live(world: &Arc<World>, disk: &SimDisk, fate: Fate, seconds: u64) {
     tokio::select! {
         biased;
         () = disk.frozen() => return,
+        () = fallen(&mut tasks) => {}
         () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
     }
     if fate.closes {
@@ -343,72 +379,88 @@ async fn live(world: &Arc<World>, disk: &SimDisk, fate: Fate, seconds: u64) {
 }
 
 /// Several lives of one store, each with some of the faults, each ended by a stop, a kill or a power cut.
-pub(crate) fn lives(seed: u64, may_fail: bool, lie: Option<Lie>, believes: Believes) {
-    lives_of(seed, may_fail, lie, believes, false);
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lives {
+    pub(crate) seed: u64,
+    /// The disk and the index fail now and then.
+    pub(crate) may_fail: bool,
+    /// What is finished goes as soon as it may.
+    pub(crate) is_short: bool,
+    /// A planted fault of the disk.
+    pub(crate) lie: Option<Lie>,
+    /// A planted fault of whoever asks.
+    pub(crate) believes: Believes,
 }
 
-fn lives_of(seed: u64, may_fail: bool, lie: Option<Lie>, believes: Believes, is_short: bool) {
-    let disk = SimDisk::new(seed);
-    let rng = Mutex::new(StdRng::seed_from_u64(seed ^ 0x5eed));
-    let world = Arc::new(World { known: Mutex::default(), next: AtomicU64::new(0), rng, believes, is_short });
-    for _ in 0..3 {
-        let some = |world: &World, fault: u32| (may_fail && world.roll(2) == 0).then_some(fault);
-        let closes = world.roll(4) == 0;
-        let faults = Faults {
+impl Lives {
+    /// With nothing planted.
+    pub(crate) fn of(seed: u64) -> Self {
+        Self { seed, may_fail: false, is_short: false, lie: None, believes: Believes::Tickets }
+    }
+
+    fn faults(self, world: &World, closes: bool) -> Faults {
+        let some = |of: u32| (self.may_fail && world.roll(2) == 0).then_some(of);
+        Faults {
             freezes_after: (!closes).then(|| u64::from(world.roll(700))),
-            sync_fails: some(&world, 25),
-            write_fails: some(&world, 25),
+            sync_fails: some(25),
+            write_fails: some(25),
+            reads_fail: some(30),
+            names_fail: some(10),
             sync_takes: Duration::from_millis(if world.roll(20) == 0 { 20_000 } else { u64::from(world.roll(3)) }),
+            reads_stall: (world.roll(3) == 0).then_some(5),
+            read_takes: Duration::from_millis([5, 2000][usize::try_from(world.roll(2)).unwrap()]),
             capacity: (world.roll(4) == 0).then(|| 64 * 1024 * u64::from(3 + world.roll(5))),
-            lie,
+            lie: self.lie,
             ..Faults::default()
-        };
-        let jump = [0, 0, 40 * 86_400, -40 * 86_400][usize::try_from(world.roll(4)).unwrap()];
-        disk.indexes.break_after((may_fail && world.roll(3) == 0).then(|| world.roll(200)));
-        disk.set(Faults { lie, ..Faults::default() });
-        run(live(&world, &disk, Fate { faults, jump, closes }, if closes { 1 } else { 30 }));
-        disk.set(Faults { lie, ..Faults::default() });
-        match world.roll(4) {
-            0 => {}
-            1 => disk.indexes.lose(),
-            _ => disk.cut_power(),
         }
     }
-    disk.indexes.break_after(None);
-    run(async {
-        let store = open_with(&disk, world.options()).await.unwrap();
-        check(&world, &store).await;
-        store.close().await;
-    });
-}
 
-/// `SIM_SEED=7` plays one seed, `SIM_SEEDS=10000` that many.
-fn each_seed(play: impl Fn(u64)) {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
-    let seeds = match number("SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SIM_SEEDS").unwrap_or(200),
-    };
-    for seed in seeds {
-        let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| play(seed)));
-        if let Err(panic) = played {
-            eprintln!("SIM_SEED={seed}");
-            std::panic::resume_unwind(panic);
+    /// Plays them; how many events were acknowledged and are held.
+    pub(crate) fn play(self) -> u64 {
+        let disk = SimDisk::new(self.seed);
+        let rng = Mutex::new(StdRng::seed_from_u64(self.seed ^ 0x5eed));
+        let world =
+            Arc::new(World { known: Mutex::default(), next: AtomicU64::new(0), rng, believes: self.believes, is_short: self.is_short });
+        let calm = Faults { lie: self.lie, ..Faults::default() };
+        for _ in 0..3 {
+            let closes = world.roll(4) == 0;
+            let faults = self.faults(&world, closes);
+            let jump = [0, 0, 40 * 86_400, -40 * 86_400][usize::try_from(world.roll(4)).unwrap()];
+            disk.indexes.break_after((self.may_fail && world.roll(3) == 0).then(|| world.roll(200)));
+            disk.set(calm.clone());
+            run(live(&world, &disk, Fate { faults, jump, closes }, if closes { 1 } else { 30 }));
+            disk.set(calm.clone());
+            // Nothing, or the machine's end; and the index may be found gone or spoiled.
+            if world.roll(4) > 1 {
+                disk.cut_power();
+            }
+            match world.roll(6) {
+                0 => disk.indexes.lose(),
+                1 => disk.indexes.spoil(),
+                _ => {}
+            }
         }
+        disk.indexes.break_after(None);
+        run(async {
+            let store = open_with(&disk, world.options()).await.unwrap();
+            check(&world, &store).await;
+            store.close().await;
+        });
+        world.known.lock().kept.len() as u64
     }
 }
 
 #[test]
 fn a_kill_or_a_power_cut_at_any_moment_loses_nothing_acknowledged() {
-    each_seed(|seed| lives(seed, false, None, Believes::Tickets));
+    each_seed("cuts", |seed| Lives::of(seed).play());
 }
 
 #[test]
-fn failing_writes_and_syncs_lose_nothing_acknowledged_and_bring_nothing_refused_back() {
-    each_seed(|seed| lives(seed, true, None, Believes::Tickets));
+fn failing_disks_and_indexes_lose_nothing_acknowledged_and_bring_nothing_refused_back() {
+    each_seed("fails", |seed| Lives { may_fail: true, ..Lives::of(seed) }.play());
 }
 
 #[test]
 fn what_moves_out_of_old_segments_is_neither_lost_nor_undone() {
-    each_seed(|seed| lives_of(seed, seed % 2 == 1, None, Believes::Tickets, true));
+    each_seed("moves", |seed| Lives { may_fail: seed % 2 == 1, is_short: true, ..Lives::of(seed) }.play());
 }

@@ -2,22 +2,21 @@
 //! and after a power cut each 512-byte sector of it is old or new. Names are durable only once their folder was
 //! synced. On request it stalls, fails, fills up, and freezes after so many calls.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod world;
+
 use std::future::Future;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kurier::store::local::{Disk, DiskFile};
 use parking_lot::Mutex;
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use tokio::sync::Notify;
 
+use super::bytes;
 use super::sim_index::SimIndexes;
-
-const SECTOR: usize = 512;
+use world::{Inode, World};
 
 /// What a failing sync does to what it should have made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,10 +30,16 @@ pub(crate) enum Fate {
 /// How a disk may lie: faults that the store could not survive, planted to show that the simulation sees them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lie {
-    /// Every sync says OK, and nothing is durable.
+    /// Every sync of a batch says OK, and nothing is durable.
     Syncs,
-    /// The same for a sync that follows the write of a segment's header alone.
+    /// The same for the sync of a header that says of a segment that it counts.
     HeaderSyncs,
+    /// A segment that is removed, maybe while it is read, becomes the next one that is made.
+    Pins,
+    /// A record that copies an event says that its deliveries are new.
+    Versions,
+    /// A power cut leaves a marker that says that the index is whole.
+    Marker,
 }
 
 /// What goes wrong, and how often.
@@ -42,51 +47,27 @@ pub(crate) enum Lie {
 pub(crate) struct Faults {
     /// Of so many syncs, one fails.
     pub(crate) sync_fails: Option<u32>,
-    /// Of so many writes, one fails half-way.
+    /// Of so many writes, one fails: half-way, or although all of it was written.
     pub(crate) write_fails: Option<u32>,
+    /// Of so many reads, one fails.
+    pub(crate) reads_fail: Option<u32>,
+    /// Of so many changes of names and syncs of folders, one fails, whether it was done or not.
+    pub(crate) names_fail: Option<u32>,
     /// Every write and sync fails.
     pub(crate) all_fail: bool,
     /// Each sync takes so long.
     pub(crate) sync_takes: Duration,
+    /// Of so many reads of a record, one stalls: its first half comes at once, the rest after `read_takes`.
+    pub(crate) reads_stall: Option<u32>,
+    pub(crate) read_takes: Duration,
+    /// Only the first failure happens.
+    pub(crate) once: bool,
     /// Most bytes of all files.
     pub(crate) capacity: Option<u64>,
     /// After so many calls nothing is answered any more.
     pub(crate) freezes_after: Option<u64>,
     /// A planted fault.
     pub(crate) lie: Option<Lie>,
-}
-
-#[derive(Debug, Default, Clone)]
-struct Inode {
-    durable: Vec<u8>,
-    current: Vec<u8>,
-    /// Sectors that differ and that a sync would write.
-    dirty: BTreeSet<usize>,
-    is_locked: bool,
-    /// The last write was the first page alone.
-    wrote_header: bool,
-}
-
-#[derive(Debug, Clone)]
-enum NameChange {
-    Created(PathBuf, u64),
-    Renamed(PathBuf, PathBuf),
-    Removed(PathBuf),
-}
-
-struct World {
-    rng: StdRng,
-    inodes: BTreeMap<u64, Inode>,
-    names: BTreeMap<PathBuf, u64>,
-    durable_names: BTreeMap<PathBuf, u64>,
-    changes: Vec<NameChange>,
-    dirs: BTreeSet<PathBuf>,
-    next: u64,
-    faults: Faults,
-    calls: u64,
-    syncs: u64,
-    /// The file system's number.
-    kind: u64,
 }
 
 /// The disk; clones are the same one.
@@ -105,84 +86,19 @@ pub(crate) struct SimFile {
     holds_lock: Mutex<bool>,
 }
 
-fn apply(names: &mut BTreeMap<PathBuf, u64>, change: &NameChange) {
-    match change {
-        NameChange::Created(path, inode) => {
-            names.insert(path.clone(), *inode);
-        }
-        NameChange::Renamed(from, to) => {
-            if let Some(inode) = names.remove(from) {
-                names.insert(to.clone(), inode);
-            }
-        }
-        NameChange::Removed(path) => {
-            names.remove(path);
-        }
-    }
-}
-
-impl NameChange {
-    fn is_in(&self, dir: &Path) -> bool {
-        let (Self::Created(path, _) | Self::Renamed(_, path) | Self::Removed(path)) = self;
-        path.parent() == Some(dir)
-    }
-}
-
-impl Inode {
-    fn write(&mut self, offset: usize, bytes: &[u8]) {
-        let end = offset + bytes.len();
-        if self.current.len() < end {
-            self.current.resize(end, 0);
-        }
-        self.current[offset..end].copy_from_slice(bytes);
-        self.wrote_header = offset == 0 && bytes.len() == 4096;
-        self.dirty.extend(offset / SECTOR..end.div_ceil(SECTOR));
-    }
-
-    /// Sectors that `lands` says yes to become durable.
-    fn land(&mut self, mut lands: impl FnMut() -> bool) {
-        for sector in std::mem::take(&mut self.dirty) {
-            if !lands() {
-                continue;
-            }
-            let range = sector * SECTOR..((sector + 1) * SECTOR).min(self.current.len());
-            if self.durable.len() < range.end {
-                self.durable.resize(range.end, 0);
-            }
-            self.durable[range.clone()].copy_from_slice(&self.current[range]);
-        }
-    }
-}
-
 impl SimDisk {
     pub(crate) fn new(seed: u64) -> Self {
-        let world = World {
-            rng: StdRng::seed_from_u64(seed),
-            inodes: BTreeMap::new(),
-            names: BTreeMap::new(),
-            durable_names: BTreeMap::new(),
-            changes: Vec::new(),
-            dirs: BTreeSet::new(),
-            next: 1,
-            faults: Faults::default(),
-            calls: 0,
-            syncs: 0,
-            kind: 0xef53,
-        };
-        Self { world: Arc::new(Mutex::new(world)), frozen: Arc::new(Notify::new()), indexes: SimIndexes::default() }
+        Self { world: Arc::new(Mutex::new(World::new(seed))), frozen: Arc::new(Notify::new()), indexes: SimIndexes::default() }
     }
 
-    /// Another disk with the same bytes on it; nothing of it is locked.
+    /// Another disk with the same bytes on it; nothing of it is locked, and its indexes are empty.
     pub(crate) fn copy(&self) -> Self {
-        let copy = Self::new(9);
-        {
-            let (from, mut to) = (self.world.lock(), copy.world.lock());
-            to.inodes.clone_from(&from.inodes);
-            to.inodes.values_mut().for_each(|inode| inode.is_locked = false);
-            (to.names, to.durable_names) = (from.names.clone(), from.durable_names.clone());
-            (to.changes, to.dirs, to.next) = (from.changes.clone(), from.dirs.clone(), from.next);
-        }
-        copy
+        Self { world: Arc::new(Mutex::new(self.world.lock().copy())), frozen: Arc::new(Notify::new()), indexes: SimIndexes::default() }
+    }
+
+    /// A nonce that this disk never saw.
+    pub(crate) fn nonce(&self) -> u128 {
+        self.world.lock().nonce()
     }
 
     pub(crate) fn set(&self, faults: Faults) {
@@ -213,20 +129,15 @@ impl SimDisk {
 
     /// The power goes: of what was not synced, each sector and each name is old or new.
     pub(crate) fn cut_power(&self) {
-        let mut world = self.world.lock();
-        let World { rng, inodes, names, durable_names, changes, .. } = &mut *world;
-        for inode in inodes.values_mut() {
-            inode.land(|| rng.random_bool(0.5));
-            inode.current = inode.durable.clone();
-            inode.is_locked = false;
+        self.indexes.tear(self.world.lock().cut_power());
+        if self.lie() == Some(Lie::Marker) {
+            bytes::forge_clean(self);
         }
-        for change in changes.drain(..) {
-            if rng.random_bool(0.5) {
-                apply(durable_names, &change);
-            }
-        }
-        *names = durable_names.clone();
-        self.indexes.tear(rng);
+    }
+
+    /// The power goes, and of what was not synced these pages of files are there.
+    pub(crate) fn cut_power_keeping(&self, keeps: impl Fn(usize) -> bool) {
+        self.world.lock().cut_power_keeping(keeps);
     }
 
     /// Bytes of a file as a reader finds them.
@@ -240,19 +151,20 @@ impl SimDisk {
         let mut world = self.world.lock();
         let inode = world.names[path];
         let inode = world.inodes.get_mut(&inode).unwrap();
-        change(&mut inode.current);
-        inode.durable = inode.current.clone();
-        inode.dirty.clear();
+        let mut bytes = inode.current.clone();
+        change(&mut bytes);
+        inode.put(bytes);
     }
 
     /// Puts a file there, durably.
     pub(crate) fn plant(&self, path: &Path, bytes: &[u8]) {
         let mut world = self.world.lock();
-        let inode = world.next;
-        world.next += 1;
-        world.inodes.insert(inode, Inode { durable: bytes.to_vec(), current: bytes.to_vec(), ..Inode::default() });
-        world.names.insert(path.to_owned(), inode);
-        world.durable_names.insert(path.to_owned(), inode);
+        let number = world.inode();
+        let mut inode = Inode::default();
+        inode.put(bytes.to_vec());
+        world.inodes.insert(number, inode);
+        world.names.insert(path.to_owned(), number);
+        world.durable_names.insert(path.to_owned(), number);
     }
 
     /// Puts a copy of a file in its place.
@@ -290,56 +202,6 @@ impl SimDisk {
     }
 }
 
-fn broken(what: &str) -> io::Error {
-    io::Error::other(what.to_owned())
-}
-
-impl World {
-    fn one_in(&mut self, many: Option<u32>) -> bool {
-        many.is_some_and(|many| self.rng.random_range(0..many) == 0)
-    }
-
-    fn change(&mut self, change: NameChange) {
-        apply(&mut self.names, &change);
-        self.changes.push(change);
-    }
-
-    fn file(&self, path: &Path) -> io::Result<u64> {
-        self.names.get(path).copied().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
-    }
-
-    fn write(&mut self, inode: u64, offset: usize, bytes: &[u8]) -> io::Result<()> {
-        if self.faults.all_fail {
-            return Err(broken("no write today"));
-        }
-        let used: usize = self.names.values().map(|inode| self.inodes[inode].current.len()).sum();
-        let grows = (offset + bytes.len()).saturating_sub(self.inodes[&inode].current.len());
-        if self.faults.capacity.is_some_and(|capacity| grows > 0 && (used + grows) as u64 > capacity) {
-            return Err(io::Error::from(io::ErrorKind::StorageFull));
-        }
-        let fails = self.one_in(self.faults.write_fails);
-        // A write that stops does so between sectors, as assumed of the disk.
-        let cut = (offset + self.rng.random_range(0..=bytes.len())) / SECTOR * SECTOR;
-        let length = if fails { cut.saturating_sub(offset) } else { bytes.len() };
-        self.inodes.get_mut(&inode).unwrap().write(offset, &bytes[..length]);
-        if fails { Err(broken("the write stopped half-way")) } else { Ok(()) }
-    }
-
-    fn sync(&mut self, inode: u64) -> io::Result<()> {
-        self.syncs += 1;
-        let is_header = self.inodes[&inode].wrote_header;
-        if self.faults.lie == Some(Lie::Syncs) || (self.faults.lie == Some(Lie::HeaderSyncs) && is_header) {
-            return Ok(());
-        }
-        let fails = self.faults.all_fail || self.one_in(self.faults.sync_fails);
-        let fate = if self.rng.random_bool(0.5) { Fate::Lost } else { Fate::Landed };
-        let World { rng, inodes, .. } = self;
-        let inode = inodes.get_mut(&inode).unwrap();
-        inode.land(|| !fails || fate == Fate::Landed || rng.random_bool(0.5));
-        if fails { Err(broken("the sync failed")) } else { Ok(()) }
-    }
-}
-
 impl Disk for SimDisk {
     type File = SimFile;
 
@@ -363,57 +225,25 @@ impl Disk for SimDisk {
     }
 
     async fn create(&self, path: &Path) -> io::Result<SimFile> {
-        let inode = self
-            .call(|world| {
-                if let Some(inode) = world.names.get(path) {
-                    return Ok(*inode);
-                }
-                let inode = world.next;
-                world.next += 1;
-                world.inodes.insert(inode, Inode::default());
-                world.change(NameChange::Created(path.to_owned(), inode));
-                Ok(inode)
-            })
-            .await?;
+        let inode = self.call(|world| world.create(path)).await?;
         Ok(SimFile { disk: self.clone(), inode, holds_lock: Mutex::new(false) })
     }
 
     async fn open(&self, path: &Path) -> io::Result<SimFile> {
-        let inode = self.call(|world| world.file(path)).await?;
+        let inode = self.call(|world| world.may_read().and_then(|()| world.file(path))).await?;
         Ok(SimFile { disk: self.clone(), inode, holds_lock: Mutex::new(false) })
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.call(|world| {
-            world.file(from)?;
-            world.change(NameChange::Renamed(from.to_owned(), to.to_owned()));
-            Ok(())
-        })
-        .await
+        self.call(|world| world.rename(from, to)).await
     }
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
-        self.call(|world| {
-            world.file(path)?;
-            world.change(NameChange::Removed(path.to_owned()));
-            Ok(())
-        })
-        .await
+        self.call(|world| world.remove(path)).await
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.call(|world| {
-            if world.faults.all_fail {
-                return Err(broken("no sync today"));
-            }
-            let (synced, left): (Vec<_>, Vec<_>) = std::mem::take(&mut world.changes).into_iter().partition(|change| change.is_in(path));
-            world.changes = left;
-            for change in &synced {
-                apply(&mut world.durable_names, change);
-            }
-            Ok(())
-        })
-        .await
+        self.call(|world| world.sync_names(path)).await
     }
 
     async fn file_system(&self, _path: &Path) -> io::Result<u64> {
@@ -430,18 +260,21 @@ impl DiskFile for SimFile {
         self.disk.call(|world| Ok(world.inodes[&self.inode].current.len() as u64)).await
     }
 
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> impl Future<Output = io::Result<()>> + Send {
+    async fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let offset = usize::try_from(offset).unwrap();
-        self.disk.call(move |world| {
-            let found = world.inodes[&self.inode].current.get(offset..offset + buffer.len());
-            buffer.copy_from_slice(found.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?);
-            Ok(())
-        })
+        let stalls = self.disk.world.lock().stalls(self.inode, buffer.len());
+        let (first, rest) = buffer.split_at_mut(if stalls.is_some() { buffer.len() / 2 } else { 0 });
+        if let Some(takes) = stalls {
+            self.disk.call(|world| world.read(self.inode, offset, first)).await?;
+            tokio::time::sleep(takes).await;
+        }
+        let offset = offset + first.len();
+        self.disk.call(|world| world.may_read().and_then(|()| world.read(self.inode, offset, rest))).await
     }
 
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> impl Future<Output = io::Result<()>> + Send {
+    fn write_at(&self, offset: u64, data: &[u8]) -> impl Future<Output = io::Result<()>> + Send {
         let offset = usize::try_from(offset).unwrap();
-        self.disk.call(move |world| world.write(self.inode, offset, bytes))
+        self.disk.call(move |world| world.write(self.inode, offset, data))
     }
 
     async fn sync_data(&self) -> io::Result<()> {

@@ -18,6 +18,8 @@ struct State {
     durable: Map,
     /// After so many calls one fails.
     fails_after: Option<u32>,
+    /// Its files are garbage: it can't be opened.
+    is_spoiled: bool,
 }
 
 impl State {
@@ -49,6 +51,11 @@ impl SimIndexes {
         *self.fails_after.lock() = calls;
     }
 
+    /// Nobody can open them any more.
+    pub(crate) fn spoil(&self) {
+        self.kept.lock().values().for_each(|index| index.0.lock().is_spoiled = true);
+    }
+
     /// All of them are gone.
     pub(crate) fn lose(&self) {
         self.kept.lock().clear();
@@ -72,7 +79,8 @@ impl SimIndexes {
     }
 
     fn index(&self, path: &Path, map: Map) -> Arc<dyn Index> {
-        let state = State { durable: map.clone(), current: map, fails_after: self.fails_after.lock().take() };
+        let fails_after = self.fails_after.lock().take();
+        let state = State { durable: map.clone(), current: map, fails_after, is_spoiled: false };
         let index = Arc::new(SimIndex(Mutex::new(state)));
         self.kept.lock().insert(path.to_owned(), index.clone());
         index
@@ -85,7 +93,8 @@ impl Indexes for SimIndexes {
     }
 
     fn open(&self, path: &Path) -> Result<Arc<dyn Index>, IndexError> {
-        let found = self.kept.lock().get(path).map(|index| index.0.lock().current.clone());
+        let found = self.kept.lock().get(path).cloned();
+        let found = found.filter(|index| !index.0.lock().is_spoiled).map(|index| index.0.lock().current.clone());
         found.map(|map| self.index(path, map)).ok_or_else(|| IndexError("there is none".to_owned()))
     }
 
