@@ -10,6 +10,7 @@ mod endpoint;
 mod events;
 mod health;
 mod operate;
+mod orders;
 mod problem;
 mod query;
 mod replays;
@@ -29,9 +30,11 @@ use http_body_util::{BodyExt as _, Full, Limited};
 
 use crate::clock::Clock;
 use crate::config;
+use crate::orders::Orders;
 use crate::replays::Replays;
 use crate::store::Store;
 use crate::telemetry::Metrics;
+use crate::tokens::Tokens;
 use access::Caller;
 use endpoint::{Action, Matched};
 use problem::Problem;
@@ -54,6 +57,10 @@ pub struct Parts {
     pub destinations: Arc<dyn Destinations>,
     /// Replays of many events.
     pub replays: Replays,
+    /// Orders of InPaSy.
+    pub orders: Orders,
+    /// Access tokens, and how they are authorized.
+    pub tokens: Tokens,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// What has been counted.
@@ -133,7 +140,10 @@ impl Inner {
             Action::Destinations => destinations::list(call),
             Action::Pause => destinations::pause(call, name).await,
             Action::Resume => destinations::resume(call, name).await,
+            Action::Authorize => destinations::authorize(call, name),
             Action::Routes => routes::list(call).await,
+            Action::PlaceOrder => orders::place(call, name).await,
+            Action::Order => orders::show(call, name).await,
         }
     }
 }

@@ -20,13 +20,14 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::accept::IdSource;
+use crate::accept::{Acceptor, IdSource};
 use crate::admin::{self, Admin};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Live, LoadError, LoadOptions, Loaded, ProcessEnvironment};
 use crate::document::Problem;
 use crate::egress::TransportError;
 use crate::ingress::{self, Ingress};
+use crate::orders::Orders;
 use crate::replays::Replays;
 use crate::server::{self, LiveOptions};
 use crate::store::local::{LocalOptions, LocalStore, StoreError};
@@ -103,7 +104,7 @@ impl Running {
 
         let settled = Settled::default();
         let ids = IdSource::random().map_err(StartError::Random)?;
-        let roads = Roads::start(Common {
+        let mut roads = Roads::start(Common {
             config: config.clone(),
             changes,
             store: store.clone(),
@@ -112,6 +113,9 @@ impl Running {
             metrics: metrics.clone(),
             ids: ids.clone(),
         })?;
+        let acceptor = Acceptor::new(store.clone(), clock.clone(), ids.clone());
+        let orders = Orders::new(store.clone(), roads.fetching(), clock.clone(), acceptor);
+        roads.follow(orders.clone().expire(config.clone()));
         let keys = keys::Keeper::new(config.clone(), clock.clone())?;
         let ingress = Ingress::new(ingress::Parts {
             config: config.clone(),
@@ -120,6 +124,8 @@ impl Running {
             clock: clock.clone(),
             metrics: metrics.clone(),
             keys: Arc::new(keys.clone()),
+            orders: orders.clone(),
+            tokens: roads.tokens(),
             ids,
             stopping: stopping.clone(),
         });
@@ -127,6 +133,8 @@ impl Running {
             config: config.clone(),
             store: store.clone(),
             destinations: Arc::new(wire::RelayDestinations(roads.relay())),
+            orders,
+            tokens: roads.tokens(),
             replays: Replays::start(store.clone(), clock.clone()),
             clock: clock.clone(),
             metrics: metrics.clone(),

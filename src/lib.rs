@@ -23,6 +23,7 @@ pub mod jq;
 pub mod limits;
 pub mod model;
 pub mod notify;
+pub mod orders;
 pub mod pull;
 pub mod relay;
 pub mod replays;

@@ -52,6 +52,7 @@ impl Acceptor {
         let Fetched { event_type, base, body, key } = fetched;
         let deliver = route.deliver.iter().map(|deliver| deliver.to.clone()).collect();
         let mut new = self.made(Item { route: route.name.clone(), event_type, source_id: None, base, body, dedupe: None, deliver });
+        new.answer = route.respond.clone().unwrap_or_else(Answer::ok);
         if !route.dedupe_window.is_zero() {
             let own = route.dedupe_key.as_ref().and_then(|template| template.render_event(&new.event));
             let (kind, key) = own.map_or((&b"item"[..], key), |own| (b"key", own));

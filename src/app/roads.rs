@@ -15,7 +15,7 @@ use crate::jq::Children;
 use crate::notify;
 use crate::pull;
 use crate::relay::{self, Relay, RelayHandle};
-use crate::store::{Settled, Store};
+use crate::store::{SealedStates, Settled, Store};
 use crate::telemetry::Metrics;
 use crate::tokens::Tokens;
 
@@ -33,6 +33,8 @@ pub(super) struct Common {
 /// All of them, running.
 pub(super) struct Roads {
     relay: Relay,
+    fetching: Arc<dyn Transport>,
+    tokens: Tokens,
     polls: AbortHandle,
     /// Polls and notices; dropped, they end.
     background: JoinSet<()>,
@@ -42,8 +44,10 @@ impl Roads {
     pub(super) fn start(common: Common) -> Result<Self, TransportError> {
         let Common { config, changes, store, settled, clock, metrics, ids } = common;
         let transport: Arc<dyn Transport> = Arc::new(HttpTransport::new()?);
-        let fetching = Arc::new(HttpTransport::new()?.reading(FETCHED_BODY_BYTES_MAX));
-        let tokens = Tokens::new(transport.clone(), clock.clone());
+        let fetching: Arc<dyn Transport> = Arc::new(HttpTransport::new()?.reading(FETCHED_BODY_BYTES_MAX));
+        let key = config.load().store.key.clone();
+        let sealed = Arc::new(SealedStates::new(store.clone(), key.as_ref()));
+        let tokens = Tokens::new(transport.clone(), clock.clone(), sealed);
         let (notices, inbox) = mpsc::channel(notify::WAITING_MAX);
         let notices = relay::Notices::to(notices);
         let told = notify::Parts { config: config.clone(), store: store.clone(), clock: clock.clone(), ids: ids.clone(), inbox };
@@ -61,16 +65,31 @@ impl Roads {
             seed: rand::random(),
         });
         let gate = Arc::new(wire::PullGate { relay: relay.handle(), notices });
-        let polls = pull::Parts { config, changes, store, transport: fetching, tokens, clock, metrics, ids, gate };
+        let polls = pull::Parts { config, changes, store, transport: fetching.clone(), tokens: tokens.clone(), clock, metrics, ids, gate };
         let mut background = JoinSet::new();
         background.spawn(notify::run(told));
         let polls = background.spawn(pull::run(polls));
-        Ok(Self { relay, polls, background })
+        Ok(Self { relay, fetching, tokens, polls, background })
     }
 
     /// The operators' side of the relay.
     pub(super) fn relay(&self) -> RelayHandle {
         self.relay.handle()
+    }
+
+    /// Makes requests whose answers may be long.
+    pub(super) fn fetching(&self) -> Arc<dyn Transport> {
+        self.fetching.clone()
+    }
+
+    /// Access tokens, and how they are authorized.
+    pub(super) fn tokens(&self) -> Tokens {
+        self.tokens.clone()
+    }
+
+    /// Goes on until the end.
+    pub(super) fn follow(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.background.spawn(task);
     }
 
     /// Begins no further poll; one under way is given up, which loses nothing.

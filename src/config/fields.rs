@@ -8,7 +8,7 @@ use super::limits::{
     IN_FLIGHT_BYTES_MAX, KIB, MINUTE_MS, SECOND_MS, STORE_BYTES_MAX, STORE_BYTES_MIN, WAIT_MS_MAX,
 };
 use super::table::{Field, Keys, Shape, Table};
-use systems::{ACKNOWLEDGE, BANKINTEGRATION, PAYJOE, PULL, SMARTBUSINESS};
+use systems::{ACKNOWLEDGE, BANKINTEGRATION, INPASY, PAYJOE, PULL, SMARTBUSINESS};
 
 const NOT_YET: &str = "not available yet";
 
@@ -191,7 +191,11 @@ static ROUTE: Table = Table {
             Shape::Object(&PULL),
             "Fetching events instead of waiting for them: instead of `path`, `verify` and what belongs to them.",
         ),
-        later("inpasy", "Transactions of InPaSy."),
+        Field::new(
+            "inpasy",
+            Shape::System(&INPASY),
+            "Orders of InPaSy: they are placed through the admin API and completed by what comes in here.",
+        ),
     ],
 };
 

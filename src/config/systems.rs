@@ -7,9 +7,9 @@ use std::time::Duration;
 use jiff::civil::Date;
 use url::Url;
 
-use super::Config;
-use crate::connectors::{bankintegration, dvelop, payjoe, smartbusiness};
-use crate::model::Name;
+use super::{Config, Destination};
+use crate::connectors::{bankintegration, dvelop, oauth, payjoe, smartbusiness};
+use crate::model::{Name, Secret};
 
 /// What an acknowledgement's destination is called: its route, then this. No configured name holds a colon.
 const ACKNOWLEDGE: &str = ":acknowledge";
@@ -121,6 +121,22 @@ impl fmt::Display for Target {
         url.set_query(None);
         url.set_fragment(None);
         f.write_str(url.as_str())
+    }
+}
+
+impl Destination {
+    /// The client with which it asks for access tokens, if it does: whether by its own credentials, and a refresh token to
+    /// start from.
+    pub fn client(&self) -> Option<(&oauth::Client, bool, Option<&Secret>)> {
+        let settings = match &self.target {
+            Target::SmartBusiness(settings) => settings,
+            Target::Pull(pull) => match &pull.source {
+                Source::SmartBusiness(settings) => settings,
+                Source::Dvelop(_) | Source::BankIntegration { .. } => return None,
+            },
+            Target::Http(_) | Target::PayJoe { .. } | Target::BankIntegration(_) | Target::DvelopReport(_) => return None,
+        };
+        Some((&settings.client, settings.by_client, settings.refresh_token.as_ref()))
     }
 }
 

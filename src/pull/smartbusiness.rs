@@ -34,13 +34,13 @@ pub(super) async fn poll(asking: &Asking<'_>, settings: &Settings) -> Result<(),
 /// The next page; a refused token is made anew once.
 async fn page(asking: &Asking<'_>, settings: &Settings, poll: &Poll<'_>) -> Result<Option<Reply>, Outcome> {
     for again in [false, true] {
-        let access = asking.access(&settings.client).await?;
+        let access = asking.access(asking.who(settings)).await?;
         let Some(request) = poll.request(&access).map_err(retry)? else { return Ok(None) };
         let reply = asking.ask(request).await?;
         let outcome = judge(&seen(&reply), false, again);
         match outcome.verdict {
             Verdict::Delivered => return Ok(Some(reply)),
-            Verdict::Reauthorize => asking.refused(&settings.client, &access).await,
+            Verdict::Reauthorize => asking.refused(asking.who(settings), &access).await,
             Verdict::Retry { .. } | Verdict::Rejected | Verdict::Pause => return Err(with_retry_after(outcome, &reply)),
         }
     }

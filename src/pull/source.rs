@@ -8,11 +8,12 @@ use super::Shared;
 use crate::accept::Fetched;
 use crate::config::{Auth, Destination, Route};
 use crate::connectors::oauth::Client;
+use crate::connectors::smartbusiness::Settings;
 use crate::connectors::{self, Outcome, Request, Verdict, bearer};
 use crate::egress::{Outbound, Reach, Reply};
 use crate::model::Secret;
 use crate::store::CommitError;
-use crate::tokens::{NoToken, Remedy};
+use crate::tokens::{NoToken, Remedy, Who};
 
 /// How much longer than one request a lease lasts.
 const LEASE_SPARE: Duration = Duration::from_secs(60);
@@ -65,7 +66,7 @@ impl<'a> Asking<'a> {
         match &self.destination.auth {
             None => {}
             Some(Auth::OAuth2(client)) => {
-                let access = self.access(client).await?;
+                let access = self.access(self.own(client)).await?;
                 let value = bearer(&access).map_err(|_error| retry("the access token can't stand in a header"))?;
                 headers.insert(http::header::AUTHORIZATION, value);
             }
@@ -77,8 +78,8 @@ impl<'a> Asking<'a> {
     }
 
     /// An access token.
-    pub(super) async fn access(&self, client: &Client) -> Result<Secret, Outcome> {
-        self.shared.tokens.access(&self.destination.name, client).await.map_err(|NoToken { remedy, reason }| {
+    pub(super) async fn access(&self, who: Who<'_>) -> Result<Secret, Outcome> {
+        self.shared.tokens.access(who).await.map_err(|NoToken { remedy, reason }| {
             let verdict = match remedy {
                 Remedy::Wait(after) => Verdict::Retry { after },
                 Remedy::Settings | Remedy::Authorize => Verdict::Pause,
@@ -88,8 +89,19 @@ impl<'a> Asking<'a> {
     }
 
     /// The source has refused this token.
-    pub(super) async fn refused(&self, client: &Client, access: &Secret) {
-        self.shared.tokens.refused(&self.destination.name, client, access).await;
+    pub(super) async fn refused(&self, who: Who<'_>, access: &Secret) {
+        self.shared.tokens.refused(who, access).await;
+    }
+
+    /// A client whose own credentials are the grant.
+    fn own<'c>(&'c self, client: &'c Client) -> Who<'c> {
+        Who { name: &self.destination.name, client, by_client: true, refresh: None }
+    }
+
+    /// The client of these settings.
+    pub(super) fn who<'c>(&'c self, settings: &'c Settings) -> Who<'c> {
+        let refresh = settings.refresh_token.as_ref();
+        Who { name: &self.destination.name, client: &settings.client, by_client: settings.by_client, refresh }
     }
 
     /// Commits what was fetched; whether it was new.

@@ -2,6 +2,7 @@
 
 mod bankintegration;
 mod dvelop;
+mod inpasy;
 mod payjoe;
 mod smartbusiness;
 

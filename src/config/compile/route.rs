@@ -1,6 +1,7 @@
 //! `routes`: each becomes a draft that knows its places in the file, so that `link` can speak of them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,10 +15,16 @@ use crate::config::section::{Section, in_memory};
 use crate::config::within::within;
 use crate::config::wrong::Wrong;
 use crate::config::{DeliverTo, Destination, Failing, Jq, OrderBy, PathPattern, Route, Server, Wait};
+use crate::connectors::inpasy;
 use crate::document::{Node, Span};
 use crate::jq;
 use crate::model::{Answer, Name, Rate};
 use crate::signature::{Template, Verifier};
+
+/// What a callback of InPaSy is answered, unless the route says otherwise: what is asked for is not published.
+fn taken() -> Answer {
+    Answer { status: 200, content_type: Some("text/plain".into()), body: Bytes::from_static(b"OK") }
+}
 
 /// What belongs to requests only.
 const SENT_ONLY: [&str; 7] = ["path", "path_secret", "methods", "verify", "limits", "respond", "inpasy"];
@@ -41,6 +48,7 @@ pub(super) struct Draft {
     pub(super) wait: Option<Wait>,
     pub(super) deliver: Vec<(DeliverTo, Place)>,
     pub(super) acknowledge: Option<Acknowledging>,
+    pub(super) inpasy: Option<Arc<inpasy::Settings>>,
     pub(super) pull: Option<Pulling>,
     /// Whether its events are fetched, however well that is described.
     pub(super) is_pulled: bool,
@@ -87,6 +95,7 @@ impl Draft {
             respond: self.respond,
             wait: self.wait,
             deliver: self.deliver.into_iter().map(|(deliver, _)| deliver).collect(),
+            inpasy: self.inpasy,
             pull,
             acknowledge,
         };
@@ -130,9 +139,10 @@ impl Compiler<'_> {
             body_limit: body_limit.min(in_memory(BODY_BYTES_MAX)),
             body: if limits.get("body").is_some() { Place::of(&limits, "body") } else { Place::of(section, "path") },
             rate: limits.rate("rate"),
-            respond: self.answer(&section.section("respond")),
+            respond: self.answer(&section.section("respond")).or_else(|| section.get("inpasy").map(|_| taken())),
             wait: self.wait(&section.section("respond")),
             deliver: self.deliver(section),
+            inpasy: self.inpasy(&section.section("inpasy")),
             pull: self.pull(name, &section.section("pull")),
             is_pulled,
             acknowledge: self.acknowledge(name, &section.section("acknowledge").section("dvelop")),

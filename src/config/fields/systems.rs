@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::{AUTH, RETRY};
 use crate::config::table::{Field, Shape, Table};
-use crate::connectors::{Holds, Key, bankintegration, dvelop, payjoe, smartbusiness};
+use crate::connectors::{Holds, Key, bankintegration, dvelop, inpasy, payjoe, smartbusiness};
 
 pub(super) static ACKNOWLEDGE: Table = Table {
     name: "acknowledge",
@@ -23,6 +23,8 @@ pub(super) static BANKINTEGRATION: LazyLock<Table> =
 
 pub(super) static SMARTBUSINESS: LazyLock<Table> =
     LazyLock::new(|| table("smartbusiness", "One client of PostFinance SmartBusiness.", smartbusiness::KEYS));
+
+pub(super) static INPASY: LazyLock<Table> = LazyLock::new(|| table("inpasy", "Orders of InPaSy.", inpasy::KEYS));
 
 pub(super) static PULL: Table = Table {
     name: "pull",

@@ -3,14 +3,12 @@
 use http::StatusCode;
 use http::header::AUTHORIZATION;
 
-use super::headers::configure;
 use super::{Exchanged, Tools, unsendable};
 use crate::config::{Auth, Destination};
-use crate::connectors::oauth::Client;
 use crate::connectors::{self, bearer};
 use crate::egress::{Fault, Outbound, Reply};
 use crate::model::Secret;
-use crate::tokens::{NoToken, Remedy};
+use crate::tokens::{NoToken, Remedy, Who};
 
 /// Makes a request with the destination's own `auth`.
 pub(super) async fn send(tools: &Tools, destination: &Destination, mut request: Outbound) -> Exchanged {
@@ -22,11 +20,14 @@ pub(super) async fn send(tools: &Tools, destination: &Destination, mut request: 
                 return Exchanged::plain(Err(unsendable("a secret of `auth` holds bytes that no header can carry")));
             };
             // In place of whatever the sender sent under these names.
-            configure(&mut request.headers, &headers);
+            for (name, value) in headers {
+                request.headers.insert(name, value);
+            }
             return Exchanged::plain(tools.transport.send(request).await);
         }
     };
-    with_token(tools, destination, client, |access| {
+    let who = Who { name: &destination.name, client, by_client: true, refresh: None };
+    with_token(tools, who, |access| {
         let mut request = request.clone();
         request.headers.insert(AUTHORIZATION, bearer(access).map_err(|_error| unsendable("the access token can't stand in a header"))?);
         Ok(request)
@@ -35,15 +36,10 @@ pub(super) async fn send(tools: &Tools, destination: &Destination, mut request: 
 }
 
 /// Makes a request with an access token; a 401 is asked again at once with a fresh one.
-pub(super) async fn with_token(
-    tools: &Tools,
-    destination: &Destination,
-    client: &Client,
-    request: impl Fn(&Secret) -> Result<Outbound, Fault>,
-) -> Exchanged {
+pub(super) async fn with_token(tools: &Tools, who: Who<'_>, request: impl Fn(&Secret) -> Result<Outbound, Fault>) -> Exchanged {
     let mut refused: Option<Result<Reply, Fault>> = None;
     for _ in 0..2 {
-        let access = match tools.tokens.access(&destination.name, client).await {
+        let access = match tools.tokens.access(who).await {
             Ok(access) => access,
             Err(no_token) => return denied(no_token),
         };
@@ -55,7 +51,7 @@ pub(super) async fn with_token(
         if !matches!(&result, Ok(reply) if reply.status == StatusCode::UNAUTHORIZED) {
             return Exchanged::plain(result);
         }
-        tools.tokens.refused(&destination.name, client, &access).await;
+        tools.tokens.refused(who, &access).await;
         refused = Some(result);
     }
     Exchanged::plain(refused.unwrap_or_else(|| Err(unsendable("no request was made"))))
