@@ -279,6 +279,15 @@ async fn reader(world: Arc<World>, store: Arc<SimStore>) {
             Err(ReadError::Io(_)) => {}
             Err(ReadError::Damaged) => panic!("event {n} is read as damaged"),
         }
+        if world.roll(4) == 0 {
+            let settled = world.known.lock().settled.clone();
+            if let Ok((items, _)) = store.list(&EventFilter::default(), None, 50).await {
+                for delivery in items.into_iter().flat_map(|item| item.deliveries) {
+                    let least = settled.get(&delivery.id).map_or(0, |(version, _)| *version);
+                    assert!(delivery.version >= least, "{} is listed as it stood before", delivery.id);
+                }
+            }
+        }
         tokio::time::sleep(Duration::from_millis(u64::from(world.roll(100)))).await;
     }
 }
