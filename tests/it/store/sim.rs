@@ -61,7 +61,7 @@ impl SimClock {
 
     /// The time that it would be if nobody had set it.
     pub(crate) fn truth(&self) -> TokioClock {
-        self.tokio.clone()
+        self.tokio
     }
 
     /// Somebody sets the wall clock.
