@@ -21,7 +21,7 @@ use crate::signature::Verified;
 use crate::store::{CommitError, NewDelivery, NewEvent, Receipt, Store};
 
 pub use ids::IdSource;
-pub use item::Item;
+pub use item::{Fetched, Item};
 
 /// How long a commit may stay queued before it is called off: shorter than any common sender's patience, so
 /// that its retry meets a clear 503 instead of silence.
@@ -71,6 +71,14 @@ impl Acceptor {
     /// Whether nothing is stored, or nobody knows.
     pub async fn accept_item(&self, item: Item) -> Result<Receipt, Unaccepted> {
         self.commit(self.made(item)).await
+    }
+
+    /// Commits what this route has fetched, as an event like those that are sent.
+    ///
+    /// # Errors
+    /// Whether nothing is stored, or nobody knows.
+    pub async fn accept_fetched(&self, route: &Route, fetched: Fetched) -> Result<Receipt, Unaccepted> {
+        self.commit(self.fetched(route, fetched)).await
     }
 
     async fn commit(&self, new: NewEvent) -> Result<Receipt, Unaccepted> {
@@ -129,7 +137,8 @@ impl Acceptor {
 /// The target with the path's secret replaced by its placeholder: a secret of the configuration is never
 /// stored (I9). Everything else stays as sent.
 fn without_secret(route: &Route, inbound: &Inbound) -> Bytes {
-    let pattern = route.path.text.as_bytes();
+    let Some(path) = &route.path else { return inbound.target.clone() };
+    let pattern = path.text.as_bytes();
     if !pattern.split(|byte| *byte == b'/').any(|segment| segment == SECRET_SEGMENT) {
         return inbound.target.clone();
     }

@@ -10,8 +10,10 @@ mod endpoint;
 mod events;
 mod health;
 mod operate;
+mod orders;
 mod problem;
 mod query;
+mod replays;
 mod routes;
 mod view;
 
@@ -28,8 +30,11 @@ use http_body_util::{BodyExt as _, Full, Limited};
 
 use crate::clock::Clock;
 use crate::config;
+use crate::orders::Orders;
+use crate::replays::Replays;
 use crate::store::Store;
 use crate::telemetry::Metrics;
+use crate::tokens::Tokens;
 use access::Caller;
 use endpoint::{Action, Matched};
 use problem::Problem;
@@ -50,6 +55,12 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// The relay, as far as operators see and steer it.
     pub destinations: Arc<dyn Destinations>,
+    /// Replays of many events.
+    pub replays: Replays,
+    /// Orders of InPaSy.
+    pub orders: Orders,
+    /// Access tokens, and how they are authorized.
+    pub tokens: Tokens,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// What has been counted.
@@ -122,10 +133,17 @@ impl Inner {
             Action::EventBody => events::body(call, name).await,
             Action::Replay => operate::replay(call, name).await,
             Action::Cancel => operate::cancel(call, name).await,
+            Action::BeginReplay => replays::begin(call).await,
+            Action::Replays => replays::list(call),
+            Action::ShowReplay => replays::show(call, name),
+            Action::StopReplay => replays::stop(call, name).await,
             Action::Destinations => destinations::list(call),
             Action::Pause => destinations::pause(call, name).await,
             Action::Resume => destinations::resume(call, name).await,
-            Action::Routes => routes::list(call),
+            Action::Authorize => destinations::authorize(call, name),
+            Action::Routes => routes::list(call).await,
+            Action::PlaceOrder => orders::place(call, name).await,
+            Action::Order => orders::show(call, name).await,
         }
     }
 }

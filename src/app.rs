@@ -5,6 +5,7 @@ mod descriptors;
 mod keys;
 mod listen;
 mod reload;
+mod roads;
 mod wire;
 
 use std::net::SocketAddr;
@@ -15,28 +16,27 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::accept::IdSource;
+use crate::accept::{Acceptor, IdSource};
 use crate::admin::{self, Admin};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Live, LoadError, LoadOptions, Loaded, ProcessEnvironment};
 use crate::document::Problem;
-use crate::egress::{HttpTransport, Transport, TransportError};
+use crate::egress::TransportError;
 use crate::ingress::{self, Ingress};
-use crate::jq::Children;
-use crate::notify;
-use crate::relay::{self, Relay};
+use crate::orders::Orders;
+use crate::replays::Replays;
 use crate::server::{self, LiveOptions};
 use crate::store::local::{LocalOptions, LocalStore, StoreError};
 use crate::store::{Settled, Store};
 use crate::telemetry::Metrics;
-use crate::tokens::Tokens;
 
 use listen::Listeners;
 use reload::Reloader;
+use roads::{Common, Roads};
 
 pub use listen::ListenError;
 
@@ -72,8 +72,7 @@ pub struct Running {
     stopping: Arc<AtomicBool>,
     public: Port,
     admin: Port,
-    relay: Relay,
-    notifier: JoinHandle<()>,
+    roads: Roads,
     store: Arc<dyn Store>,
 }
 
@@ -105,23 +104,18 @@ impl Running {
 
         let settled = Settled::default();
         let ids = IdSource::random().map_err(StartError::Random)?;
-        let (notices, inbox) = mpsc::channel(notify::WAITING_MAX);
-        let inbox = notify::Parts { config: config.clone(), store: store.clone(), clock: clock.clone(), ids: ids.clone(), inbox };
-        let notifier = tokio::spawn(notify::run(inbox));
-        let transport: Arc<dyn Transport> = Arc::new(HttpTransport::new()?);
-        let relay = relay::start(relay::Parts {
+        let mut roads = Roads::start(Common {
             config: config.clone(),
             changes,
             store: store.clone(),
             settled: settled.clone(),
-            transport: transport.clone(),
-            jq: Arc::new(Children::of_this_binary()),
             clock: clock.clone(),
             metrics: metrics.clone(),
-            notices: relay::Notices::to(notices),
-            tokens: Tokens::new(transport.clone(), clock.clone()),
-            seed: rand::random(),
-        });
+            ids: ids.clone(),
+        })?;
+        let acceptor = Acceptor::new(store.clone(), clock.clone(), ids.clone());
+        let orders = Orders::new(store.clone(), roads.fetching(), clock.clone(), acceptor);
+        roads.follow(orders.clone().expire(config.clone()));
         let keys = keys::Keeper::new(config.clone(), clock.clone())?;
         let ingress = Ingress::new(ingress::Parts {
             config: config.clone(),
@@ -130,13 +124,18 @@ impl Running {
             clock: clock.clone(),
             metrics: metrics.clone(),
             keys: Arc::new(keys.clone()),
+            orders: orders.clone(),
+            tokens: roads.tokens(),
             ids,
             stopping: stopping.clone(),
         });
         let admin = Admin::new(admin::Parts {
             config: config.clone(),
             store: store.clone(),
-            destinations: Arc::new(wire::RelayDestinations(relay.handle())),
+            destinations: Arc::new(wire::RelayDestinations(roads.relay())),
+            orders,
+            tokens: roads.tokens(),
+            replays: Replays::start(store.clone(), clock.clone()),
             clock: clock.clone(),
             metrics: metrics.clone(),
             stopping: stopping.clone(),
@@ -156,7 +155,7 @@ impl Running {
         let public = Port::serve("public port", public, ingress.service(), public_options);
         let admin = Port::serve("admin port", admin_listener, admin, Arc::new(ArcSwap::from_pointee(wire::admin_options())));
         tracing::info!(listen = %public_address, admin = %admin_address, "kurier is up: callbacks on {public_address}, admin on {admin_address}");
-        Ok(Self { config, public_address, admin_address, reloader, stopping, public, admin, relay, notifier, store })
+        Ok(Self { config, public_address, admin_address, reloader, stopping, public, admin, roads, store })
     }
 
     /// Where senders connect.
@@ -186,9 +185,9 @@ impl Running {
         let deadline = Instant::now() + grace.saturating_sub(CLOSING_RESERVE).max(grace / 2);
         self.stopping.store(true, Ordering::Release);
         self.reloader.stop();
+        self.roads.stop_polls();
         // Side by side: one sender that trickles must not take the time in which attempts could finish.
-        tokio::join!(self.public.close(deadline), self.relay.stop(deadline.saturating_duration_since(Instant::now())));
-        self.notifier.abort();
+        tokio::join!(self.public.close(deadline), self.roads.stop(deadline.saturating_duration_since(Instant::now())));
         self.admin.close(Instant::now() + CLOSING_RESERVE / 2).await;
         self.store.close().await;
         tracing::info!("kurier has stopped");

@@ -6,6 +6,7 @@
 //! configuration at all. What this room must never do: accept an unknown key in silence, let a literal or a
 //! placeholder become a secret (I9), or repeat a secret in a message.
 
+mod auth;
 mod compile;
 mod environment;
 mod fields;
@@ -37,7 +38,7 @@ pub use path::RouteIndex;
 pub use reload::{reload_refusals, removed_destinations};
 pub use schema::schema;
 pub use settings::*;
-pub use systems::{Target, acknowledgement_name};
+pub use systems::{BankReport, Pull, Source, Target, acknowledgement_name, pull_name};
 pub use watch::Watcher;
 
 /// A commented configuration to start from: what `kurier init` writes.

@@ -35,10 +35,12 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use crate::accept::{Acceptor, IdSource};
 use crate::clock::Clock;
 use crate::config::{self, Live};
+use crate::orders::Orders;
 use crate::server::ServeOptions;
 use crate::signature::KeyKeeper;
 use crate::store::{Settled, Store};
 use crate::telemetry::Metrics;
+use crate::tokens::Tokens;
 
 use budget::Budget;
 use standing::Standing;
@@ -71,6 +73,10 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Who keeps the keys that senders publish.
     pub keys: Arc<dyn KeyKeeper>,
+    /// Orders that callbacks complete.
+    pub orders: Orders,
+    /// Authorizations that browsers bring back.
+    pub tokens: Tokens,
     /// Where event ids come from.
     pub ids: IdSource,
     /// Whether new requests get 503 because the process is about to stop. Set it when the listener is closed
@@ -90,6 +96,8 @@ struct Inner {
     metrics: Arc<Metrics>,
     acceptor: Acceptor,
     keys: Arc<dyn KeyKeeper>,
+    orders: Orders,
+    tokens: Tokens,
     stopping: Arc<AtomicBool>,
     standing: Standing,
     budget: Budget,
@@ -102,10 +110,11 @@ impl Ingress {
     /// The public side, made once; a reload changes only what `config` points to, and limiters and counters
     /// live on.
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, store, settled, clock, metrics, keys, ids, stopping } = parts;
+        let Parts { config, store, settled, clock, metrics, keys, orders, tokens, ids, stopping } = parts;
         let acceptor = Acceptor::new(store.clone(), clock.clone(), ids);
         let standing = Standing::new(clock.clone(), metrics.clone());
-        Self(Arc::new(Inner { config, store, settled, clock, metrics, acceptor, keys, stopping, standing, budget: Budget::default() }))
+        let budget = Budget::default();
+        Self(Arc::new(Inner { config, store, settled, clock, metrics, acceptor, keys, orders, tokens, stopping, standing, budget }))
     }
 
     /// The service for `server::serve`.

@@ -251,6 +251,11 @@ impl RelayHandle {
         }
     }
 
+    /// Whether a destination is paused.
+    pub fn is_paused(&self, destination: &Name) -> bool {
+        self.board.lock().pauses.get(destination).is_some_and(|pauses| pauses.current.is_some())
+    }
+
     /// Pauses a destination: attempts under way finish, no other starts, its events do not age. Done once it
     /// is durable. A destination that is paused already keeps its first reason.
     ///

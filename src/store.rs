@@ -6,6 +6,7 @@
 //!
 //! It never parses a body, never looks at a configuration and never makes a request.
 
+mod lease;
 pub mod local;
 pub mod memory;
 mod sealed;
@@ -13,6 +14,7 @@ mod settled;
 mod ticket;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,6 +25,7 @@ use crate::model::{
     Timestamp,
 };
 
+pub use lease::Lease;
 pub use sealed::{SEALED_BYTES_MAX, Sealed, SealedError, SealedStates};
 pub use settled::{Settled, WAITED_FOR_MAX, Waiting};
 pub use ticket::{CommitError, Promise, Ticket};
@@ -234,6 +237,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Commits a named piece of state (a pause, a cursor); `None` removes it. The newest wins.
     fn set_state(&self, name: String, value: Option<Bytes>) -> Ticket<()>;
+
+    /// Takes the lease of this name for a term, or prolongs it: of all who ask, in whatever process, one holds it at a
+    /// time. `None`: another holds it. A term of zero gives it back.
+    async fn lease(&self, name: &str, holder: u128, term: Duration) -> Result<Option<Lease>, CommitError>;
 
     /// Notes that an attempt begins, unsynced: after a crash it counts as an interrupted attempt.
     fn attempt_begins(&self, delivery: DeliveryId);

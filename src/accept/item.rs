@@ -6,9 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::Acceptor;
-use crate::model::{Answer, Event, Name};
+use crate::config::Route;
+use crate::model::{Answer, Event, Lane, Name};
 use crate::signature::fingerprint;
 use crate::store::{DedupeKey, NewDelivery, NewEvent};
 
@@ -31,7 +33,40 @@ pub struct Item {
     pub deliver: Vec<Name>,
 }
 
+/// An item that a route has fetched.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// The word for what happened.
+    pub event_type: Option<Box<str>>,
+    /// Where it was fetched.
+    pub base: Arc<str>,
+    /// Its bytes, which are JSON.
+    pub body: Bytes,
+    /// What it is known by, unless the route's `dedupe.key` says otherwise.
+    pub key: Vec<u8>,
+}
+
 impl Acceptor {
+    /// The event of what this route has fetched, with one delivery for each of its destinations (I4).
+    pub(super) fn fetched(&self, route: &Route, fetched: Fetched) -> NewEvent {
+        let Fetched { event_type, base, body, key } = fetched;
+        let deliver = route.deliver.iter().map(|deliver| deliver.to.clone()).collect();
+        let mut new = self.made(Item { route: route.name.clone(), event_type, source_id: None, base, body, dedupe: None, deliver });
+        new.answer = route.respond.clone().unwrap_or_else(Answer::ok);
+        if !route.dedupe_window.is_zero() {
+            let own = route.dedupe_key.as_ref().and_then(|template| template.render_event(&new.event));
+            let (kind, key) = own.map_or((&b"item"[..], key), |own| (b"key", own));
+            let expires_at = new.event.received_at.saturating_add(route.dedupe_window);
+            new.dedupe = Some(DedupeKey { hash: fingerprint(&[route.name.as_bytes(), kind, &key]), expires_at });
+        }
+        let lane = route.order_by.as_ref().and_then(|order_by| order_by.key.render_event(&new.event));
+        let lane = lane.map(|value| Lane(xxh3_64(&value)));
+        for delivery in &mut new.deliveries {
+            delivery.lane = lane;
+        }
+        new
+    }
+
     /// The event of this item, received now.
     pub(super) fn made(&self, item: Item) -> NewEvent {
         let received_at = self.clock.now();

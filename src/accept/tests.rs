@@ -19,7 +19,7 @@ fn route(path: &str) -> Route {
     });
     Route {
         name: Name::from("invoices"),
-        path: PathPattern { text: path.into(), segments: segments.collect() },
+        path: Some(PathPattern { text: path.into(), segments: segments.collect() }),
         methods: vec![Method::POST],
         verifier: Verifier::none(),
         dedupe_key: None,
@@ -30,6 +30,8 @@ fn route(path: &str) -> Route {
         respond: Some(Answer { status: 202, content_type: None, body: Bytes::new() }),
         wait: None,
         deliver: vec![DeliverTo::everything(Name::from("erp")), DeliverTo::everything(Name::from("archive"))],
+        inpasy: None,
+        pull: None,
         acknowledge: None,
     }
 }

@@ -13,6 +13,7 @@ use super::query::{Query, page_by_name};
 use super::{Call, answer};
 use crate::model::{DeliveryId, Name, Timestamp};
 use crate::store::CommitError;
+use crate::tokens::Who;
 
 /// The relay, as far as the admin side needs it.
 #[async_trait]
@@ -117,6 +118,21 @@ pub(super) async fn resume(call: &Call<'_>, name: &str) -> Result<Response<Full<
     call.parts.destinations.resume(name).await.map_err(|error| problem(&error, name))?;
     tracing::info!(destination.name = name, operator = %call.caller.0, "destination {name} is resumed");
     Ok(answer::json(&json!({ "name": name, "state": "active" })))
+}
+
+/// Begins an authorization by a person: the answer names the address for their browser.
+pub(super) fn authorize(call: &Call<'_>, name: &str) -> Result<Response<Full<Bytes>>, Problem> {
+    known(call, name)?;
+    let client = call.config.destinations.get_key_value(name).and_then(|(name, destination)| {
+        let (client, by_client, refresh) = destination.client()?;
+        (!by_client).then_some(Who { name, client, by_client, refresh })
+    });
+    let Some(who) = client else {
+        return Err(Problem::conflict("no_authorization", format!("`{name}` needs no authorization by a person")));
+    };
+    let location = call.parts.tokens.authorize(who).map_err(|error| Problem::conflict("no_authorization", error.to_string()))?;
+    tracing::info!(destination.name = name, operator = %call.caller.0, "an authorization of {name} is begun");
+    Ok(answer::json(&json!({ "location": location.as_str() })))
 }
 
 /// A name that isn't configured goes no further: it would be a sender's word in the log.

@@ -18,10 +18,17 @@ pub(super) enum Action {
     EventBody,
     Replay,
     Cancel,
+    BeginReplay,
+    Replays,
+    ShowReplay,
+    StopReplay,
     Destinations,
     Pause,
     Resume,
+    Authorize,
     Routes,
+    PlaceOrder,
+    Order,
 }
 
 /// Who may ask for it.
@@ -45,11 +52,11 @@ pub(super) struct Endpoint {
 impl Endpoint {
     /// Whether its request's body is read.
     pub(super) fn takes_body(&self) -> bool {
-        self.action == Action::Replay
+        matches!(self.action, Action::Replay | Action::BeginReplay | Action::PlaceOrder)
     }
 }
 
-/// An endpoint with the value of its parameter, decoded; empty when it has none.
+/// An endpoint with the value of its parameter, decoded, several with a slash in between; empty when it has none.
 #[derive(Debug)]
 pub(super) struct Matched {
     pub(super) endpoint: &'static Endpoint,
@@ -62,8 +69,9 @@ const fn row(method: Method, path: &'static str, access: Access, action: Action)
 
 const READ: Access = Access::Scope(Scope::Read);
 const OPERATE: Access = Access::Scope(Scope::Operate);
+const ORDERS: Access = Access::Scope(Scope::Orders);
 
-pub(super) static ENDPOINTS: [Endpoint; 13] = [
+pub(super) static ENDPOINTS: [Endpoint; 20] = [
     row(Method::GET, "/livez", Access::Anyone, Action::Live),
     row(Method::GET, "/readyz", Access::Anyone, Action::Ready),
     row(Method::GET, "/metrics", READ, Action::Metrics),
@@ -72,11 +80,18 @@ pub(super) static ENDPOINTS: [Endpoint; 13] = [
     row(Method::GET, "/api/v1/events/{id}", READ, Action::Event),
     row(Method::GET, "/api/v1/events/{id}/body", READ, Action::EventBody),
     row(Method::POST, "/api/v1/events/{id}/replay", OPERATE, Action::Replay),
+    row(Method::POST, "/api/v1/replays", OPERATE, Action::BeginReplay),
+    row(Method::GET, "/api/v1/replays", READ, Action::Replays),
+    row(Method::GET, "/api/v1/replays/{id}", READ, Action::ShowReplay),
+    row(Method::DELETE, "/api/v1/replays/{id}", OPERATE, Action::StopReplay),
     row(Method::POST, "/api/v1/deliveries/{id}/cancel", OPERATE, Action::Cancel),
     row(Method::GET, "/api/v1/destinations", READ, Action::Destinations),
     row(Method::POST, "/api/v1/destinations/{name}/pause", OPERATE, Action::Pause),
     row(Method::POST, "/api/v1/destinations/{name}/resume", OPERATE, Action::Resume),
+    row(Method::POST, "/api/v1/destinations/{name}/authorize", OPERATE, Action::Authorize),
     row(Method::GET, "/api/v1/routes", READ, Action::Routes),
+    row(Method::POST, "/api/v1/inpasy/{route}/orders", ORDERS, Action::PlaceOrder),
+    row(Method::GET, "/api/v1/inpasy/{route}/orders/{lid}", ORDERS, Action::Order),
 ];
 
 /// The endpoint that this request asks for. HEAD is answered wherever GET is.
@@ -99,7 +114,7 @@ pub(super) fn find(method: &Method, path: &str) -> Result<Matched, Problem> {
     Err(Problem::method_not_allowed(&allowed.join(", ")))
 }
 
-/// The value of the pattern's parameter in this path; `None` when the path is another one.
+/// The value of the pattern's parameter in this path, several with a slash in between; `None` when the path is another one.
 fn parameter_of(pattern: &str, path: &str) -> Option<String> {
     let mut parameter = String::new();
     let (mut expected, mut found) = (pattern.split('/'), path.split('/'));
@@ -107,7 +122,10 @@ fn parameter_of(pattern: &str, path: &str) -> Option<String> {
         match (expected.next(), found.next()) {
             (None, None) => return Some(parameter),
             (Some(name), Some(segment)) if name.starts_with('{') && !segment.is_empty() => {
-                parameter = percent_decode_str(segment).decode_utf8().ok()?.into_owned();
+                if !parameter.is_empty() {
+                    parameter.push('/');
+                }
+                parameter.push_str(&percent_decode_str(segment).decode_utf8().ok()?);
             }
             (Some(literal), Some(segment)) if literal == segment => {}
             _ => return None,
@@ -128,6 +146,7 @@ mod tests {
         assert_eq!(parameter_of("/a/{id}", "/a/1/"), None);
         assert_eq!(parameter_of("/a/{id}", "/a/%ff"), None);
         assert_eq!(parameter_of("/a", "/a").as_deref(), Some(""));
+        assert_eq!(parameter_of("/a/{x}/b/{y}", "/a/1/b/2").as_deref(), Some("1/2"));
     }
 
     #[test]

@@ -8,8 +8,9 @@ use tokio::sync::watch;
 use super::descriptors;
 use crate::admin::{DestinationView, Destinations, PauseError};
 use crate::config::Config;
-use crate::model::DeliveryId;
-use crate::relay::{BreakerStatus, ControlError, RelayHandle};
+use crate::model::{DeliveryId, Name, Notice, NoticeKind};
+use crate::pull::Gate;
+use crate::relay::{BreakerStatus, ControlError, Notices, RelayHandle};
 use crate::server::ServeOptions;
 
 /// Most connections to the admin port: operators and a scraper, not senders.
@@ -56,6 +57,27 @@ fn pause_error(error: ControlError) -> PauseError {
         ControlError::UnknownDestination(_) => PauseError::Unknown,
         ControlError::Commit(error) => PauseError::Commit(error),
         ControlError::Stopping => PauseError::Stopping,
+    }
+}
+
+/// The relay as polls see it.
+pub(super) struct PullGate {
+    pub(super) relay: RelayHandle,
+    pub(super) notices: Notices,
+}
+
+#[async_trait]
+impl Gate for PullGate {
+    fn is_paused(&self, name: &Name) -> bool {
+        self.relay.is_paused(name)
+    }
+
+    async fn pause(&self, name: &Name, reason: &str, renew: bool) {
+        if let Err(error) = self.relay.pause(name, reason).await {
+            tracing::warn!(destination.name = %name, %error, "{name} can't be paused: {reason}");
+        }
+        let kind = if renew { NoticeKind::Authorization } else { NoticeKind::Paused };
+        self.notices.tell(Notice { kind, destination: name.clone(), route: None, delivery: None, reason: reason.to_owned() });
     }
 }
 

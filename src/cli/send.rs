@@ -50,7 +50,10 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
     let config = settings::load_quietly(context)?;
     let route = find(&config, &args.route)?;
-    let draft = draft(&args, &config, route, context.now)?;
+    let Some(pattern) = &route.path else {
+        return Err(Failure::usage(format!("the route `{}` fetches its events: nothing can be sent to it", args.route)));
+    };
+    let draft = draft(&args, &config, route, pattern, context.now)?;
     let signed = route
         .verifier
         .sample(draft, context.now)
@@ -59,7 +62,7 @@ pub(super) async fn run(args: Args, context: &mut Context) -> Result<Exit, Failu
     let base = args.url.as_ref().map_or(&*base, |given| given.as_str().trim_end_matches('/'));
     let url = url(base, &signed.target)?;
     // The path's secret stays out of terminals and their logs.
-    let path = args.path.as_deref().unwrap_or(&route.path.text);
+    let path = args.path.as_deref().unwrap_or(&pattern.text);
     let shown = format!("{} {base}{path}", signed.method);
     let request = Outbound {
         method: signed.method,
@@ -95,7 +98,7 @@ fn find<'a>(config: &'a Config, name: &str) -> Result<&'a Arc<Route>, Failure> {
     })
 }
 
-fn draft(args: &Args, config: &Config, route: &Route, now: Timestamp) -> Result<Inbound, Failure> {
+fn draft(args: &Args, config: &Config, route: &Route, pattern: &PathPattern, now: Timestamp) -> Result<Inbound, Failure> {
     let method = route.methods.first().cloned().unwrap_or(Method::POST);
     let mut headers = HeaderMap::new();
     let body = if method == Method::GET { Bytes::new() } else { body(args, route.body_limit, now)? };
@@ -106,7 +109,7 @@ fn draft(args: &Args, config: &Config, route: &Route, now: Timestamp) -> Result<
         Some(url) => url.clone(),
         None => own_base(config.server.listen, config.server.tls.is_some()).into(),
     };
-    let target = args.path.clone().map(String::into_bytes).unwrap_or_else(|| sample_path(&route.path));
+    let target = args.path.clone().map(String::into_bytes).unwrap_or_else(|| sample_path(pattern));
     if !target.starts_with(b"/") {
         return Err(Failure::usage("--path starts with a slash"));
     }

@@ -84,8 +84,9 @@ fn explain(args: &Args, name: &str, file: &Path, context: &mut Context) -> Resul
     if let Some(url) = &config.server.public_url {
         inbound.base = url.clone();
     }
-    if !route.path.matches(inbound.path()) {
-        eprintln!("warning: the path of this request is not one of the route's ({})", route.path.text);
+    let Some(path) = &route.path else { return Err(Failure::usage(format!("the route `{name}` fetches its events: nobody sends to it"))) };
+    if !path.matches(inbound.path()) {
+        eprintln!("warning: the path of this request is not one of the route's ({})", path.text);
     }
     let others: Vec<(&str, &Verifier)> =
         config.routes.iter().filter(|other| other.name != route.name).map(|other| (&*other.name, &other.verifier)).collect();

@@ -38,6 +38,10 @@ pub(super) struct Compiler<'a> {
     pub(super) folder: &'a Path,
     /// How strict to be.
     pub(super) options: &'a LoadOptions,
+    /// What `server.public_url` says.
+    pub(super) public_url: Option<Arc<str>>,
+    /// Whether there is a `store.key`.
+    pub(super) has_store_key: bool,
     /// The programs of `when` and `transform`.
     pub(super) programs: Programs,
     /// What was found.
@@ -49,7 +53,17 @@ pub(super) struct Compiler<'a> {
 impl<'a> Compiler<'a> {
     /// A load that has read nothing yet.
     pub(super) fn new(env: &'a dyn Environment, text: &'a str, folder: &'a Path, options: &'a LoadOptions) -> Self {
-        Self { env, text, folder, options, programs: Programs::default(), report: Report::default(), read: Fingerprints::default() }
+        Self {
+            env,
+            text,
+            folder,
+            options,
+            public_url: None,
+            has_store_key: false,
+            programs: Programs::default(),
+            report: Report::default(),
+            read: Fingerprints::default(),
+        }
     }
 
     /// The configuration of this document; `None` when there are errors in the report.
@@ -59,6 +73,8 @@ impl<'a> Compiler<'a> {
         let server = self.server(&root.section("server"));
         let admin = self.admin(&root.section("admin"), &server);
         let store = self.store(&root.section("store"));
+        self.public_url.clone_from(&server.public_url);
+        self.has_store_key = root.section("store").get("key").is_some();
         let mut destinations = self.destinations(&root.section("destinations"));
         let key_sources = self.key_sources(&root.section("key_sources"));
         let drafts = self.routes(&root.section("routes"), &server);
@@ -72,9 +88,9 @@ impl<'a> Compiler<'a> {
         let mut complete = true;
         for draft in drafts {
             match draft.finish() {
-                Some((route, acknowledgements)) => {
+                Some((route, own)) => {
                     routes.push(Arc::new(route));
-                    destinations.extend(acknowledgements.map(|destination| (destination.name.clone(), destination)));
+                    destinations.extend(own.into_iter().map(|destination| (destination.name.clone(), destination)));
                 }
                 None => complete = false,
             }
@@ -90,7 +106,8 @@ impl<'a> Compiler<'a> {
         let files = self.read.paths().map(Path::to_owned).collect();
         let programs = Arc::new(std::mem::take(&mut self.programs));
         let (index, notify) = (RouteIndex::new(&routes), notify.map(|(name, _)| name));
-        Some(Config { server, admin, store, index, routes, destinations, programs, notify, key_sources, files })
+        let redirects = self.redirects(&destinations, &index, &routes)?;
+        Some(Config { server, admin, store, index, routes, destinations, programs, notify, redirects, key_sources, files })
     }
 
     /// A path of the file, from the file's folder on.

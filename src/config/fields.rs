@@ -8,7 +8,7 @@ use super::limits::{
     IN_FLIGHT_BYTES_MAX, KIB, MINUTE_MS, SECOND_MS, STORE_BYTES_MAX, STORE_BYTES_MIN, WAIT_MS_MAX,
 };
 use super::table::{Field, Keys, Shape, Table};
-use systems::{ACKNOWLEDGE, BANKINTEGRATION, PAYJOE, SMARTBUSINESS};
+use systems::{ACKNOWLEDGE, BANKINTEGRATION, INPASY, PAYJOE, PULL, SMARTBUSINESS};
 
 const NOT_YET: &str = "not available yet";
 
@@ -159,14 +159,14 @@ static ROUTE: Table = Table {
     doc: "A rule: what comes in here, how it is trusted, where it goes.",
     one: false,
     fields: &[
-        Field::new("path", Shape::Path, "Matched exactly, byte for byte; `{name}` stands for one segment.").required(),
+        Field::new("path", Shape::Path, "Matched exactly, byte for byte; `{name}` stands for one segment."),
         Field::new("path_secret", Shape::Secret, "Fills the segment named `{secret}`."),
         Field::new(
             "methods",
             Shape::List { of: &Shape::Word(&["GET", "POST", "PUT", "PATCH", "DELETE"]), min: 1 },
             "Which methods it takes; the preset's, else POST.",
         ),
-        Field::new("verify", Shape::Verify, "Who is believed: a preset, a scheme, or the word `none`.").required(),
+        Field::new("verify", Shape::Verify, "Who is believed: a preset, a scheme, or the word `none`."),
         Field::new("dedupe", Shape::Object(&DEDUPE), "What makes two requests the same."),
         Field::new(
             "order_by",
@@ -186,8 +186,16 @@ static ROUTE: Table = Table {
         )
         .required(),
         Field::new("acknowledge", Shape::Object(&ACKNOWLEDGE), "The call back to the source once the event is settled."),
-        later("pull", "Fetching events instead of waiting for them."),
-        later("inpasy", "Transactions of InPaSy."),
+        Field::new(
+            "pull",
+            Shape::Object(&PULL),
+            "Fetching events instead of waiting for them: instead of `path`, `verify` and what belongs to them.",
+        ),
+        Field::new(
+            "inpasy",
+            Shape::System(&INPASY),
+            "Orders of InPaSy: they are placed through the admin API and completed by what comes in here.",
+        ),
     ],
 };
 

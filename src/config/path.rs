@@ -183,13 +183,17 @@ pub struct RouteIndex {
 impl RouteIndex {
     /// The index of these routes. Where paths overlap (which the check refuses) the first one wins.
     pub fn new(routes: &[Arc<Route>]) -> Self {
-        Self::of(routes.iter().map(|route| &route.path))
+        Self::numbered(routes.iter().enumerate().filter_map(|(at, route)| Some((at, route.path.as_ref()?))))
     }
 
     /// The index of these patterns.
     pub(super) fn of<'a>(patterns: impl Iterator<Item = &'a PathPattern>) -> Self {
+        Self::numbered(patterns.enumerate())
+    }
+
+    fn numbered<'a>(patterns: impl Iterator<Item = (usize, &'a PathPattern)>) -> Self {
         let mut index = Self::default();
-        for (at, pattern) in patterns.enumerate() {
+        for (at, pattern) in patterns {
             if pattern.is_literal() {
                 index.literal.entry(pattern.text.as_bytes().into()).or_insert(at);
             } else {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::path::RouteIndex;
-use super::systems::Target;
-use crate::connectors::{dvelop, oauth};
+use super::systems::{Pull, Target};
+use crate::connectors::{dvelop, inpasy, oauth};
 use crate::jq::{ProgramId, Programs};
 use crate::model::{Answer, ClientTls, Name, Rate, Secret};
 use crate::signature::{Signer, Template, Verifier};
@@ -35,6 +35,8 @@ pub struct Config {
     pub programs: Arc<Programs>,
     /// The destination that is told what a person should know.
     pub notify: Option<Name>,
+    /// Paths of the public port at which a browser ends an authorization, and for whom.
+    pub redirects: BTreeMap<Box<str>, Vec<Name>>,
     /// Where keys are fetched, by name.
     pub key_sources: BTreeMap<Name, KeySource>,
     /// Every file that was read: the configuration itself, secrets, TLS. A change of one asks for a reload.
@@ -143,8 +145,8 @@ pub struct StoreSettings {
 pub struct Route {
     /// Its name.
     pub name: Name,
-    /// Which paths are its own.
-    pub path: PathPattern,
+    /// Which paths are its own; none where its events are fetched.
+    pub path: Option<PathPattern>,
     /// Which methods it takes.
     pub methods: Vec<Method>,
     /// How a request is trusted.
@@ -165,6 +167,10 @@ pub struct Route {
     pub wait: Option<Wait>,
     /// Where its events go.
     pub deliver: Vec<DeliverTo>,
+    /// How orders of InPaSy are started and completed.
+    pub inpasy: Option<Arc<inpasy::Settings>>,
+    /// What it fetches.
+    pub pull: Option<Arc<Pull>>,
     /// How d.velop is told of its events' results.
     pub acknowledge: Option<Arc<dvelop::Acknowledge>>,
 }

@@ -2,15 +2,20 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::civil::Date;
 use url::Url;
 
-use super::Config;
-use crate::connectors::{bankintegration, dvelop, payjoe, smartbusiness};
-use crate::model::Name;
+use super::{Config, Destination};
+use crate::connectors::{bankintegration, dvelop, oauth, payjoe, smartbusiness};
+use crate::model::{Name, Secret};
 
 /// What an acknowledgement's destination is called: its route, then this. No configured name holds a colon.
 const ACKNOWLEDGE: &str = ":acknowledge";
+
+/// The same for what a route fetches.
+const PULL: &str = ":pull";
 
 /// Most deliveries of one destination under way in batches: each is held in memory.
 const BATCHED_MAX: usize = 1000;
@@ -32,6 +37,45 @@ pub enum Target {
     SmartBusiness(Arc<smartbusiness::Settings>),
     /// The report links of d.velop smart invoice, which every transfer names itself.
     DvelopReport(Arc<dvelop::Acknowledge>),
+    /// Where a route's events are fetched: nothing is ever delivered there.
+    Pull(Arc<Pull>),
+}
+
+/// What a route fetches.
+pub struct Pull {
+    /// From where.
+    pub source: Source,
+    /// How often.
+    pub every: Duration,
+}
+
+/// Where something is fetched.
+pub enum Source {
+    /// Transfers of d.velop smart invoice.
+    Dvelop(dvelop::Pull),
+    /// From BankIntegration.dk.
+    BankIntegration {
+        /// Whose account.
+        settings: Arc<bankintegration::Settings>,
+        /// What of it.
+        report: BankReport,
+    },
+    /// A list of PostFinance SmartBusiness.
+    SmartBusiness(Arc<smartbusiness::Settings>),
+}
+
+/// What is fetched from BankIntegration.dk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BankReport {
+    /// The account's entries.
+    Account {
+        /// From this day on; the day of the first poll where none is said.
+        from: Option<Date>,
+    },
+    /// Its balances.
+    Balance,
+    /// What has become of the payments that were ordered.
+    Status,
 }
 
 impl Target {
@@ -43,6 +87,11 @@ impl Target {
             Self::BankIntegration(settings) => Some(&settings.base_url),
             Self::SmartBusiness(settings) => Some(&settings.base_url),
             Self::DvelopReport(_) => None,
+            Self::Pull(pull) => Some(match &pull.source {
+                Source::Dvelop(settings) => &settings.base_url,
+                Source::BankIntegration { settings, .. } => &settings.base_url,
+                Source::SmartBusiness(settings) => &settings.base_url,
+            }),
         }
     }
 
@@ -51,7 +100,7 @@ impl Target {
         match self {
             // An upload holds a whole batch of them.
             Self::PayJoe { settings, .. } => requests.saturating_mul(settings.batch_max).min(BATCHED_MAX),
-            Self::Http(_) | Self::BankIntegration(_) | Self::SmartBusiness(_) | Self::DvelopReport(_) => requests,
+            Self::Http(_) | Self::BankIntegration(_) | Self::SmartBusiness(_) | Self::DvelopReport(_) | Self::Pull(_) => requests,
         }
     }
 
@@ -75,9 +124,30 @@ impl fmt::Display for Target {
     }
 }
 
+impl Destination {
+    /// The client with which it asks for access tokens, if it does: whether by its own credentials, and a refresh token to
+    /// start from.
+    pub fn client(&self) -> Option<(&oauth::Client, bool, Option<&Secret>)> {
+        let settings = match &self.target {
+            Target::SmartBusiness(settings) => settings,
+            Target::Pull(pull) => match &pull.source {
+                Source::SmartBusiness(settings) => settings,
+                Source::Dvelop(_) | Source::BankIntegration { .. } => return None,
+            },
+            Target::Http(_) | Target::PayJoe { .. } | Target::BankIntegration(_) | Target::DvelopReport(_) => return None,
+        };
+        Some((&settings.client, settings.by_client, settings.refresh_token.as_ref()))
+    }
+}
+
 /// The name of the destination to which a route's acknowledgements go.
 pub fn acknowledgement_name(route: &str) -> Name {
     Name::from(format!("{route}{ACKNOWLEDGE}"))
+}
+
+/// The name under which a route's fetching is shown, measured, paused and resumed.
+pub fn pull_name(route: &str) -> Name {
+    Name::from(format!("{route}{PULL}"))
 }
 
 impl Config {

@@ -4,6 +4,7 @@
 //! attempt and never stored. Amounts are decimals; the one in the HMAC and the one in the JSON come from the same value.
 
 mod authorization;
+mod followed;
 mod payment;
 mod reply;
 mod reports;
@@ -11,6 +12,7 @@ mod settings;
 mod status;
 
 pub use authorization::{AUTHORIZATION_BYTES_MAX, Authorization};
+pub use followed::{FOLLOWED_MAX, Ordered, state_prefix};
 pub use payment::{Payment, PaymentProblem, TRANSACTIONS_MAX, Transaction, cancel};
 pub use reply::{judge, judge_payment};
 pub use reports::{

@@ -20,16 +20,22 @@ use super::response::{self, Unanswered};
 use super::waiting;
 use crate::accept::Unaccepted;
 use crate::config::{Config, Route};
+use crate::connectors::inpasy;
+use crate::connectors::oauth::AuthorizeError;
 use crate::model::{Inbound, Name, Timestamp};
+use crate::orders::{Completed, Incomplete};
 use crate::server::{Connection, HEADERS_MAX};
 use crate::signature::{Handshake, Judged, Verified};
 use crate::store::Receipt;
 use crate::telemetry::{RefusalReason, UNKNOWN_ROUTE};
+use crate::tokens::{Unauthorized, Who};
 
 /// How a request that has a route ends well.
 enum Done {
     /// It is durable.
     Accepted(Receipt),
+    /// It said once more what was said before, which is counted.
+    Counted,
     /// It was a question about the address itself.
     Handshake(Handshake),
     /// It was a HEAD by which the sender tries the address.
@@ -96,6 +102,10 @@ impl Inner {
         let config = self.config.load_full();
         let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
         let Some(route) = config.route_for(path).cloned() else {
+            if let Some(names) = std::str::from_utf8(path).ok().and_then(|path| config.redirects.get(path)) {
+                let query = target.get(path.len() + 1..).unwrap_or_default();
+                return Ok(self.authorized(&refusing, &config, names, query).await);
+            }
             return Ok(self.without_route(&refusing, path));
         };
         refusing.route = Some(&route);
@@ -108,6 +118,7 @@ impl Inner {
                 };
                 Ok(response::accepted(&receipt, earned))
             }
+            Ok(Done::Counted) => Ok(response::counted(route.respond.as_ref())),
             Ok(Done::Handshake(handshake)) => {
                 tracing::info!(route.name = %route.name, peer = %refusing.peer, "answered a handshake");
                 Ok(response::handshake(handshake))
@@ -161,7 +172,10 @@ impl Inner {
             Judged::Event(_) if !takes => Err(Refused::Method(route.methods.clone()).into()),
             Judged::Event(verified) => {
                 self.standing.check_route(route).map_err(Refused::Rate)?;
-                self.commit(route, *verified).await.map(Done::Accepted)
+                match &route.inpasy {
+                    Some(settings) => self.complete(route, settings, *verified).await,
+                    None => self.commit(route, *verified).await.map(Done::Accepted),
+                }
             }
         }
     }
@@ -189,6 +203,56 @@ impl Inner {
             standing.accepted.inc()
         };
         Ok(receipt)
+    }
+
+    /// A callback about an order: it is decided what it comes to, and that is made durable.
+    async fn complete(&self, route: &Route, settings: &inpasy::Settings, verified: Verified) -> Result<Done, Failure> {
+        let (inbound, _facts) = verified.into_parts();
+        let completed = self.orders.complete(route, settings, &inbound).await.map_err(|incomplete| match incomplete {
+            Incomplete::Refused(why) => Failure::Refused(Refused::Store(why)),
+            Incomplete::Unknown => Failure::Unknown,
+        })?;
+        let standing = self.standing.route(&route.name);
+        match completed {
+            Completed::Event(receipt) => {
+                if receipt.is_repeat() {
+                    standing.repeated.inc()
+                } else {
+                    standing.accepted.inc()
+                };
+                Ok(Done::Accepted(receipt))
+            }
+            Completed::Counted => {
+                standing.repeated.inc();
+                Ok(Done::Counted)
+            }
+        }
+    }
+
+    /// A browser that comes back from an authorization. What it brings is tied to the one that was begun here.
+    async fn authorized(&self, refusing: &Refusing<'_>, config: &Config, names: &[Name], query: &[u8]) -> Response<Full<Bytes>> {
+        if refusing.method != Method::GET {
+            return self.refuse(refusing, &Refused::Method(vec![Method::GET]));
+        }
+        let mut failed = None;
+        for name in names {
+            let Some((client, by_client, refresh)) = config.destinations.get(name).and_then(|destination| destination.client()) else {
+                continue;
+            };
+            match self.tokens.authorized(Who { name, client, by_client, refresh }, query).await {
+                Ok(()) => {
+                    tracing::info!(destination.name = %name, "{name} is authorized");
+                    return response::authorized(name);
+                }
+                // It may be another one's of the same path.
+                Err(Unauthorized::Callback(AuthorizeError::Foreign)) => {}
+                Err(error) => {
+                    tracing::warn!(destination.name = %name, %error, "{name} is not authorized");
+                    failed = Some(error);
+                }
+            }
+        }
+        response::not_authorized(&failed.unwrap_or(Unauthorized::Callback(AuthorizeError::Foreign)).to_string())
     }
 
     /// Health for load balancers where no route has that path; else 404.

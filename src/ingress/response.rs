@@ -1,4 +1,5 @@
-//! What senders are told. The only place that can say 2xx, and to an event it does so only for a [`Receipt`].
+//! What senders are told. The only place that can say 2xx, and to an event it does so only for a [`Receipt`], or when it
+//! says once more what is durable already.
 
 use std::time::Duration;
 
@@ -24,7 +25,15 @@ pub struct Unanswered;
 /// The answer that a durable event has earned its sender: where its outcome was waited for, the one to that;
 /// else the one that stands with the event, which a repeat gets, too (I3).
 pub(super) fn accepted(receipt: &Receipt, to_the_outcome: Option<&Answer>) -> Response<Full<Bytes>> {
-    let answer = to_the_outcome.unwrap_or(receipt.answer());
+    answered(to_the_outcome.unwrap_or(receipt.answer()))
+}
+
+/// The answer to what was said before and is durable: the same as then.
+pub(super) fn counted(answer: Option<&Answer>) -> Response<Full<Bytes>> {
+    answered(answer.unwrap_or(&Answer::ok()))
+}
+
+fn answered(answer: &Answer) -> Response<Full<Bytes>> {
     let status = StatusCode::from_u16(answer.status).ok().filter(StatusCode::is_success).unwrap_or(StatusCode::OK);
     let mut response = Response::new(Full::new(answer.body.clone()));
     *response.status_mut() = status;
@@ -50,6 +59,16 @@ pub(super) fn handshake(handshake: Handshake) -> Response<Full<Bytes>> {
 /// The answer to a sender that tries the address before it sends.
 pub(super) fn tried() -> Response<Full<Bytes>> {
     Response::new(Full::default())
+}
+
+/// The answer to the browser of a person who has authorized.
+pub(super) fn authorized(name: &str) -> Response<Full<Bytes>> {
+    text(StatusCode::OK, format!("Kurier may now act for you at `{name}`. You can close this window.\n"))
+}
+
+/// The answer to a browser that brings no authorization.
+pub(super) fn not_authorized(reason: &str) -> Response<Full<Bytes>> {
+    text(StatusCode::BAD_REQUEST, format!("Nothing was authorized: {reason}\n"))
 }
 
 /// The answer to a load balancer.

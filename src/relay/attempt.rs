@@ -1,6 +1,6 @@
 //! One attempt: the event is read, its request is made, sent, and what came back is judged.
 //!
-//! It never decides what becomes of the delivery (that is `settle`) and never writes to the store. A panic in
+//! It never decides what becomes of the delivery (that is `settle`) and never writes to the store what that is. A panic in
 //! here is a fault of this attempt and ends nothing else.
 
 mod access;
@@ -154,6 +154,7 @@ async fn exchange(tools: &Tools, job: Job, now: Timestamp) -> Result<Exchanged, 
     }
     match &destination.target {
         Target::Http(_) | Target::DvelopReport(_) => {}
+        Target::Pull(_) => return Err(Ended::Unmade("events are fetched from there, and none is delivered".to_owned())),
         Target::PayJoe { settings, uploads } => return payjoe::send(tools, &job, settings, *uploads, &event).await,
         Target::BankIntegration(settings) => return bankintegration::send(tools, &job, settings, &event).await,
         Target::SmartBusiness(settings) => return smartbusiness::send(tools, &job, settings, &accepted, &event).await,

@@ -41,12 +41,14 @@ pub mod tools;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::lease::{Lease, Leases};
 use super::{
     CommitError, EventFilter, EventRecord, EventSummary, NewDelivery, NewEvent, PendingDelivery, ReadError, Receipt, Settlement, Store,
     Ticket,
@@ -75,6 +77,7 @@ const HELPERS: u32 = 3;
 /// An open store. Close it with [`Store::close`]; dropping it lets its threads end by themselves.
 pub struct LocalStore<D: Disk = FileDisk> {
     shared: Arc<Shared<D>>,
+    leases: Leases,
 }
 
 impl<D: Disk> LocalStore<D> {
@@ -235,6 +238,11 @@ impl<D: Disk> Store for LocalStore<D> {
             Ok(()) => ticket,
             Err(refused) => Ticket::refused(refused.0),
         }
+    }
+
+    async fn lease(&self, name: &str, holder: u128, term: Duration) -> Result<Option<Lease>, CommitError> {
+        // The folder's lock keeps every other process out.
+        Ok(self.leases.take(name, holder, term))
     }
 
     fn attempt_begins(&self, delivery: DeliveryId) {

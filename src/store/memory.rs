@@ -4,12 +4,14 @@
 //! real engines. Its commits complete at once, unless a test holds them back.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::lease::{Lease, Leases};
 use super::{
     CommitError, EventFilter, EventRecord, EventSummary, NewDelivery, NewEvent, PendingDelivery, Promise, ReadError, Receipt, Settlement,
     Store, Ticket,
@@ -36,6 +38,7 @@ pub enum Mood {
 pub struct MemoryStore {
     state: Mutex<State>,
     newest: watch::Sender<u64>,
+    leases: Leases,
 }
 
 /// A commit that is held back.
@@ -69,7 +72,7 @@ struct Key {
 
 impl Default for MemoryStore {
     fn default() -> Self {
-        Self { state: Mutex::default(), newest: watch::Sender::new(0) }
+        Self { state: Mutex::default(), newest: watch::Sender::new(0), leases: Leases::default() }
     }
 }
 
@@ -279,6 +282,10 @@ impl Store for MemoryStore {
             };
             Ok(())
         })
+    }
+
+    async fn lease(&self, name: &str, holder: u128, term: Duration) -> Result<Option<Lease>, CommitError> {
+        Ok(self.leases.take(name, holder, term))
     }
 
     fn attempt_begins(&self, _delivery: DeliveryId) {}

@@ -7,6 +7,7 @@ use crate::clock::TokioClock;
 use crate::connectors::oauth::{ClientAuth, TokenFormat};
 use crate::egress::{Fault, Reply};
 use crate::model::Timestamp;
+use crate::store::memory::MemoryStore;
 
 /// An authorization server: the n-th request gets the n-th answer, the last one for ever.
 struct Server {
@@ -34,7 +35,8 @@ const TOKEN: (u16, &str) = (200, r#"{"token_type":"Bearer","access_token":"token
 fn tokens(answers: &[(u16, &'static str)]) -> (Tokens, Arc<Server>) {
     let server = Arc::new(Server { answers: answers.to_vec(), asked: Mutex::new(0) });
     let clock = TokioClock::starting_at(Timestamp::from_millis(1_700_000_000_000));
-    (Tokens::new(server.clone(), Arc::new(clock)), server)
+    let sealed = SealedStates::new(Arc::new(MemoryStore::new()), None);
+    (Tokens::new(server.clone(), Arc::new(clock), Arc::new(sealed)), server)
 }
 
 fn client(secret: &str) -> Client {
@@ -51,8 +53,12 @@ fn client(secret: &str) -> Client {
     }
 }
 
+async fn own(tokens: &Tokens, secret: &str) -> Result<Secret, NoToken> {
+    tokens.access(Who { name: &"erp".into(), client: &client(secret), by_client: true, refresh: None }).await
+}
+
 async fn access(tokens: &Tokens) -> Result<String, Remedy> {
-    let access = tokens.access(&"erp".into(), &client("s")).await;
+    let access = own(tokens, "s").await;
     access.map(|access| String::from_utf8(access.expose().to_vec()).unwrap()).map_err(|failure| failure.remedy)
 }
 
@@ -62,7 +68,7 @@ async fn many_who_need_a_token_at_once_ask_for_one() {
     let all = futures_util::future::join_all((0..20).map(|_| access(&tokens))).await;
     assert!(all.iter().all(|access| access.as_deref() == Ok("token-0")));
     assert_eq!(*server.asked.lock(), 1);
-    assert!(tokens.access(&"erp".into(), &client("another")).await.is_ok());
+    assert!(own(&tokens, "another").await.is_ok());
     assert_eq!(*server.asked.lock(), 2, "another secret is another client");
 }
 
@@ -87,9 +93,11 @@ async fn a_refused_token_is_not_handed_out_again() {
     let (tokens, _server) = tokens(&[TOKEN]);
     assert_eq!(access(&tokens).await.as_deref(), Ok("token-0"));
     let refused = Secret::new(b"token-0".to_vec());
-    tokens.refused(&"erp".into(), &client("s"), &refused).await;
+    let (name, client) = (Name::from("erp"), client("s"));
+    let who = Who { name: &name, client: &client, by_client: true, refresh: None };
+    tokens.refused(who, &refused).await;
     assert_eq!(access(&tokens).await.as_deref(), Ok("token-1"));
-    tokens.refused(&"erp".into(), &client("s"), &refused).await;
+    tokens.refused(who, &refused).await;
     assert_eq!(access(&tokens).await.as_deref(), Ok("token-1"), "one that was replaced already changes nothing");
 }
 

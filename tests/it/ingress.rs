@@ -14,3 +14,5 @@ mod stop;
 mod tls;
 mod waiting;
 mod world;
+
+pub(crate) use world::{orders, tokens};

@@ -2,6 +2,7 @@
 
 mod bankintegration;
 mod dvelop;
+mod inpasy;
 mod payjoe;
 mod smartbusiness;
 
@@ -42,6 +43,21 @@ fn wait_for_states(kurier: &Serving, route: &str, states: &[&str]) {
         assert!(std::time::Instant::now() < deadline, "waited in vain for {states:?}:\n{seen:#}\n{}", kurier.log());
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
+}
+
+/// The types of a route's events, oldest first.
+fn types(kurier: &Serving, route: &str) -> Vec<String> {
+    let events = look(kurier, &format!("/api/v1/events?route={route}&limit=500"));
+    let mut types: Vec<String> =
+        events["items"].as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap_or_default().to_owned()).collect();
+    types.reverse();
+    types
+}
+
+/// How a route's polls stand.
+fn pulled(kurier: &Serving, route: &str) -> serde_json::Value {
+    let routes = look(kurier, "/api/v1/routes");
+    routes["items"].as_array().unwrap().iter().find(|item| item["name"] == route).unwrap()["pull"].clone()
 }
 
 /// Sends a JSON body to the route at `/in`.

@@ -2,17 +2,15 @@
 
 use std::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value as Json;
 use url::Url;
 
 use super::{FETCH_TIMEOUT, Fault, Inner};
-use crate::config::{Auth, KeySource};
+use crate::config::KeySource;
 use crate::egress::{Outbound, Reach};
 use crate::signature::WantedKey;
 
@@ -86,10 +84,8 @@ fn get(url: &str) -> Result<Outbound, (Fault, String)> {
 fn request(source: &KeySource, id: &str) -> Result<Outbound, (Fault, String)> {
     let mut request = get(&source.url.replace("{id}", &utf8_percent_encode(id, ENCODED).to_string()))?;
     request.headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*;q=0.5"));
-    for (name, mut value) in source.auth.as_ref().map(credentials).unwrap_or_default() {
-        value.set_sensitive(true);
-        request.headers.insert(name, value);
-    }
+    // What can't stand in a header was refused when the configuration was read.
+    request.headers.extend(source.auth.as_ref().and_then(|auth| auth.headers().ok()).unwrap_or_default());
     if let Some(members) = &source.body {
         let text = |secret: &[u8]| if secret == b"{id}" { id.to_owned() } else { String::from_utf8_lossy(secret).into_owned() };
         let object: serde_json::Map<_, _> =
@@ -99,22 +95,6 @@ fn request(source: &KeySource, id: &str) -> Result<Outbound, (Fault, String)> {
         request.body = Json::Object(object).to_string().into();
     }
     Ok(request)
-}
-
-/// What can't stand in a header was refused when the configuration was read.
-fn credentials(auth: &Auth) -> Vec<(HeaderName, HeaderValue)> {
-    let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).ok();
-    let authorization = |bytes: &[u8]| value(bytes).map(|value| (AUTHORIZATION, value)).into_iter().collect();
-    match auth {
-        Auth::Bearer(token) => authorization(&[b"Bearer ", token.expose()].concat()),
-        Auth::Basic { user, password } => {
-            let both = STANDARD.encode([user.expose(), b":", password.expose()].concat());
-            authorization(format!("Basic {both}").as_bytes())
-        }
-        // Refused when the configuration was read.
-        Auth::OAuth2(_) => Vec::new(),
-        Auth::Headers(headers) => headers.iter().filter_map(|(name, secret)| Some((name.clone(), value(secret.expose())?))).collect(),
-    }
 }
 
 /// A text at a pointer is the key; an object there (a JSON Web Key) is one as it stands.

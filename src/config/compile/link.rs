@@ -90,7 +90,7 @@ impl Compiler<'_> {
             ));
             self.report.error(wrong, draft.body.span, &draft.body.path);
         }
-        if draft.dedupe_window > store.retention {
+        if draft.dedupe_window > store.retention && !draft.is_pulled {
             let show = |time: std::time::Duration| show_duration(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
             let wrong = Wrong::new(format!(
                 "keys are remembered for {}, events are kept for {} only: a late repeat is answered, and its event is gone",
@@ -100,6 +100,7 @@ impl Compiler<'_> {
             self.report.warn(wrong, draft.window.span, &draft.window.path);
         }
         let unbound = match draft.verifier.as_ref().map(crate::signature::Verifier::binding) {
+            Some(_) if draft.is_pulled => None,
             Some(Binding::None) => Some("the scheme does not bind the body: nothing in it is proven to come from the sender"),
             Some(Binding::Fields) => Some("the scheme binds some fields of the body only: believe no others"),
             Some(Binding::Whole) | None => None,

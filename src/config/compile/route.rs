@@ -1,12 +1,13 @@
 //! `routes`: each becomes a draft that knows its places in the file, so that `link` can speak of them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
 
-use super::systems::Acknowledging;
+use super::systems::{Acknowledging, Pulling};
 use super::{Compiler, shared};
 use crate::config::limits::{BODY_BYTES_MAX, DEDUPE_WINDOW_DEFAULT};
 use crate::config::path::{SECRET_SEGMENT, is_plain_segment, parse};
@@ -14,10 +15,19 @@ use crate::config::section::{Section, in_memory};
 use crate::config::within::within;
 use crate::config::wrong::Wrong;
 use crate::config::{DeliverTo, Destination, Failing, Jq, OrderBy, PathPattern, Route, Server, Wait};
+use crate::connectors::inpasy;
 use crate::document::{Node, Span};
 use crate::jq;
 use crate::model::{Answer, Name, Rate};
 use crate::signature::{Template, Verifier};
+
+/// What a callback of InPaSy is answered, unless the route says otherwise: what is asked for is not published.
+fn taken() -> Answer {
+    Answer { status: 200, content_type: Some("text/plain".into()), body: Bytes::from_static(b"OK") }
+}
+
+/// What belongs to requests only.
+const SENT_ONLY: [&str; 7] = ["path", "path_secret", "methods", "verify", "limits", "respond", "inpasy"];
 
 /// A route whose connections to the rest are not yet checked.
 pub(super) struct Draft {
@@ -38,6 +48,10 @@ pub(super) struct Draft {
     pub(super) wait: Option<Wait>,
     pub(super) deliver: Vec<(DeliverTo, Place)>,
     pub(super) acknowledge: Option<Acknowledging>,
+    pub(super) inpasy: Option<Arc<inpasy::Settings>>,
+    pub(super) pull: Option<Pulling>,
+    /// Whether its events are fetched, however well that is described.
+    pub(super) is_pulled: bool,
 }
 
 /// Where something stands.
@@ -54,13 +68,23 @@ impl Place {
 }
 
 impl Draft {
-    /// The route and where it is acknowledged, when nothing of it was wrong.
-    pub(super) fn finish(self) -> Option<(Route, Option<Destination>)> {
-        let (acknowledge, destination) =
-            self.acknowledge.map_or((None, None), |acknowledging| (Some(acknowledging.settings), Some(acknowledging.destination)));
+    /// The route, and the destinations that stand for its acknowledgements and for what it fetches, when nothing of it was wrong.
+    pub(super) fn finish(self) -> Option<(Route, Vec<Destination>)> {
+        let mut destinations = Vec::new();
+        let acknowledge = self.acknowledge.map(|acknowledging| {
+            destinations.push(acknowledging.destination);
+            acknowledging.settings
+        });
+        let pull = self.pull.map(|pulling| {
+            destinations.push(pulling.destination);
+            pulling.settings
+        });
+        if self.is_pulled && pull.is_none() {
+            return None;
+        }
         let route = Route {
             name: self.name,
-            path: self.pattern?,
+            path: if self.is_pulled { None } else { Some(self.pattern?) },
             methods: self.methods,
             verifier: self.verifier?,
             dedupe_key: self.dedupe_key,
@@ -71,9 +95,11 @@ impl Draft {
             respond: self.respond,
             wait: self.wait,
             deliver: self.deliver.into_iter().map(|(deliver, _)| deliver).collect(),
+            inpasy: self.inpasy,
+            pull,
             acknowledge,
         };
-        Some((route, destination))
+        Some((route, destinations))
     }
 }
 
@@ -89,8 +115,14 @@ impl Compiler<'_> {
     fn route(&mut self, name: &str, section: &Section<'_>, server: &Server) -> Draft {
         let dedupe = section.section("dedupe");
         let limits = section.section("limits");
+        let is_pulled = section.get("pull").is_some();
+        self.check_way_in(section, is_pulled);
         let pattern = self.pattern(section);
-        let verifier = section.get("verify").and_then(|node| self.verifier(node, &section.path("verify")));
+        let verifier = match section.get("verify") {
+            // What is fetched comes from whoever was asked.
+            None if is_pulled => Some(Verifier::none()),
+            node => node.and_then(|node| self.verifier(node, &section.path("verify"))),
+        };
         let preset_limit = verifier.as_ref().and_then(Verifier::body_limit);
         let body_limit = limits.size("body").map(in_memory).or(preset_limit).unwrap_or(server.limits.body);
         Draft {
@@ -107,10 +139,35 @@ impl Compiler<'_> {
             body_limit: body_limit.min(in_memory(BODY_BYTES_MAX)),
             body: if limits.get("body").is_some() { Place::of(&limits, "body") } else { Place::of(section, "path") },
             rate: limits.rate("rate"),
-            respond: self.answer(&section.section("respond")),
+            respond: self.answer(&section.section("respond")).or_else(|| section.get("inpasy").map(|_| taken())),
             wait: self.wait(&section.section("respond")),
             deliver: self.deliver(section),
+            inpasy: self.inpasy(&section.section("inpasy")),
+            pull: self.pull(name, &section.section("pull")),
+            is_pulled,
             acknowledge: self.acknowledge(name, &section.section("acknowledge").section("dvelop")),
+        }
+    }
+
+    /// Events are sent or fetched: what belongs to the one has no meaning for the other.
+    fn check_way_in(&mut self, section: &Section<'_>, is_pulled: bool) {
+        for key in SENT_ONLY.into_iter().filter(|key| is_pulled && section.get(key).is_some()) {
+            let wrong = Wrong::new(format!("`{key}` has no meaning beside `pull`")).hint("make two routes of it");
+            self.report.error(wrong, section.span(key), section.path(key));
+        }
+        for key in ["path", "verify"].into_iter().filter(|_| !is_pulled) {
+            let (span, path) = section.here();
+            let of_key = section.path(key);
+            // What was written wrong has been reported, and was left out; so has an empty `pull`.
+            let is_reported = |at: &str| self.report.errors.iter().any(|problem| problem.path.starts_with(at));
+            if section.get(key).is_none() && !is_reported(&of_key) && !is_reported(&section.path("pull")) {
+                let doc = if key == "path" {
+                    "Matched exactly, byte for byte; `{name}` stands for one segment"
+                } else {
+                    "Who is believed: a preset, a scheme, or the word `none`"
+                };
+                self.report.error(Wrong::new(format!("`{key}` is missing")).hint(doc), span, path);
+            }
         }
     }
 

@@ -1,6 +1,8 @@
 //! The settings of the five systems: read here, checked by the connectors themselves.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use url::Url;
 
@@ -8,12 +10,15 @@ use super::Compiler;
 use super::destination::is_open;
 use crate::config::limits::{CONCURRENCY_DEFAULT, TIMEOUT_DEFAULT};
 use crate::config::section::{Section, in_memory};
-use crate::config::systems::acknowledgement_name;
+use crate::config::systems::{acknowledgement_name, pull_name};
 use crate::config::wrong::Wrong;
-use crate::config::{Auth, Breaker, Destination, Format, Target, scalar};
+use crate::config::{Auth, BankReport, Breaker, Destination, Format, Pull, Retry, Route, RouteIndex, Source, Target, path, scalar};
 use crate::connectors::oauth::{ClientAuth, TokenFormat};
-use crate::connectors::{Invalid, bankintegration, dvelop, oauth, payjoe, smartbusiness};
-use crate::model::Secret;
+use crate::connectors::{Invalid, bankintegration, dvelop, inpasy, oauth, payjoe, smartbusiness};
+use crate::model::{Name, Secret};
+
+/// The longest time for one page of what is fetched.
+const FETCH_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// What can stand at a destination.
 const TARGETS: [&str; 4] = ["url", "payjoe", "bankintegration", "smartbusiness"];
@@ -25,6 +30,30 @@ const HTTP_ONLY: [&str; 4] = ["as", "sign", "auth", "headers"];
 pub(super) struct Acknowledging {
     pub(super) settings: Arc<dvelop::Acknowledge>,
     pub(super) destination: Destination,
+}
+
+/// What a route fetches, and the destination that stands for it.
+pub(super) struct Pulling {
+    pub(super) settings: Arc<Pull>,
+    pub(super) destination: Destination,
+}
+
+/// A destination that nobody has written: it stands for something of a route.
+fn stand_in(name: Name, target: Target, auth: Option<Auth>, timeout: Duration, retry: Retry) -> Destination {
+    Destination {
+        name,
+        target,
+        format: Format::Original,
+        signer: None,
+        auth,
+        headers: http::HeaderMap::new(),
+        timeout,
+        retry,
+        concurrency: in_memory(CONCURRENCY_DEFAULT),
+        rate: None,
+        breaker: Breaker::default(),
+        tls: None,
+    }
 }
 
 impl Compiler<'_> {
@@ -51,21 +80,86 @@ impl Compiler<'_> {
             self.report.warn(wrong, section.span("auth"), section.path("auth"));
         }
         let settings = Arc::new(self.checked(section, dvelop::Acknowledge::new(draft))?);
-        let destination = Destination {
-            name: acknowledgement_name(route),
-            target: Target::DvelopReport(settings.clone()),
-            format: Format::Original,
-            signer: None,
-            auth,
-            headers: http::HeaderMap::new(),
-            timeout: section.duration("timeout").unwrap_or(TIMEOUT_DEFAULT),
-            retry,
-            concurrency: in_memory(CONCURRENCY_DEFAULT),
-            rate: None,
-            breaker: Breaker::default(),
-            tls: None,
-        };
+        let timeout = section.duration("timeout").unwrap_or(TIMEOUT_DEFAULT);
+        let destination = stand_in(acknowledgement_name(route), Target::DvelopReport(settings.clone()), auth, timeout, retry);
         Some(Acknowledging { settings, destination })
+    }
+
+    /// `inpasy` of a route.
+    pub(super) fn inpasy(&mut self, section: &Section<'_>) -> Option<Arc<inpasy::Settings>> {
+        if !section.exists() {
+            return None;
+        }
+        let (id, result) = (section.section("id"), section.section("result"));
+        let url = |key: &str| section.text(key).and_then(|text| scalar::url(text).ok());
+        let text = |section: &Section<'_>, key: &str| section.text(key).map(str::to_owned);
+        let draft = inpasy::SettingsDraft {
+            start_url: url("start_url"),
+            id_url: url("id_url"),
+            id_pointer: text(section, "id_pointer"),
+            vkz: text(section, "vkz"),
+            total_for: section.texts("total_for"),
+            id_names: id.get("names").map(|_| id.texts("names")),
+            id_pattern: text(&id, "pattern"),
+            param: text(&result, "param"),
+            success: result.texts("success"),
+            failure: result.texts("failure"),
+            success_path: text(&result, "success_path"),
+            failure_path: text(&result, "failure_path"),
+            present: text(&result, "present"),
+            charset: text(section, "charset"),
+            expire: section.duration("expire"),
+        };
+        self.checked(section, inpasy::Settings::new(draft)).map(Arc::new)
+    }
+
+    /// `pull` of a route.
+    pub(super) fn pull(&mut self, route: &str, section: &Section<'_>) -> Option<Pulling> {
+        let (key, own) = ["dvelop", "bankintegration", "smartbusiness"].into_iter().find_map(|key| Some((key, section.get(key)?)))?;
+        let own = Section::new(own, section.path(key));
+        let auth = self.auth(&own.section("auth"));
+        let retry = self.retry(&own.section("retry"));
+        let source = match key {
+            "dvelop" => self.pull_dvelop(&own),
+            "bankintegration" => {
+                let from = own.text("from").and_then(|text| scalar::date(text).ok());
+                let settings = self.bankintegration(&own).map(Arc::new);
+                let report = match own.text("report") {
+                    Some("balance") => BankReport::Balance,
+                    Some("status") => BankReport::Status,
+                    Some(_) | None => BankReport::Account { from },
+                };
+                if from.is_some() && report != (BankReport::Account { from }) {
+                    let wrong = Wrong::new("`from` has a meaning for `report: account` only");
+                    self.report.error(wrong, own.span("from"), own.path("from"));
+                }
+                settings.map(|settings| Source::BankIntegration { settings, report })
+            }
+            _ => self.smartbusiness(&own).map(|settings| Source::SmartBusiness(Arc::new(settings))),
+        };
+        let default = match key {
+            "dvelop" => Duration::from_secs(60),
+            "bankintegration" => Duration::from_secs(3600),
+            _ => Duration::from_secs(15 * 60),
+        };
+        let settings = Arc::new(Pull { source: source?, every: own.duration("every").unwrap_or(default) });
+        let timeout = own.duration("timeout").unwrap_or(FETCH_TIMEOUT_DEFAULT);
+        let destination = stand_in(pull_name(route), Target::Pull(settings.clone()), auth, timeout, retry);
+        Some(Pulling { settings, destination })
+    }
+
+    fn pull_dvelop(&mut self, section: &Section<'_>) -> Option<Source> {
+        if section.get("auth").is_none() {
+            let wrong = Wrong::new("nothing authenticates the poll").hint("d.velop wants its API key: `auth: { bearer: { env: NAME } }`");
+            let (span, path) = section.here();
+            self.report.warn(wrong, span, path);
+        }
+        let draft = dvelop::PullDraft {
+            base_url: section.text("base_url").and_then(|text| scalar::url(text).ok()),
+            integration_key: self.text_of(section, "integration_key"),
+            max_pages: section.integer("max_pages").and_then(|pages| u32::try_from(pages).ok()),
+        };
+        self.checked(section, dvelop::Pull::new(draft)).map(Source::Dvelop)
     }
 
     /// What stands at a destination: a url, or one of the systems.
@@ -133,12 +227,17 @@ impl Compiler<'_> {
     }
 
     fn smartbusiness(&mut self, section: &Section<'_>) -> Option<smartbusiness::Settings> {
-        for key in ["grant", "refresh_token", "redirect_path"] {
-            if section.get(key).is_some() && section.text(key) != Some("client_credentials") {
-                let wrong = Wrong::new("authorizations by a person are not available yet").hint("`grant: client_credentials`");
-                self.report.error(wrong, section.span(key), section.path(key));
-            }
+        let by_person = section.text("grant") == Some("authorization_code");
+        for key in ["refresh_token", "redirect_path"].into_iter().filter(|key| !by_person && section.get(key).is_some()) {
+            let wrong = Wrong::new(format!("`{key}` has a meaning for `grant: authorization_code` only"));
+            self.report.error(wrong, section.span(key), section.path(key));
         }
+        if by_person && !self.has_store_key {
+            let wrong = Wrong::new("what a person authorizes is kept sealed, and there is no key")
+                .hint("add `store.key: { env: NAME }`; `kurier secret new` makes one");
+            self.report.error(wrong, section.span("grant"), section.path("grant"));
+        }
+        let redirect_url = section.text("redirect_path").and_then(|path| self.redirect_url(section, path));
         let draft = smartbusiness::SettingsDraft {
             base_url: section.text("base_url").and_then(|text| scalar::url(text).ok()),
             client_id: self.text_of(section, "client_id"),
@@ -147,11 +246,50 @@ impl Compiler<'_> {
             request: section.text("request").map(str::to_owned),
             list: section.text("list").map(str::to_owned),
             token_form: section.text("token_format") == Some("form"),
-            by_person: false,
-            refresh_token: None,
-            redirect_url: None,
+            by_person,
+            refresh_token: self.secret_at(section, "refresh_token"),
+            redirect_url,
         };
         self.checked(section, smartbusiness::Settings::new(draft))
+    }
+
+    /// Where the browser of a person who authorizes comes back to.
+    fn redirect_url(&mut self, section: &Section<'_>, path: &str) -> Option<Url> {
+        let (span, at) = (section.span("redirect_path"), section.path("redirect_path"));
+        let Some(base) = self.public_url.clone() else {
+            let wrong = Wrong::new("nobody knows where the browser comes back to").hint("set `server.public_url`");
+            self.report.error(wrong, span, at);
+            return None;
+        };
+        let is_plain = path::parse(path).is_ok_and(|pattern| !pattern.has_any() && !pattern.wants_secret());
+        let url = is_plain.then(|| Url::parse(&format!("{base}{path}")).ok()).flatten();
+        if url.is_none() {
+            self.report.error(Wrong::new("is not a path such as `/oauth/smartbusiness`"), span, at);
+        }
+        url
+    }
+
+    /// The paths at which browsers come back; none when one of them is a route's.
+    pub(super) fn redirects(
+        &mut self,
+        destinations: &BTreeMap<Name, Arc<Destination>>,
+        index: &RouteIndex,
+        routes: &[Arc<Route>],
+    ) -> Option<BTreeMap<Box<str>, Vec<Name>>> {
+        let mut redirects: BTreeMap<Box<str>, Vec<Name>> = BTreeMap::new();
+        let base = self.public_url.as_ref().and_then(|base| Some(Url::parse(base).ok()?.path().trim_end_matches('/').len()));
+        for (name, destination) in destinations {
+            let Some((client, false, _)) = destination.client() else { continue };
+            let Some(path) = client.redirect_url.as_ref().and_then(|url| url.path().get(base.unwrap_or(0)..)) else { continue };
+            if let Some(route) = index.find(path.as_bytes()).and_then(|at| routes.get(at)) {
+                let wrong =
+                    Wrong::new(format!("the route `{}` has the path `{path}` already", route.name)).hint("take another `redirect_path`");
+                self.report.error(wrong, crate::document::Span::default(), format!("destinations.{name}"));
+                return None;
+            }
+            redirects.entry(path.into()).or_default().push(name.clone());
+        }
+        Some(redirects)
     }
 
     /// The secret under this key.

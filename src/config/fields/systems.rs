@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::{AUTH, RETRY};
 use crate::config::table::{Field, Shape, Table};
-use crate::connectors::{Holds, Key, bankintegration, dvelop, payjoe, smartbusiness};
+use crate::connectors::{Holds, Key, bankintegration, dvelop, inpasy, payjoe, smartbusiness};
 
 pub(super) static ACKNOWLEDGE: Table = Table {
     name: "acknowledge",
@@ -23,6 +23,33 @@ pub(super) static BANKINTEGRATION: LazyLock<Table> =
 
 pub(super) static SMARTBUSINESS: LazyLock<Table> =
     LazyLock::new(|| table("smartbusiness", "One client of PostFinance SmartBusiness.", smartbusiness::KEYS));
+
+pub(super) static INPASY: LazyLock<Table> = LazyLock::new(|| table("inpasy", "Orders of InPaSy.", inpasy::KEYS));
+
+pub(super) static PULL: Table = Table {
+    name: "pull",
+    doc: "Where events are fetched.",
+    one: true,
+    fields: &[
+        Field::new("dvelop", Shape::System(&PULL_DVELOP), "Transfers of d.velop smart invoice."),
+        Field::new("bankintegration", Shape::System(&PULL_BANKINTEGRATION), "Statements, balances or the status of payments."),
+        Field::new("smartbusiness", Shape::System(&PULL_SMARTBUSINESS), "A list of PostFinance SmartBusiness."),
+    ],
+};
+
+static PULL_DVELOP: LazyLock<Table> =
+    LazyLock::new(|| table("pull_dvelop", "Transfers of d.velop smart invoice that wait.", dvelop::PULL_KEYS));
+
+static PULL_BANKINTEGRATION: LazyLock<Table> = LazyLock::new(|| {
+    let keys = [bankintegration::KEYS, bankintegration::PULL_KEYS].concat();
+    table("pull_bankintegration", "What is fetched from BankIntegration.dk.", &keys)
+});
+
+static PULL_SMARTBUSINESS: LazyLock<Table> = LazyLock::new(|| {
+    let own = smartbusiness::KEYS.iter().filter(|key| key.name != "request").copied();
+    let keys: Vec<Key> = own.chain(smartbusiness::PULL_KEYS.iter().copied()).collect();
+    table("pull_smartbusiness", "A list of PostFinance SmartBusiness.", &keys)
+});
 
 /// The table of a connector's keys. Made once for the whole process, so what it holds may stay for ever.
 fn table(name: &'static str, doc: &'static str, keys: &[Key]) -> Table {

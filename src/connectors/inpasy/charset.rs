@@ -27,7 +27,7 @@ impl Charset {
 
     /// The text of these bytes. Bytes that are not UTF-8 where that was expected are ISO-8859-1: then somebody has set the
     /// wrong charset, and an umlaut is better than none.
-    pub(super) fn decode(self, bytes: &[u8]) -> String {
+    pub fn decode(self, bytes: &[u8]) -> String {
         match self {
             Self::Utf8 => std::str::from_utf8(bytes).map_or_else(|_error| Self::Latin1.decode(bytes), str::to_owned),
             Self::Latin1 => encoding_rs::WINDOWS_1252.decode_without_bom_handling(bytes).0.into_owned(),

@@ -1,17 +1,14 @@
 //! Credentials: put in at send time, and made anew once where the destination refuses them.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use http::StatusCode;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{Exchanged, Tools, unsendable};
 use crate::config::{Auth, Destination};
-use crate::connectors::oauth::Client;
 use crate::connectors::{self, bearer};
 use crate::egress::{Fault, Outbound, Reply};
 use crate::model::Secret;
-use crate::tokens::{NoToken, Remedy};
+use crate::tokens::{NoToken, Remedy, Who};
 
 /// Makes a request with the destination's own `auth`.
 pub(super) async fn send(tools: &Tools, destination: &Destination, mut request: Outbound) -> Exchanged {
@@ -19,13 +16,18 @@ pub(super) async fn send(tools: &Tools, destination: &Destination, mut request: 
         None => return Exchanged::plain(tools.transport.send(request).await),
         Some(Auth::OAuth2(client)) => client,
         Some(auth) => {
-            return match authorize(&mut request.headers, auth) {
-                Ok(()) => Exchanged::plain(tools.transport.send(request).await),
-                Err(fault) => Exchanged::plain(Err(fault)),
+            let Ok(headers) = auth.headers() else {
+                return Exchanged::plain(Err(unsendable("a secret of `auth` holds bytes that no header can carry")));
             };
+            // In place of whatever the sender sent under these names.
+            for (name, value) in headers {
+                request.headers.insert(name, value);
+            }
+            return Exchanged::plain(tools.transport.send(request).await);
         }
     };
-    with_token(tools, destination, client, |access| {
+    let who = Who { name: &destination.name, client, by_client: true, refresh: None };
+    with_token(tools, who, |access| {
         let mut request = request.clone();
         request.headers.insert(AUTHORIZATION, bearer(access).map_err(|_error| unsendable("the access token can't stand in a header"))?);
         Ok(request)
@@ -34,15 +36,10 @@ pub(super) async fn send(tools: &Tools, destination: &Destination, mut request: 
 }
 
 /// Makes a request with an access token; a 401 is asked again at once with a fresh one.
-pub(super) async fn with_token(
-    tools: &Tools,
-    destination: &Destination,
-    client: &Client,
-    request: impl Fn(&Secret) -> Result<Outbound, Fault>,
-) -> Exchanged {
+pub(super) async fn with_token(tools: &Tools, who: Who<'_>, request: impl Fn(&Secret) -> Result<Outbound, Fault>) -> Exchanged {
     let mut refused: Option<Result<Reply, Fault>> = None;
     for _ in 0..2 {
-        let access = match tools.tokens.access(&destination.name, client).await {
+        let access = match tools.tokens.access(who).await {
             Ok(access) => access,
             Err(no_token) => return denied(no_token),
         };
@@ -54,7 +51,7 @@ pub(super) async fn with_token(
         if !matches!(&result, Ok(reply) if reply.status == StatusCode::UNAUTHORIZED) {
             return Exchanged::plain(result);
         }
-        tools.tokens.refused(&destination.name, client, &access).await;
+        tools.tokens.refused(who, &access).await;
         refused = Some(result);
     }
     Exchanged::plain(refused.unwrap_or_else(|| Err(unsendable("no request was made"))))
@@ -68,29 +65,4 @@ fn denied(NoToken { remedy, reason }: NoToken) -> Exchanged {
     };
     let outcome = connectors::Outcome { verdict, reason: reason.clone() };
     Exchanged { must_authorize: remedy == Remedy::Authorize, judged: Some(outcome), ..Exchanged::plain(Err(unsendable(reason))) }
-}
-
-/// Puts in credentials that stand in the configuration.
-fn authorize(headers: &mut HeaderMap, auth: &Auth) -> Result<(), Fault> {
-    let secret = |bytes: &[u8]| {
-        let mut value =
-            HeaderValue::from_bytes(bytes).map_err(|_error| unsendable("a secret of `auth` holds bytes that no header can carry"))?;
-        value.set_sensitive(true);
-        Ok(value)
-    };
-    match auth {
-        Auth::Bearer(token) => drop(headers.insert(AUTHORIZATION, secret(&[b"Bearer ", token.expose()].concat())?)),
-        Auth::Basic { user, password } => {
-            let credentials = Secret::new([user.expose(), b":", password.expose()].concat());
-            let value = secret(format!("Basic {}", STANDARD.encode(credentials.expose())).as_bytes())?;
-            drop(headers.insert(AUTHORIZATION, value));
-        }
-        Auth::Headers(pairs) => {
-            for (name, value) in pairs {
-                headers.insert(name.clone(), secret(value.expose())?);
-            }
-        }
-        Auth::OAuth2(_) => {}
-    }
-    Ok(())
 }

@@ -7,6 +7,7 @@ use super::earlier::may_have_arrived;
 use super::{Ended, Exchanged, Job, Tools, outbound_of, unsendable};
 use crate::connectors::smartbusiness::{Settings, judge, rate_limit};
 use crate::model::Event;
+use crate::tokens::Who;
 
 /// Sends once. `event` is as it was accepted, `made` as it is to be delivered.
 pub(super) async fn send(tools: &Tools, job: &Job, settings: &Settings, event: &Event, made: &Event) -> Result<Exchanged, Ended> {
@@ -14,7 +15,13 @@ pub(super) async fn send(tools: &Tools, job: &Job, settings: &Settings, event: &
     let unknown = may_have_arrived(tools, &job.pending).await?;
     // What keeps a request from being made would do so the next time too.
     let problem = Mutex::new(None);
-    let exchanged = with_token(tools, &job.destination, &settings.client, |access| {
+    let who = Who {
+        name: &job.destination.name,
+        client: &settings.client,
+        by_client: settings.by_client,
+        refresh: settings.refresh_token.as_ref(),
+    };
+    let exchanged = with_token(tools, who, |access| {
         let request = template.request(&settings.base_url, made.body.clone(), access, |template| template.render_event(event));
         let request = request.map_err(|error| {
             let text = error.to_string();

@@ -22,7 +22,7 @@ use crate::model::Timestamp;
 const FILE: &str = "checkpoint";
 const WRITING: &str = "checkpoint.tmp";
 const MAGIC: &[u8; 8] = b"KURIERCP";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 const HEADER: usize = 72;
 
 /// Events of one chunk; the table is locked while so many are copied.

@@ -25,6 +25,7 @@ use super::table::Table;
 use super::{LocalStore, clean, format, recovery, supply};
 use crate::clock::Clock;
 use crate::model::{Attempt, AttemptResult, DeadCode, DeadReason, DeliveryId, DeliveryState, FaultKind, OutcomeKind};
+use crate::store::lease::Leases;
 use crate::store::{Settlement, Store};
 use crate::telemetry::Metrics;
 
@@ -188,7 +189,7 @@ impl<D: Disk> LocalStore<D> {
         }
         shared.newest.send_replace(shared.table.lock().position);
         start(&shared, recovered, run).map_err(|error| StoreError::io(&path, error))?;
-        let store = Self { shared };
+        let store = Self { shared, leases: Leases::default() };
         store.note_interrupted(&path).await?;
         Ok(store)
     }

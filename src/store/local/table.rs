@@ -209,6 +209,10 @@ impl Table {
 
     /// An event became durable at another `place`, as it stands. One that moved on since is left where it is.
     pub(super) fn relocate(&mut self, stood: Meta, place: Place) {
+        // A copy of it opens the oldest segment, and it moved there besides: one of them is enough.
+        if self.live.place(stood.sequence).is_some_and(|now| now.segment == place.segment) {
+            return;
+        }
         let usage = self.usage.entry(place.segment).or_default();
         if usage.moved.insert(stood.sequence) {
             usage.count += 1;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use kurier::admin::{Admin, DestinationView, Destinations, Parts, PauseError};
-use kurier::clock::TokioClock;
+use kurier::clock::{Clock, TokioClock};
 use kurier::config::{
     self, AdminToken, Breaker, Config, DeliverTo, Destination, Format, PathPattern, Retry, Route, RouteIndex, Scope, Segment, Server,
     ServerLimits, StoreSettings,
@@ -21,6 +21,7 @@ use kurier::document::Node;
 use kurier::model::{
     Answer, Attempt, AttemptResult, DeadCode, DeadReason, DeliveryId, DeliveryState, Event, EventId, Name, OutcomeKind, Secret, Timestamp,
 };
+use kurier::replays::Replays;
 use kurier::signature::{KeyMaterial, SecretSource, Verifier};
 use kurier::store::memory::MemoryStore;
 use kurier::store::{CommitError, NewDelivery, NewEvent, Settlement, Store as _};
@@ -125,11 +126,15 @@ impl World {
         let config = Arc::new(ArcSwap::from_pointee(config));
         let (store, relay) = (Arc::new(MemoryStore::new()), Arc::new(FakeRelay::default()));
         let stopping = Arc::new(AtomicBool::new(false));
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(START));
         let admin = Admin::new(Parts {
             config: config.clone(),
             store: store.clone(),
             destinations: relay.clone(),
-            clock: Arc::new(TokioClock::starting_at(START)),
+            orders: crate::ingress::orders(store.clone()),
+            tokens: crate::ingress::tokens(store.clone()),
+            replays: Replays::start(store.clone(), clock.clone()),
+            clock,
             metrics: Arc::new(Metrics::new()),
             stopping: stopping.clone(),
         });
@@ -229,7 +234,7 @@ pub(super) fn route(name: &str, deliver: &[&str]) -> Arc<Route> {
     let verifier = Verifier::compile(&Node::text("none"), "verify", &mut OneSecret, &mut Vec::new()).expect("`none` compiles");
     Arc::new(Route {
         name: name.into(),
-        path: PathPattern { text: "/callbacks/invoices".into(), segments: vec![Segment::Literal("callbacks".into())] },
+        path: Some(PathPattern { text: "/callbacks/invoices".into(), segments: vec![Segment::Literal("callbacks".into())] }),
         methods: vec![Method::POST],
         verifier,
         dedupe_key: None,
@@ -240,6 +245,8 @@ pub(super) fn route(name: &str, deliver: &[&str]) -> Arc<Route> {
         respond: None,
         wait: None,
         deliver: deliver.iter().map(|name| DeliverTo::everything((*name).into())).collect(),
+        inpasy: None,
+        pull: None,
         acknowledge: None,
     })
 }
@@ -292,6 +299,7 @@ pub(super) fn config() -> Config {
         index: RouteIndex::new(&routes),
         routes,
         notify: None,
+        redirects: BTreeMap::new(),
         key_sources: BTreeMap::new(),
         destinations: [destination("erp"), destination("bookkeeping")].into(),
         programs: Arc::default(),

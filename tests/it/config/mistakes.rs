@@ -169,13 +169,6 @@ fn an_answer_to_an_outcome_needs_a_wait_and_is_a_success() {
 
 #[test]
 fn what_later_versions_bring_is_refused_and_not_ignored() {
-    for (route, path) in
-        [("    pull: {}", "routes.a.pull: `pull` not available yet"), ("    inpasy: {}", "routes.a.inpasy: `inpasy` not available yet")]
-    {
-        let found = problems(&file(route, ""));
-        assert!(found.contains(path), "{found}");
-        assert!(!found.contains("missing"), "{found}");
-    }
     assert!(problems("routes: {}\nstore: { postgres: {} }").contains("store.postgres: `postgres` comes in a later version"));
     assert!(problems("routes: {}\ntests: []").contains("tests: `tests` not available yet"));
 }

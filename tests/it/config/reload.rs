@@ -97,14 +97,17 @@ fn a_change_of_listen_or_store_needs_a_restart_and_nothing_else_does() {
     assert!(config::reload_refusals(&old.config, &same).is_empty());
     assert_eq!(config::removed_destinations(&old.config, &same.config).iter().map(|name| name.to_string()).collect::<Vec<_>>(), ["shop"]);
     let moved = config(
-        "server: { listen: 0.0.0.0:8081 }\nadmin: { listen: '127.0.0.1:9091' }\nstore: { path: other, retention: 8d, max_size: 1GiB, allow_file_systems: [nfs] }",
+        "server: { listen: 0.0.0.0:8081 }\nadmin: { listen: '127.0.0.1:9091' }\nstore: { path: other, retention: 8d, max_size: 1GiB, key: { env: ANY }, allow_file_systems: [nfs] }",
         &["erp"],
     );
     let refusals = config::reload_refusals(&old.config, &moved);
     let paths: Vec<_> = refusals.iter().map(|refusal| refusal.path.as_str()).collect();
-    assert_eq!(paths, ["server.listen", "admin.listen", "store.path", "store.retention", "store.max_size", "store.allow_file_systems"]);
+    let expected =
+        ["server.listen", "admin.listen", "store.path", "store.retention", "store.max_size", "store.key", "store.allow_file_systems"];
+    assert_eq!(paths, expected);
     let located: Vec<_> = refusals.iter().map(|refusal| refusal.located("routes.yaml").to_string()).collect();
     assert_eq!(located[0], "routes.yaml:1:19: server.listen: restart needed for this change (0.0.0.0:8080 → 0.0.0.0:8081)");
+    assert!(located[5].contains("restart needed for this change (another key)"), "{}", located[5]);
     assert_eq!(located[3], "routes.yaml:3:34: store.retention: restart needed for this change (7d → 8d)");
     assert!(config::removed_destinations(&old.config, &old.config).is_empty());
 }

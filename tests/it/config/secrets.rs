@@ -151,3 +151,20 @@ fn a_secret_that_no_longer_counts_is_a_warning() {
     let loaded = config::parse(text, Path::new("routes.yaml"), Path::new(""), &env, &options).map_err(|error| error.to_string()).unwrap();
     assert!(loaded.warnings.iter().any(|warning| warning.message.contains("has not counted since 2026-01-01")), "{:?}", loaded.warnings);
 }
+
+#[test]
+fn the_stores_key_is_a_secret_of_32_bytes_at_least() {
+    let text = |key: &str| {
+        format!(
+            "store: {{ key: {key} }}\nroutes:\n  a: {{ path: /a, verify: none, deliver: [erp] }}\ndestinations:\n  erp: {{ url: 'https://erp.example.ch' }}\n"
+        )
+    };
+    let key = "0123456789abcdef0123456789abcdef";
+    let config = load_text(&text("{ env: KEY }"), &vars(&[("KEY", key)])).map_err(|error| error.to_string()).unwrap().config;
+    assert_eq!(config.store.key.as_ref().map(|key| key.expose()), Some(key.as_bytes()));
+    let found = problems_with(&text("{ env: KEY }"), &vars(&[("KEY", &key[1..])]));
+    assert!(found.contains("routes.yaml:1:15: store.key: is shorter than 32 bytes; make one with `kurier secret new`"), "{found}");
+    assert!(!found.contains(&key[1..]), "{found}");
+    let found = problems_with(&text(key), &vars(&[]));
+    assert!(found.contains("store.key: a secret can't stand in this file"), "{found}");
+}

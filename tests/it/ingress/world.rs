@@ -10,16 +10,19 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Method;
-use kurier::accept::IdSource;
-use kurier::clock::{SystemClock, TokioClock};
+use kurier::accept::{Acceptor, IdSource};
+use kurier::clock::{Clock, SystemClock, TokioClock};
 use kurier::config::{Admin, Config, DeliverTo, Live, PathPattern, Route, Segment, Server, ServerLimits, StoreSettings};
+use kurier::egress::HttpTransport;
 use kurier::ingress::{Ingress, Parts, serve_options};
 use kurier::model::{Answer, Event, Name, StoreStats, Timestamp};
+use kurier::orders::Orders;
 use kurier::server::{LiveOptions, ServeOptions, Stopped, serve};
 use kurier::signature::Verifier;
 use kurier::store::memory::MemoryStore;
-use kurier::store::{EventFilter, Settled, Store};
+use kurier::store::{EventFilter, SealedStates, Settled, Store};
 use kurier::telemetry::Metrics;
+use kurier::tokens::Tokens;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -38,7 +41,7 @@ pub(super) struct Setup {
 pub(super) fn route() -> Route {
     Route {
         name: Name::from("orders"),
-        path: path("/in"),
+        path: Some(path("/in")),
         methods: vec![Method::POST],
         verifier: Verifier::none(),
         dedupe_key: None,
@@ -49,6 +52,8 @@ pub(super) fn route() -> Route {
         respond: Some(Answer { status: 202, content_type: Some("application/json".into()), body: Bytes::from_static(br#"{"ok":true}"#) }),
         wait: None,
         deliver: vec![DeliverTo::everything(Name::from("erp"))],
+        inpasy: None,
+        pull: None,
         acknowledge: None,
     }
 }
@@ -93,6 +98,7 @@ pub(super) fn config(server: Server, routes: Vec<Route>) -> Config {
         destinations: BTreeMap::new(),
         programs: Arc::default(),
         notify: None,
+        redirects: BTreeMap::new(),
         key_sources: BTreeMap::new(),
         files: Vec::new(),
     }
@@ -101,6 +107,18 @@ pub(super) fn config(server: Server, routes: Vec<Route>) -> Config {
 /// The service alone, for tests that bring their own stream and clock.
 pub(super) fn ingress(config: Config) -> (Arc<MemoryStore>, Ingress) {
     ingress_with(config, Settled::default())
+}
+
+/// Nobody's access tokens.
+pub(crate) fn tokens(store: Arc<dyn Store>) -> Tokens {
+    Tokens::new(Arc::new(HttpTransport::new().unwrap()), Arc::new(SystemClock), Arc::new(SealedStates::new(store, None)))
+}
+
+/// Nobody's orders.
+pub(crate) fn orders(store: Arc<dyn Store>) -> Orders {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let acceptor = Acceptor::new(store.clone(), clock.clone(), IdSource::seeded(2));
+    Orders::new(store, Arc::new(HttpTransport::new().unwrap()), clock, acceptor)
 }
 
 /// The same, with somebody who tells of settlements.
@@ -113,6 +131,8 @@ pub(super) fn ingress_with(config: Config, settled: Settled) -> (Arc<MemoryStore
         clock: Arc::new(TokioClock::starting_at(Timestamp::from_millis(1_700_000_000_000))),
         metrics: Arc::new(Metrics::new()),
         keys: Arc::new(kurier::signature::NoKeys),
+        orders: orders(store.clone()),
+        tokens: tokens(store.clone()),
         ids: IdSource::seeded(1),
         stopping: Arc::default(),
     });
@@ -154,6 +174,8 @@ impl World {
             clock: Arc::new(SystemClock),
             metrics: metrics.clone(),
             keys: setup.keys,
+            orders: orders(store.clone()),
+            tokens: tokens(store.clone()),
             ids: IdSource::seeded(1),
             stopping: stopping.clone(),
         });

@@ -181,6 +181,7 @@ pub(super) fn configuration(destinations: Vec<Destination>) -> Config {
         },
         routes: Vec::new(),
         notify: None,
+        redirects: BTreeMap::new(),
         key_sources: BTreeMap::new(),
         index: RouteIndex::new(&[]),
         destinations: destinations.into_iter().map(|destination| (destination.name.clone(), Arc::new(destination))).collect(),
@@ -260,7 +261,8 @@ impl World {
 
     /// Starts a relay over the same store.
     pub(super) fn start(&mut self) {
-        let tokens = kurier::tokens::Tokens::new(self.script.clone(), self.clock.clone());
+        let sealed = Arc::new(kurier::store::SealedStates::new(self.store.clone(), None));
+        let tokens = kurier::tokens::Tokens::new(self.script.clone(), self.clock.clone(), sealed);
         self.relay = Some(relay::start(Parts {
             config: self.live.clone(),
             changes: self.changes.subscribe(),

@@ -174,7 +174,7 @@ async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) ->
         clock: clock.clone(),
         metrics: metrics.clone(),
         notices: relay::Notices::default(),
-        tokens: kurier::tokens::Tokens::new(transport, clock.clone()),
+        tokens: crate::ingress::tokens(store.clone()),
         seed,
     });
     let stopping = Arc::new(AtomicBool::new(false));
@@ -185,6 +185,8 @@ async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) ->
         clock: clock.clone(),
         metrics,
         keys: Arc::new(kurier::signature::NoKeys),
+        orders: crate::ingress::orders(store.clone()),
+        tokens: crate::ingress::tokens(store.clone()),
         ids: IdSource::seeded(seed),
         stopping: stopping.clone(),
     });

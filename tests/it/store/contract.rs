@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kurier::model::{DeliveryId, DeliveryKind, DeliveryState, EventId, Name, OutcomeKind};
@@ -77,6 +78,7 @@ contract! {
     a_replay_makes_new_deliveries_of_the_same_event,
     the_last_settlement_brings_the_acknowledgement_along_and_no_other_ever_does,
     an_event_is_acknowledged_once,
+    a_lease_is_one_holders_until_its_term_ends_or_it_is_given_back,
     the_newest_state_of_a_name_wins,
     the_newest_position_tells_of_new_deliveries,
     lists_are_newest_first_filtered_and_paged,
@@ -285,6 +287,21 @@ async fn an_event_is_acknowledged_once(mut engine: impl Engine) {
     assert_eq!(pending.iter().map(|pending| pending.kind).collect::<Vec<_>>(), [DeliveryKind::Original, DeliveryKind::Acknowledgement]);
     store.settle(acknowledged(settlement(&pending[0], OutcomeKind::Delivered))).await.unwrap();
     assert_eq!(store.record(id).await.unwrap().unwrap().deliveries.len(), 2);
+    store.close().await;
+}
+
+async fn a_lease_is_one_holders_until_its_term_ends_or_it_is_given_back(mut engine: impl Engine) {
+    let store = engine.open().await;
+    let (hour, moment) = (Duration::from_secs(3600), Duration::from_millis(20));
+    let first = store.lease("a", 1, hour).await.unwrap().unwrap();
+    assert_eq!(store.lease("a", 1, hour).await.unwrap(), Some(first), "its holder prolongs it");
+    assert_eq!(store.lease("a", 2, hour).await.unwrap(), None);
+    assert!(store.lease("b", 2, hour).await.unwrap().is_some());
+    store.lease("a", 1, Duration::ZERO).await.unwrap();
+    let second = store.lease("a", 2, moment).await.unwrap().unwrap();
+    assert!(second.epoch > first.epoch);
+    tokio::time::sleep(moment * 2).await;
+    assert!(store.lease("a", 1, hour).await.unwrap().unwrap().epoch > second.epoch);
     store.close().await;
 }
 

@@ -236,3 +236,41 @@ fn a_store_full_of_what_waits_refuses_delivers_and_takes_more() {
         }
     });
 }
+
+/// The oldest segment opens with a copy of an event that moved into it later: what is said behind counts for both.
+#[test]
+fn a_footer_made_anew_tells_what_became_of_an_event_that_lies_in_its_segment_twice() {
+    let disk = SimDisk::new(1);
+    let options = || LocalOptions { retention: Duration::ZERO, ..options() };
+    run(async {
+        let store = open_with(&disk, options()).await.unwrap();
+        store.accept(new(WAITS)).await.unwrap();
+    });
+    run(async {
+        // The second segment opens with a copy of the event, and so does the third, after a failed write.
+        let store = open_with(&disk, options()).await.unwrap();
+        disk.set(Faults { all_fail: true, ..Faults::default() });
+        let void = store.accept(new(8));
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        disk.set(Faults::default());
+        void.await.unwrap_err();
+        pass(&store, 9).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(segments(&disk).last(), Some(&4), "the fourth is prepared");
+        // The first one goes: the event moves into the third.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(segments(&disk)[0], 2);
+        let pending = store.pending_after(0, 1).await.unwrap().remove(0);
+        store.settle(settlement(&pending, OutcomeKind::Rejected)).await.unwrap();
+        pass_until(&store, 1000, || segments(&disk)[0] == 3).await;
+    });
+    disk.forget(Path::new("/store/journal/0000000000000003.foot"));
+    disk.forget(Path::new("/store/checkpoint"));
+    run(async {
+        let store = open_with(&disk, options()).await.unwrap();
+        assert_eq!(segments(&disk)[0], 3);
+        let record = store.record(event(WAITS).id).await.unwrap().unwrap();
+        assert_eq!(record.deliveries.iter().map(|delivery| delivery.state.word()).collect::<Vec<_>>(), ["dead"]);
+        assert!(store.pending_after(0, 9).await.unwrap().iter().all(|pending| pending.id.event != event(WAITS).id));
+    });
+}

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::{SOON, home, wait_for_calls, wait_for_states};
-use crate::harness::{Home, Serving, Sink, dvelop_signature, request};
-use crate::simulators::dvelop::{API_KEY, Dvelop};
+use super::{SOON, home, look, pulled, types, wait_for_calls, wait_for_states};
+use crate::harness::{Home, Serving, Sink, dvelop_signature, request, wait_until};
+use crate::simulators::dvelop::{API_KEY, Dvelop, INTEGRATION_KEY};
 use crate::simulators::{Answer, Trouble};
 
 const SECRET: &str = "a-secret-of-the-tests";
@@ -125,4 +125,89 @@ async fn check_says_what_is_wrong_with_an_acknowledgement_and_where() {
         assert!(ran.stderr.contains(problem) || ran.stdout.contains(problem), "{problem}:\n{ran:?}");
     }
     assert!(sink.received().is_empty());
+}
+
+fn transfers(dvelop: &Dvelop, sink: &Sink) -> Home {
+    home(&format!(
+        r#"
+routes:
+  transfers:
+    pull:
+      dvelop:
+        base_url: "{}"
+        integration_key: {INTEGRATION_KEY}
+        every: 1s
+        auth: {{ bearer: {{ env: DVELOP_API_KEY }} }}
+        retry: {SOON}
+    deliver: [erp]
+    acknowledge:
+      dvelop:
+        auth: {{ bearer: {{ env: DVELOP_API_KEY }} }}
+        allowed_hosts: [127.0.0.1]
+        allow_private: [127.0.0.0/8]
+        retry: {SOON}
+destinations:
+  erp: {{ url: "{}", retry: {SOON} }}
+"#,
+        dvelop.server.url(""),
+        sink.url("/hooks")
+    ))
+    .with_env("DVELOP_API_KEY", API_KEY)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transfers_are_fetched_delivered_byte_for_byte_and_reported_once_each() {
+    let (dvelop, sink) = (Dvelop::start(7, 3).await, Sink::start());
+    let home = transfers(&dvelop, &sink);
+    // The second page is down at first: what the first one held is kept, and known at the next poll.
+    dvelop.server.trouble([Trouble::Instead(Answer::status(503))]);
+    let kurier = home.serve();
+    wait_until("all are reported", || dvelop.results().iter().all(Option::is_some));
+    wait_for_states(&kurier, "transfers", &["delivered"; 14]);
+    let mut bodies: Vec<Vec<u8>> = sink.received().into_iter().map(|delivery| delivery.body).collect();
+    bodies.sort();
+    let mut listed = dvelop.listed();
+    listed.sort();
+    assert_eq!(bodies, listed);
+    assert!(dvelop.results().iter().all(|result| *result == Some(json!({ "successful": true }))));
+    wait_until("a poll has succeeded", || pulled(&kurier, "transfers")["last_success"].is_string());
+    let metrics = request(kurier.admin, "GET", "/metrics", &[], b"").text();
+    assert!(metrics.contains("kurier_attempts_total{destination=\"transfers:pull\",outcome=\"delivered\"}"), "{metrics}");
+    assert!(kurier.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_between_polls_fetches_nothing_twice() {
+    let (dvelop, sink) = (Dvelop::start(5, 2).await, Sink::start());
+    sink.otherwise("503 Not yet");
+    let home = transfers(&dvelop, &sink);
+    for _ in 0..3 {
+        let kurier = home.serve();
+        wait_until("a poll has succeeded", || {
+            pulled(&kurier, "transfers")["last_success"].is_string() && types(&kurier, "transfers").len() == 5
+        });
+        kurier.kill();
+    }
+    sink.otherwise("200 OK");
+    let kurier = home.serve();
+    wait_until("all are reported", || dvelop.results().iter().all(Option::is_some));
+    assert_eq!(types(&kurier, "transfers").len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poll_that_is_refused_pauses_until_an_operator_resumes_it() {
+    let (dvelop, sink) = (Dvelop::start(1, 10).await, Sink::start());
+    let home = transfers(&dvelop, &sink);
+    dvelop.server.trouble([Trouble::Instead(Answer::status(401))]);
+    let kurier = home.serve();
+    let polling = |kurier: &Serving| {
+        let items = look(kurier, "/api/v1/destinations")["items"].as_array().unwrap().clone();
+        items.into_iter().find(|item| item["name"] == "transfers:pull").unwrap()
+    };
+    wait_until("it is paused", || polling(&kurier)["state"] == "paused");
+    assert!(polling(&kurier)["paused_because"].as_str().unwrap().contains("credentials"), "{}", polling(&kurier));
+    assert_eq!(dvelop.server.calls().len(), 1);
+    request(kurier.admin, "POST", "/api/v1/destinations/transfers:pull/resume", &[], b"");
+    wait_until("all are reported", || dvelop.results().iter().all(Option::is_some));
+    assert!(kurier.terminate().success());
 }

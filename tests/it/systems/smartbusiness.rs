@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{SOON, home, look, post, wait_for_calls, wait_for_counts};
-use crate::harness::{Home, wait_until};
+use super::{SOON, home, look, post, pulled, wait_for_calls, wait_for_counts};
+use crate::harness::{Home, Serving, Sink, request, wait_until};
 use crate::simulators::smartbusiness::{CLIENT_ID, CLIENT_SECRET, SmartBusiness};
 use crate::simulators::{Answer, Trouble};
 
@@ -79,7 +79,7 @@ async fn wrong_client_credentials_pause_and_mended_ones_go_on() {
     assert!(shown.contains("invalid_client") && !shown.contains("a-wrong-one"), "{shown}");
     home.write("secret", CLIENT_SECRET);
     wait_until("it is reloaded", || kurier.log().contains("is reloaded"));
-    crate::harness::request(kurier.admin, "POST", "/api/v1/destinations/invoicing/resume", &[], b"");
+    request(kurier.admin, "POST", "/api/v1/destinations/invoicing/resume", &[], b"");
     wait_for_counts(&kurier, "invoicing", 0, 0);
     assert_eq!(numbers(&system), ["R-1"]);
     assert!(!kurier.log().contains("a-wrong-one"));
@@ -130,4 +130,99 @@ async fn a_rate_limit_holds_requests_back_until_its_reset() {
     std::thread::sleep(std::time::Duration::from_millis(700));
     assert_eq!(numbers(&system), ["R-1"]);
     assert_eq!(system.server.calls().len(), 2, "nothing is sent against a limit that is known");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_is_fetched_whole_and_what_is_known_is_passed_over_after_a_restart() {
+    let (system, erp) = (SmartBusiness::start().await, Sink::start());
+    system.add_invoices(450);
+    let home = home(&format!(
+        r#"
+routes:
+  invoices:
+    pull: {{ smartbusiness: {{ base_url: "{}", client_id: {CLIENT_ID}, client_secret: {{ env: SB_SECRET }}, scopes: [invoice], list: /receivables/invoices }} }}
+    deliver: [erp]
+destinations:
+  erp: {{ url: "{}" }}
+"#,
+        system.server.url("/v2"),
+        erp.url("/hook")
+    ))
+    .with_env("SB_SECRET", CLIENT_SECRET);
+    let kurier = home.serve();
+    erp.wait_for(450);
+    wait_until("a poll has succeeded", || pulled(&kurier, "invoices")["last_success"].is_string());
+    kurier.kill();
+    system.add_invoices(1);
+    system.end_access();
+    let kurier = home.serve();
+    let received = erp.wait_for(451);
+    assert!(String::from_utf8_lossy(&received[450].body).contains("OLD-451"), "{:?}", received[450]);
+    assert_eq!(received.len(), 451);
+    assert!(kurier.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_authorizes_in_the_browser_and_each_refresh_token_counts_once_through_kill_9() {
+    let (system, ops) = (SmartBusiness::start().await, Sink::start());
+    let home = invoicing(&system, "POST /receivables/invoices").with_env("STORE_KEY", "0123456789abcdef0123456789abcdef");
+    let text = std::fs::read_to_string(home.path().join("routes.yaml")).unwrap();
+    let text = text
+        .replace("{ path: ./data,", "{ path: ./data, key: { env: STORE_KEY },")
+        .replace("server: { listen: 127.0.0.1:0 }", "server: { listen: 127.0.0.1:0, public_url: https://hooks.example.ch }")
+        .replace("      request: ", "      grant: authorization_code\n      redirect_path: /oauth/smartbusiness\n      request: ");
+    home.write("routes.yaml", &format!("{text}  ops: {{ url: \"{}\" }}\nnotify: ops\n", ops.url("/alarm")));
+    let kurier = home.serve();
+    let state = |kurier: &Serving| {
+        let items = look(kurier, "/api/v1/destinations")["items"].as_array().unwrap().clone();
+        items.into_iter().find(|item| item["name"] == "invoicing").unwrap()["state"].clone()
+    };
+    let authorize = |kurier: &Serving| {
+        let answer = request(kurier.admin, "POST", "/api/v1/destinations/invoicing/authorize", &[], b"");
+        let answer: Value = serde_json::from_slice(&answer.body).unwrap();
+        let back = system.approve(&answer["location"].as_str().unwrap().parse().unwrap());
+        let forged = format!("{}?code=x&state=guess", back.path());
+        assert_eq!(request(kurier.public, "GET", &forged, &[], b"").status(), 400);
+        let target = format!("{}?{}", back.path(), back.query().unwrap());
+        let answer = request(kurier.public, "GET", &target, &[], b"");
+        assert_eq!(answer.status(), 200, "{}\n{}", answer.text(), kurier.log());
+        assert_eq!(request(kurier.public, "GET", &target, &[], b"").status(), 400, "it counts once");
+        request(kurier.admin, "POST", "/api/v1/destinations/invoicing/resume", &[], b"");
+    };
+    // Nobody has authorized yet: it waits, and somebody is told.
+    post(&kurier, &json!({ "order": "1" }));
+    wait_until("it is paused", || state(&kurier) == "paused");
+    assert_eq!(ops.wait_for(1)[0].header("kurier-event-type"), Some("kurier.authorization"));
+    authorize(&kurier);
+    wait_for_counts(&kurier, "invoicing", 0, 0);
+    kurier.kill();
+    // The refresh token outlives the process, and so does its successor.
+    for order in ["2", "3"] {
+        system.end_access();
+        let kurier = home.serve();
+        post(&kurier, &json!({ "order": order }));
+        wait_for_counts(&kurier, "invoicing", 0, 0);
+        kurier.kill();
+    }
+    assert_eq!(numbers(&system), ["R-1", "R-2", "R-3"]);
+    // A refresh whose answer is lost uses the token up: after the crash it is known why, and a person has to authorize.
+    let kurier = home.serve();
+    let calls = system.server.calls().len();
+    system.server.trouble([Trouble::Instead(Answer::status(401)), Trouble::LoseAnswer]);
+    post(&kurier, &json!({ "order": "4" }));
+    wait_for_calls(&system.server, calls + 2);
+    kurier.kill();
+    let kurier = home.serve();
+    wait_until("it is paused", || state(&kurier) == "paused");
+    let why = look(&kurier, "/api/v1/destinations").to_string();
+    assert!(why.contains("may have used up the refresh token"), "{why}");
+    authorize(&kurier);
+    wait_for_counts(&kurier, "invoicing", 0, 0);
+    assert_eq!(numbers(&system), ["R-1", "R-2", "R-3", "R-4"]);
+    assert!(kurier.terminate().success());
+    let kept = std::fs::read_dir(home.path().join("data/journal")).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+    for bytes in kept {
+        let holds = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+        assert!(!holds(b"refresh-") && !holds(b"access-"), "a token stands in the store in the clear");
+    }
 }

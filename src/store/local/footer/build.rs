@@ -123,7 +123,8 @@ impl Builder {
                 }
             }
             // Memory tells it until it is finished, then the index.
-            Kind::Live | Kind::Moved => self.ops.push(op(record)),
+            Kind::Live => self.elsewhere(record::decode_live(record, frame, names)?.sequence, op(record)),
+            Kind::Moved => self.elsewhere(record::decode_moved(record, frame, names)?.sequence, op(record)),
             Kind::Key => {
                 let KeyRecord { hash, event, sequence, expires_at, answer, .. } = record::decode_key(record, frame)?;
                 self.key(Key { hash, event, sequence, place, expires_at }, &answer);
@@ -132,6 +133,14 @@ impl Builder {
             Kind::State => drop(self.states.insert(record::decode_state(record, frame)?.0, op(record))),
         }
         Ok(())
+    }
+
+    /// What is said of an earlier event. One that lies here too, in the copy that the oldest segment opens with, stands
+    /// here as it is said already, and goes on from there.
+    fn elsewhere(&mut self, sequence: u64, op: Op) {
+        if !self.table.holds(sequence) {
+            self.ops.push(op);
+        }
     }
 
     fn key(&mut self, key: Key, answer: &Answer) {

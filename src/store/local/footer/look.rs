@@ -21,7 +21,7 @@ const ID: usize = 20;
 const BLOCK: usize = 28;
 
 /// Keys that are read at a time while one is looked for.
-const KEYS_READ: usize = 256;
+const KEYS_READ: usize = 512;
 
 /// An open footer.
 pub(in crate::store::local) struct Footing<F> {
@@ -195,16 +195,21 @@ pub(in crate::store::local) async fn key<F: DiskFile>(footing: &Footing<F>, hash
     let section = footing.header.section(Part::Keys);
     let count = usize::try_from(section.length).unwrap_or(usize::MAX) / KEY;
     let (mut low, mut high) = (0, count);
+    // Hashes are spread evenly, so the first look mostly hits; if they are not, halving finds it.
+    let share = u64::from_be_bytes([hash[0], hash[1], hash[2], hash[3], hash[4], hash[5], hash[6], hash[7]]);
+    let guess = usize::try_from((u128::from(share) * count as u128) >> 64).unwrap_or(0);
+    let mut middle = guess.saturating_sub(KEYS_READ / 2).min(count.saturating_sub(KEYS_READ));
     // The section is searched by pieces and not checked whole; the record that is found names its key itself.
     while low < high {
-        let middle = if high - low <= KEYS_READ { low } else { low.midpoint(high) };
         let some = (high - middle).min(KEYS_READ);
         let bytes = footing.read(section.offset + (middle * KEY) as u64, some * KEY).await?;
         let hash_at = |at: usize| &bytes[at * KEY..at * KEY + 16];
         if hash_at(0) > hash.as_slice() {
             high = middle;
+            middle = if high - low <= KEYS_READ { low } else { low.midpoint(high) };
         } else if hash_at(some - 1) < hash.as_slice() {
             low = middle + some;
+            middle = if high - low <= KEYS_READ { low } else { low.midpoint(high) };
         } else {
             let Some(at) = (0..some).find(|at| hash_at(*at) == hash) else { return Ok(None) };
             return key_place(footing, &bytes[at * KEY..]).map(|(place, _)| Some(place));
