@@ -90,8 +90,14 @@ pub(super) async fn forgotten<D: Disk>(shared: &Shared<D>, id: EventId) -> Resul
         let Some(footing) = footing_soon(shared, number).await? else { continue };
         let found = footer::event_by_id(&footing, id, &shared.names).await.map_err(|error| unreadable_footer(shared, number, &error))?;
         if let Some(found) = found {
-            // A carried event that neither memory nor the index knows: the index is not whole yet.
-            return if index.is_none() && found.meta.is_pending() { Err(no_index()) } else { Ok(Some(found.meta)) };
+            // A carried event that neither memory nor the index knows.
+            return match (found.meta.is_pending(), &index) {
+                (false, _) => Ok(Some(found.meta)),
+                // The index is not whole yet.
+                (true, None) => Err(no_index()),
+                // It is just being let go.
+                (true, Some(_)) => Ok(None),
+            };
         }
     }
     Ok(None)
@@ -234,8 +240,13 @@ async fn some_below<D: Disk>(shared: &Shared<D>, before: u64) -> Result<(Vec<Can
         .max(indexed.last().copied().unwrap_or(0));
     let mut merged: BTreeMap<u64, Option<Candidate>> = BTreeMap::new();
     for FooterEvent { meta, columns } in sealed {
-        if meta.is_pending() && index.is_none() && !shared.table.lock().holds(meta.sequence) {
-            return Err(no_index());
+        if meta.is_pending() {
+            // Memory or the index tells how it stands by now. Where neither does, it is just being let go.
+            match &index {
+                Some(_) => continue,
+                None if !shared.table.lock().holds(meta.sequence) => return Err(no_index()),
+                None => {}
+            }
         }
         merged.insert(meta.sequence, Some(Candidate { meta, columns: Some(columns) }));
     }

@@ -61,7 +61,7 @@ impl SimClock {
 
     /// The time that it would be if nobody had set it.
     pub(crate) fn truth(&self) -> TokioClock {
-        self.tokio.clone()
+        self.tokio
     }
 
     /// Somebody sets the wall clock.
@@ -278,6 +278,15 @@ async fn reader(world: Arc<World>, store: Arc<SimStore>) {
             Ok(None) => assert!(!was_kept || !is_kept(), "event {n} is not found while it is kept"),
             Err(ReadError::Io(_)) => {}
             Err(ReadError::Damaged) => panic!("event {n} is read as damaged"),
+        }
+        if world.roll(4) == 0 {
+            let settled = world.known.lock().settled.clone();
+            if let Ok((items, _)) = store.list(&EventFilter::default(), None, 50).await {
+                for delivery in items.into_iter().flat_map(|item| item.deliveries) {
+                    let least = settled.get(&delivery.id).map_or(0, |(version, _)| *version);
+                    assert!(delivery.version >= least, "{} is listed as it stood before", delivery.id);
+                }
+            }
         }
         tokio::time::sleep(Duration::from_millis(u64::from(world.roll(100)))).await;
     }
