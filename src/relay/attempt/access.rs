@@ -19,7 +19,9 @@ pub(super) async fn send(tools: &Tools, destination: &Destination, mut request: 
             let Ok(headers) = auth.headers() else {
                 return Exchanged::plain(Err(unsendable("a secret of `auth` holds bytes that no header can carry")));
             };
-            request.headers.extend(headers);
+            for (name, value) in headers {
+                request.headers.insert(name, value);
+            }
             return Exchanged::plain(tools.transport.send(request).await);
         }
     };
