@@ -52,9 +52,7 @@ image:
 demo:
 	cargo run --release -- demo
 
-# The simulation with 10,000 seeds and 200 rounds of kill -9; hours. SIM_SEED=n plays one seed again.
-SOAK_SEEDS ?= 10000
-SOAK_ROUNDS ?= 200
+# Every simulation with 10,000 seeds and 200 rounds of kill -9, some hours; KURIER_SIM_SEEDS=500 KURIER_CRASH_ROUNDS=20
+# for a shorter one. Ends with a report; docs/simulation.md says what is played.
 soak:
-	SIM_SEEDS=$(SOAK_SEEDS) cargo test --release --locked --test it -- --nocapture store::sim::
-	KURIER_CRASH_ROUNDS=$(SOAK_ROUNDS) cargo test --release --locked --test it -- --nocapture road::crash::
+	tests/soak.sh

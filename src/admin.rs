@@ -13,6 +13,7 @@ mod operate;
 mod orders;
 mod problem;
 mod query;
+mod replays;
 mod routes;
 mod view;
 
@@ -30,6 +31,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use crate::clock::Clock;
 use crate::config;
 use crate::orders::Orders;
+use crate::replays::Replays;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::tokens::Tokens;
@@ -53,6 +55,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// The relay, as far as operators see and steer it.
     pub destinations: Arc<dyn Destinations>,
+    /// Replays of many events.
+    pub replays: Replays,
     /// Orders of InPaSy.
     pub orders: Orders,
     /// Access tokens, and how they are authorized.
@@ -129,6 +133,10 @@ impl Inner {
             Action::EventBody => events::body(call, name).await,
             Action::Replay => operate::replay(call, name).await,
             Action::Cancel => operate::cancel(call, name).await,
+            Action::BeginReplay => replays::begin(call).await,
+            Action::Replays => replays::list(call),
+            Action::ShowReplay => replays::show(call, name),
+            Action::StopReplay => replays::stop(call, name).await,
             Action::Destinations => destinations::list(call),
             Action::Pause => destinations::pause(call, name).await,
             Action::Resume => destinations::resume(call, name).await,

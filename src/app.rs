@@ -28,6 +28,7 @@ use crate::document::Problem;
 use crate::egress::TransportError;
 use crate::ingress::{self, Ingress};
 use crate::orders::Orders;
+use crate::replays::Replays;
 use crate::server::{self, LiveOptions};
 use crate::store::local::{LocalOptions, LocalStore, StoreError};
 use crate::store::{Settled, Store};
@@ -134,6 +135,7 @@ impl Running {
             destinations: Arc::new(wire::RelayDestinations(roads.relay())),
             orders,
             tokens: roads.tokens(),
+            replays: Replays::start(store.clone(), clock.clone()),
             clock: clock.clone(),
             metrics: metrics.clone(),
             stopping: stopping.clone(),

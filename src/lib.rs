@@ -26,6 +26,7 @@ pub mod notify;
 pub mod orders;
 pub mod pull;
 pub mod relay;
+pub mod replays;
 pub mod server;
 pub mod signature;
 pub mod store;

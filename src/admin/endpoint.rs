@@ -18,6 +18,10 @@ pub(super) enum Action {
     EventBody,
     Replay,
     Cancel,
+    BeginReplay,
+    Replays,
+    ShowReplay,
+    StopReplay,
     Destinations,
     Pause,
     Resume,
@@ -48,7 +52,7 @@ pub(super) struct Endpoint {
 impl Endpoint {
     /// Whether its request's body is read.
     pub(super) fn takes_body(&self) -> bool {
-        matches!(self.action, Action::Replay | Action::PlaceOrder)
+        matches!(self.action, Action::Replay | Action::BeginReplay | Action::PlaceOrder)
     }
 }
 
@@ -67,7 +71,7 @@ const READ: Access = Access::Scope(Scope::Read);
 const OPERATE: Access = Access::Scope(Scope::Operate);
 const ORDERS: Access = Access::Scope(Scope::Orders);
 
-pub(super) static ENDPOINTS: [Endpoint; 16] = [
+pub(super) static ENDPOINTS: [Endpoint; 20] = [
     row(Method::GET, "/livez", Access::Anyone, Action::Live),
     row(Method::GET, "/readyz", Access::Anyone, Action::Ready),
     row(Method::GET, "/metrics", READ, Action::Metrics),
@@ -76,6 +80,10 @@ pub(super) static ENDPOINTS: [Endpoint; 16] = [
     row(Method::GET, "/api/v1/events/{id}", READ, Action::Event),
     row(Method::GET, "/api/v1/events/{id}/body", READ, Action::EventBody),
     row(Method::POST, "/api/v1/events/{id}/replay", OPERATE, Action::Replay),
+    row(Method::POST, "/api/v1/replays", OPERATE, Action::BeginReplay),
+    row(Method::GET, "/api/v1/replays", READ, Action::Replays),
+    row(Method::GET, "/api/v1/replays/{id}", READ, Action::ShowReplay),
+    row(Method::DELETE, "/api/v1/replays/{id}", OPERATE, Action::StopReplay),
     row(Method::POST, "/api/v1/deliveries/{id}/cancel", OPERATE, Action::Cancel),
     row(Method::GET, "/api/v1/destinations", READ, Action::Destinations),
     row(Method::POST, "/api/v1/destinations/{name}/pause", OPERATE, Action::Pause),

@@ -54,7 +54,7 @@ pub(super) async fn replay(call: &Call<'_>, id: &str) -> Result<Response<Full<By
     Ok(answer::json_with(StatusCode::ACCEPTED, &answer))
 }
 
-fn named_destinations(call: &Call<'_>, named: &[String]) -> Result<Vec<Name>, Problem> {
+pub(super) fn named_destinations(call: &Call<'_>, named: &[String]) -> Result<Vec<Name>, Problem> {
     if named.is_empty() || named.len() > REPLAY_DESTINATIONS_MAX {
         let detail = format!("`destinations` names 1 to {REPLAY_DESTINATIONS_MAX} destinations");
         return Err(Problem::unprocessable("destinations", detail));

@@ -61,11 +61,7 @@ impl Query {
 
     /// A time: RFC 3339, or how long ago.
     pub(super) fn time(&self, name: &str, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
-        let Some(text) = self.get(name) else { return Ok(None) };
-        let parsed = text.parse().ok().or_else(|| ago(text).map(|ago| now.saturating_sub(ago)));
-        let detail =
-            || format!("`{name}` is an RFC 3339 time such as 2026-11-24T08:00:00Z, or how long ago, such as 2h; not `{}`", shortened(text));
-        parsed.map(Some).ok_or_else(|| Problem::bad_request("time", detail()))
+        self.get(name).map(|text| time(name, text, now)).transpose()
     }
 
     /// `cursor`, as [`cursor`] made it for this kind of list.
@@ -75,6 +71,14 @@ impl Query {
         let place = decoded.as_deref().and_then(|decoded| decoded.strip_prefix(kind)).map(str::to_owned);
         place.map(Some).ok_or_else(bad_cursor)
     }
+}
+
+/// A time: RFC 3339, or how long ago.
+pub(super) fn time(name: &str, text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
+    let parsed = text.parse().ok().or_else(|| ago(text).map(|ago| now.saturating_sub(ago)));
+    let detail =
+        || format!("`{name}` is an RFC 3339 time such as 2026-11-24T08:00:00Z, or how long ago, such as 2h; not `{}`", shortened(text));
+    parsed.ok_or_else(|| Problem::bad_request("time", detail()))
 }
 
 pub(super) fn bad_cursor() -> Problem {

@@ -4,4 +4,5 @@ mod access;
 mod api;
 mod cli;
 mod operate;
+mod replays;
 mod world;

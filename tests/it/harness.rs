@@ -72,7 +72,12 @@ impl Home {
 
     /// Starts `kurier serve` and waits until it is up.
     pub(crate) fn serve(&self) -> Serving {
-        let mut child = self.command(&["serve"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::serve_as(self.command(&["serve"]))
+    }
+
+    /// Starts this `kurier serve` and waits until it is up.
+    pub(crate) fn serve_as(mut command: Command) -> Serving {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let writer = log.clone();
@@ -245,6 +250,8 @@ struct SinkState {
     received: Vec<Message>,
     script: VecDeque<String>,
     otherwise: Option<String>,
+    /// Most bytes of a body that are kept.
+    keeps: Option<usize>,
 }
 
 impl Sink {
@@ -274,6 +281,11 @@ impl Sink {
         self.state.lock().unwrap().script.extend(answers.iter().map(|answer| (*answer).to_owned()));
     }
 
+    /// From now on only so many bytes of each body are kept.
+    pub(crate) fn keep(&self, bytes: usize) {
+        self.state.lock().unwrap().keeps = Some(bytes);
+    }
+
     /// The answer when the script has ended.
     pub(crate) fn otherwise(&self, answer: &str) {
         self.state.lock().unwrap().otherwise = Some(answer.to_owned());
@@ -293,9 +305,13 @@ impl Sink {
 fn serve_sink(stream: TcpStream, state: &Mutex<SinkState>) {
     let Ok(mut writer) = stream.try_clone() else { return };
     let mut reader = BufReader::new(stream);
-    while let Ok(Some(message)) = read_message(&mut reader) {
+    while let Ok(Some(mut message)) = read_message(&mut reader) {
         let answer = {
             let mut state = state.lock().unwrap();
+            if let Some(keeps) = state.keeps {
+                message.body.truncate(keeps);
+                message.body.shrink_to_fit();
+            }
             state.received.push(message);
             let scripted = state.script.pop_front();
             scripted.or_else(|| state.otherwise.clone()).unwrap_or_else(|| "200 OK".to_owned())

@@ -4,6 +4,7 @@ mod crash;
 mod delivery;
 mod operator;
 mod reload;
+mod small_disk;
 
 use crate::harness::{Home, Sink, dvelop_signature, github_signature, request, standard_signature, wait_until};
 

@@ -29,7 +29,7 @@ fn once_red(simulation: &str) -> impl Iterator<Item = u64> {
     })
 }
 
-/// Plays the seeds of a simulation; `play` says how much was held against what was promised.
+/// Plays the seeds of a simulation; `play` says how many acknowledged events were held against what is stored.
 pub(crate) fn each_seed(simulation: &str, play: impl Fn(u64) -> u64 + Sync) {
     let seeds: Vec<u64> = match number("KURIER_SIM_SEED") {
         Some(seed) => vec![seed],
@@ -60,5 +60,5 @@ pub(crate) fn each_seed(simulation: &str, play: impl Fn(u64) -> u64 + Sync) {
         resume_unwind(panic);
     }
     let (seconds, acknowledged) = (begun.elapsed().as_secs(), acknowledged.into_inner());
-    println!("soak: simulation `{simulation}`: {} seeds green in {seconds} s, {acknowledged} promises held", seeds.len());
+    println!("soak: simulation `{simulation}`: {} seeds, {acknowledged} acknowledged events held, {seconds} s", seeds.len());
 }

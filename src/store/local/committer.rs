@@ -105,11 +105,14 @@ pub(super) struct Committer<D: Disk> {
     waiting: VecDeque<Entry>,
     spare: Vec<u8>,
     idle_at: Instant,
+    /// The store closes without having healed: nothing more may be written.
+    is_given_up: bool,
 }
 
 impl<D: Disk> Committer<D> {
     pub(super) fn new(shared: Arc<Shared<D>>, current: Current<D::File>, last: Last, ledger: Ledger) -> Self {
-        Self { shared, current, last, ledger, waiting: VecDeque::new(), spare: Vec::new(), idle_at: Instant::now() + SEAL_AFTER }
+        let idle_at = Instant::now() + SEAL_AFTER;
+        Self { shared, current, last, ledger, waiting: VecDeque::new(), spare: Vec::new(), idle_at, is_given_up: false }
     }
 
     /// Commits until the store is closed and everything that was queued before is settled.
@@ -117,6 +120,10 @@ impl<D: Disk> Committer<D> {
         loop {
             if self.waiting.is_empty() {
                 self.shared.queue.drain(&mut self.waiting);
+            }
+            if self.is_given_up {
+                self.refuse_all();
+                break;
             }
             if !self.waiting.is_empty() {
                 self.commit().await;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use kurier::admin::{Admin, DestinationView, Destinations, Parts, PauseError};
-use kurier::clock::TokioClock;
+use kurier::clock::{Clock, TokioClock};
 use kurier::config::{
     self, AdminToken, Breaker, Config, DeliverTo, Destination, Format, PathPattern, Retry, Route, RouteIndex, Scope, Segment, Server,
     ServerLimits, StoreSettings,
@@ -21,6 +21,7 @@ use kurier::document::Node;
 use kurier::model::{
     Answer, Attempt, AttemptResult, DeadCode, DeadReason, DeliveryId, DeliveryState, Event, EventId, Name, OutcomeKind, Secret, Timestamp,
 };
+use kurier::replays::Replays;
 use kurier::signature::{KeyMaterial, SecretSource, Verifier};
 use kurier::store::memory::MemoryStore;
 use kurier::store::{CommitError, NewDelivery, NewEvent, Settlement, Store as _};
@@ -125,13 +126,15 @@ impl World {
         let config = Arc::new(ArcSwap::from_pointee(config));
         let (store, relay) = (Arc::new(MemoryStore::new()), Arc::new(FakeRelay::default()));
         let stopping = Arc::new(AtomicBool::new(false));
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(START));
         let admin = Admin::new(Parts {
             config: config.clone(),
             store: store.clone(),
             destinations: relay.clone(),
             orders: crate::ingress::orders(store.clone()),
             tokens: crate::ingress::tokens(store.clone()),
-            clock: Arc::new(TokioClock::starting_at(START)),
+            replays: Replays::start(store.clone(), clock.clone()),
+            clock,
             metrics: Arc::new(Metrics::new()),
             stopping: stopping.clone(),
         });

@@ -8,15 +8,16 @@ use kurier::store::{EventFilter, Store};
 use super::ledger::{Item, Ledger};
 use super::life::World;
 use super::plan::{ATTEMPTS_MAX, Variant};
+use crate::store::sim::patiently;
 
 /// Looks at everything that is stored.
 pub(super) async fn check(world: &World, store: &dyn Store) {
     let mut stored: BTreeMap<u64, (Event, Vec<Delivery>)> = BTreeMap::new();
     let mut before = None;
     loop {
-        let (items, next) = store.list(&EventFilter::default(), before, 100).await.unwrap();
+        let (items, next) = patiently(async || store.list(&EventFilter::default(), before, 100).await).await;
         for summary in items {
-            let event = store.event(summary.event.id).await.unwrap().expect("a listed event is there, whole");
+            let event = patiently(async || store.event(summary.event.id).await).await.expect("a listed event is there, whole");
             let body: serde_json::Value = serde_json::from_slice(&event.body).unwrap();
             let number = ["n", "key"].iter().find_map(|name| body.get(name)).and_then(serde_json::Value::as_u64).unwrap();
             let twice = stored.insert(number, (event, summary.deliveries));

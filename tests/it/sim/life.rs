@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use kurier::accept::IdSource;
-use kurier::clock::{Clock, TokioClock};
+use kurier::clock::Clock;
 use kurier::config::Live;
 use kurier::ingress::{self, Ingress};
 use kurier::model::Timestamp;
@@ -29,6 +29,7 @@ use super::downstream::{Downstream, InProcess, Mood};
 use super::ledger::Ledger;
 use super::people::Life;
 use super::plan::{DESTINATIONS, Variant};
+use crate::store::sim::{SEGMENT, SimClock};
 use crate::store::sim_disk::{Faults, SimDisk};
 
 /// When every seed begins.
@@ -129,6 +130,12 @@ pub(super) fn lives(seed: u64) -> Played {
         if end == End::PowerCut {
             disk.cut_power();
         }
+        match world.roll(6) {
+            0 => disk.indexes.lose(),
+            1 => disk.indexes.spoil(),
+            2 => disk.indexes.break_after(Some(world.roll(100))),
+            _ => {}
+        }
         // Nobody is there for a while.
         now = now.saturating_add(Duration::from_secs(u64::from(world.roll(600))));
     }
@@ -141,21 +148,22 @@ pub(super) fn lives(seed: u64) -> Played {
 
 /// A process: its store is recovered and audited, then everything starts.
 async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) -> (Relay, Arc<AtomicBool>, Life) {
-    let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(now));
+    let wall = SimClock::showing(now);
+    let (truth, clock): (Arc<dyn Clock>, Arc<dyn Clock>) = (Arc::new(wall.truth()), Arc::new(wall.clone()));
     world.ledger.lock().begin_life(now);
     let random = {
         let disk = disk.clone();
         Arc::new(move || disk.nonce())
     };
     let seams = Seams { disk: disk.clone(), indexes: Arc::new(disk.indexes.clone()), run: Run::Tasks, random };
-    let options = LocalOptions { segment_bytes: crate::store::sim::SEGMENT, ..LocalOptions::new("/store") };
+    let options = LocalOptions { segment_bytes: SEGMENT, ..LocalOptions::new("/store") };
     let store = match LocalStore::open_on(seams, options, clock.clone(), None).await {
         Ok(store) => Arc::new(store),
         Err(error) => panic!("{error}"),
     };
     audit::check(world, &*store).await;
     let (metrics, settled) = (Arc::new(Metrics::new()), Settled::default());
-    let transport = Arc::new(Downstream { world: world.clone(), clock: clock.clone() });
+    let transport = Arc::new(Downstream { world: world.clone(), clock: truth.clone() });
     let relay = relay::start(Parts {
         config: world.live.clone(),
         changes: world.changes.subscribe(),
@@ -182,7 +190,7 @@ async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) ->
         ids: IdSource::seeded(seed),
         stopping: stopping.clone(),
     });
-    let life = Life { world: world.clone(), ingress, store, relay: relay.handle(), clock };
+    let life = Life { world: world.clone(), ingress, store, relay: relay.handle(), clock: truth, wall };
     (relay, stopping, life)
 }
 
@@ -206,6 +214,8 @@ async fn live(world: Arc<World>, disk: SimDisk, now: Timestamp, seed: u64, end: 
     disk.set(Faults {
         sync_fails: some(40),
         write_fails: some(40),
+        names_fail: some(20),
+        capacity: (world.roll(4) == 0).then(|| SEGMENT as u64 * u64::from(3 + world.roll(3))),
         sync_takes: Duration::from_millis(u64::from(world.roll(8))),
         freezes_after: (end != End::Stop && world.roll(2) == 0).then(|| u64::from(world.roll(2000))),
         ..Faults::default()
@@ -230,6 +240,7 @@ async fn last(world: Arc<World>, disk: SimDisk, now: Timestamp, seed: u64) {
     let people = people(&life);
     sleep(Duration::from_secs(15)).await;
     drop(people);
+    life.wall.right();
     world.moods.lock().clear();
     world.reload(Variant::Usual, life.clock.now());
     let deadline = now.saturating_add(SETTLED_WITHIN);

@@ -19,6 +19,10 @@ use super::downstream::Mood;
 use super::ledger::{Item, KEYED};
 use super::life::World;
 use super::plan::{DESTINATIONS, Variant};
+use crate::store::sim::SimClock;
+
+/// In seconds.
+const DAY: i64 = 86_400;
 
 /// What everybody in one life works with.
 #[derive(Clone)]
@@ -27,7 +31,9 @@ pub(super) struct Life {
     pub(super) ingress: Ingress,
     pub(super) store: Arc<dyn Store>,
     pub(super) relay: RelayHandle,
+    /// The time as it is, and the system's clock, which somebody sets now and then.
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) wall: SimClock,
 }
 
 impl Life {
@@ -117,10 +123,11 @@ impl Life {
     }
 
     async fn replay(&self, destination: &str) {
-        let (newest, _) = self.store.list(&kurier::store::EventFilter::default(), None, 10).await.unwrap();
+        // The index may just have failed.
+        let Ok((newest, _)) = self.store.list(&kurier::store::EventFilter::default(), None, 10).await else { return };
         let Some(event) = newest.get(self.world.roll(10) as usize) else { return };
         // As the admin side does it: a replay stands in its event's lane.
-        let (due, lane) = (self.clock.now(), event.deliveries.iter().find_map(|delivery| delivery.lane));
+        let (due, lane) = (self.wall.now(), event.deliveries.iter().find_map(|delivery| delivery.lane));
         let deliveries = vec![NewDelivery { destination: destination.into(), lane, due }];
         // A replay to where the route never delivers would be transformed by nothing.
         if event.deliveries.iter().any(|delivery| *delivery.destination == *destination) {
@@ -128,7 +135,7 @@ impl Life {
         }
     }
 
-    /// Makes destinations ill and well again, and reloads.
+    /// Makes destinations ill and well again, reloads, and sets the clock.
     pub(super) async fn weather(self) {
         loop {
             self.pause(10_000).await;
@@ -137,6 +144,11 @@ impl Life {
             // A destination that is gone for good would end everything.
             let mood = if mood == Mood::Gone && self.world.roll(3) > 0 { Mood::Failing } else { mood };
             self.world.moods.lock().insert(destination.to_owned(), mood);
+            if self.world.roll(6) == 0 {
+                // Never so far back that what was accepted then is too old, and its keys ended, once it is right.
+                self.wall.right();
+                self.wall.jump([-DAY, -2 * 3600, -90, 90, 2 * 3600, 40 * DAY][self.world.roll(6) as usize]);
+            }
             if self.world.roll(4) == 0 {
                 let variant = Variant::ALL[self.world.roll(3) as usize];
                 self.world.reload(variant, self.clock.now());

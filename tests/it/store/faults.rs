@@ -30,10 +30,10 @@ async fn pass(store: &SimStore, n: u64) {
     store.settle(settlement(ours, OutcomeKind::Delivered)).await.unwrap();
 }
 
-/// Two pages of the same batch: the second landed, the first one, where it begins, did not.
+/// Of the pages of one batch only later ones landed, or only the first, where it begins.
 #[test]
-fn a_cut_that_keeps_only_a_later_page_of_a_batch_drops_all_of_it() {
-    for pages in 2..6 {
+fn a_cut_that_keeps_some_pages_of_a_batch_drops_all_of_it() {
+    for (pages, keeps_first) in (2..6).flat_map(|pages| [(pages, false), (pages, true)]) {
         let disk = SimDisk::new(1);
         let mut large = new(2);
         large.event.body = Bytes::from(vec![b'x'; pages * 4096]);
@@ -47,7 +47,7 @@ fn a_cut_that_keeps_only_a_later_page_of_a_batch_drops_all_of_it() {
         });
         disk.set(Faults::default());
         // The header's page is page 0; both batches begin in page 1.
-        disk.cut_power_keeping(|page| page > 1);
+        disk.cut_power_keeping(|page| (page > 1) != keeps_first);
         run(async {
             let store = open(&disk).await.unwrap();
             assert_eq!(store.event(event(1).id).await.unwrap(), Some(event(1)));
@@ -242,4 +242,35 @@ pub(super) fn a_power_cut_tears_the_index(seed: u64, lie: Option<Lie>) {
 #[test]
 fn an_index_that_a_power_cut_tore_is_made_anew() {
     (0..3).for_each(|seed| a_power_cut_tears_the_index(seed, None));
+}
+
+/// A commit fails, there is no room for a fresh segment, and the store is closed: what still waits must not go behind the
+/// pages that failed.
+#[test]
+fn a_store_that_closes_without_having_healed_writes_nothing_more() {
+    for seed in 0..20 {
+        let disk = SimDisk::new(seed);
+        disk.set(Faults { capacity: Some(SEGMENT as u64 + 16 * 1024), ..Faults::default() });
+        run(async {
+            let store = open(&disk).await.unwrap();
+            store.accept(new(1)).await.unwrap();
+            let pending = store.pending_after(0, 1).await.unwrap().remove(0);
+            disk.set(Faults { capacity: Some(0), sync_fails: Some(1), once: true, ..Faults::default() });
+            let unknown = store.accept(new(2));
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let waits = store.settle(settlement(&pending, OutcomeKind::Delivered));
+            let (unknown, waits, ()) = tokio::join!(unknown, waits, store.close());
+            assert_eq!(unknown, Err(CommitError::Unknown));
+            assert!(waits.is_err(), "{waits:?}");
+        });
+        disk.set(Faults::default());
+        if seed % 2 == 0 {
+            disk.cut_power();
+        }
+        run(async {
+            let store = open(&disk).await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            let pending: Vec<_> = store.pending_after(0, 9).await.unwrap().into_iter().map(|pending| pending.id.event).collect();
+            assert_eq!(pending[0], event(1).id, "seed {seed}: its settlement was refused");
+        });
+    }
 }

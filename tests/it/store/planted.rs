@@ -58,7 +58,7 @@ fn fault_5_a_settlement_that_is_believed_before_it_is_durable_turns_red() {
 
 #[test]
 fn fault_6_a_copy_without_its_version_turns_red() {
-    turns_red("copy without version", 1, "a settlement is lost", |seed, is_planted| {
+    turns_red("copy without version", 0, "a settlement is lost", |seed, is_planted| {
         Lives { is_short: true, lie: is_planted.then_some(Lie::Versions), ..Lives::of(seed) }.play();
     });
 }

@@ -46,7 +46,22 @@ pub(crate) struct SimClock {
 impl SimClock {
     /// Shows so many seconds after the tests' time.
     pub(crate) fn starting_at(seconds: u64) -> Self {
-        Self { tokio: TokioClock::starting_at(make::at(seconds)), shift_ms: Arc::default() }
+        Self::showing(make::at(seconds))
+    }
+
+    /// Shows this time.
+    pub(crate) fn showing(now: Timestamp) -> Self {
+        Self { tokio: TokioClock::starting_at(now), shift_ms: Arc::default() }
+    }
+
+    /// Somebody sets it right again.
+    pub(crate) fn right(&self) {
+        self.shift_ms.store(0, Ordering::Relaxed);
+    }
+
+    /// The time that it would be if nobody had set it.
+    pub(crate) fn truth(&self) -> TokioClock {
+        self.tokio.clone()
     }
 
     /// Somebody sets the wall clock.
@@ -282,7 +297,7 @@ async fn operator(world: Arc<World>, store: Arc<SimStore>) {
 }
 
 /// Reads again while the index is being made anew, which a failing one may need more than once.
-async fn patiently<T>(read: impl AsyncFn() -> Result<T, ReadError>) -> T {
+pub(crate) async fn patiently<T>(read: impl AsyncFn() -> Result<T, ReadError>) -> T {
     for _ in 0..200 {
         match read().await {
             Ok(found) => return found,

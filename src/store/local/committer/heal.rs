@@ -79,7 +79,7 @@ impl<D: Disk> Committer<D> {
         let Some(fresh) = fresh else {
             // The store closes without having healed: what was not told stays unknown.
             self.refuse_all();
-            self.last.flags |= batch::SEAL;
+            self.is_given_up = true;
             return;
         };
         self.take_over(fresh, failed);

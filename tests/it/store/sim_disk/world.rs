@@ -101,6 +101,7 @@ pub(super) struct World {
     pub(super) syncs: u64,
     /// The file system's number.
     pub(super) kind: u64,
+    seed: u64,
     /// How many nonces were drawn.
     nonces: u64,
     /// Segments that were removed, where the disk lies about that.
@@ -125,6 +126,7 @@ impl World {
             calls: 0,
             syncs: 0,
             kind: 0xef53,
+            seed,
             nonces: 0,
             scrap: Vec::new(),
         }
@@ -136,7 +138,7 @@ impl World {
         inodes.values_mut().for_each(|inode| inode.is_locked = false);
         let (names, durable_names) = (self.names.clone(), self.durable_names.clone());
         let (changes, dirs) = (self.changes.clone(), self.dirs.clone());
-        Self { inodes, names, durable_names, changes, dirs, next: self.next, nonces: self.nonces, ..Self::new(9) }
+        Self { inodes, names, durable_names, changes, dirs, next: self.next, seed: self.seed, nonces: self.nonces, ..Self::new(9) }
     }
 
     /// Whether one of so many fails just now.
@@ -167,10 +169,10 @@ impl World {
         inode
     }
 
-    /// A nonce that this disk never saw.
+    /// A nonce that neither this disk ever saw nor one of another seed.
     pub(super) fn nonce(&mut self) -> u128 {
         self.nonces += 1;
-        u128::from(self.nonces) << 64 | 0x9e37_79b9
+        u128::from(self.nonces) << 64 | u128::from(self.seed)
     }
 
     fn change(&mut self, change: NameChange) -> io::Result<()> {
