@@ -70,7 +70,11 @@ impl<'a> Asking<'a> {
                 let value = bearer(&access).map_err(|_error| retry("the access token can't stand in a header"))?;
                 headers.insert(http::header::AUTHORIZATION, value);
             }
-            Some(auth) => headers.extend(auth.headers().map_err(|error| retry(error.to_string()))?),
+            Some(auth) => {
+                for (name, value) in auth.headers().map_err(|error| retry(error.to_string()))? {
+                    headers.insert(name, value);
+                }
+            }
         }
         let (timeout, tls) = (self.destination.timeout, self.destination.tls.clone());
         let request = Outbound { method, url, headers, body, timeout, tls, reach: Reach::Anywhere };

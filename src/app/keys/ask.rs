@@ -85,7 +85,9 @@ fn request(source: &KeySource, id: &str) -> Result<Outbound, (Fault, String)> {
     let mut request = get(&source.url.replace("{id}", &utf8_percent_encode(id, ENCODED).to_string()))?;
     request.headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*;q=0.5"));
     // What can't stand in a header was refused when the configuration was read.
-    request.headers.extend(source.auth.as_ref().and_then(|auth| auth.headers().ok()).unwrap_or_default());
+    for (name, value) in source.auth.as_ref().and_then(|auth| auth.headers().ok()).unwrap_or_default() {
+        request.headers.insert(name, value);
+    }
     if let Some(members) = &source.body {
         let text = |secret: &[u8]| if secret == b"{id}" { id.to_owned() } else { String::from_utf8_lossy(secret).into_owned() };
         let object: serde_json::Map<_, _> =

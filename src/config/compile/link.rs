@@ -112,7 +112,8 @@ impl Compiler<'_> {
             let wrong = Wrong::new("the sender's secret stands in the body, which is stored and delivered as it is");
             self.report.warn(wrong.hint("whoever may read events may send them too"), draft.verify.span, &draft.verify.path);
         }
-        if draft.methods.contains(&Method::GET) {
+        // Of InPaSy's callbacks events with a body are made.
+        if draft.methods.contains(&Method::GET) && draft.inpasy.is_none() {
             for (DeliverTo { to, .. }, place) in &draft.deliver {
                 if destinations.get(to).is_some_and(|destination| destination.format == Format::Original) {
                     let wrong =

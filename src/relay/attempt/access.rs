@@ -19,7 +19,6 @@ pub(super) async fn send(tools: &Tools, destination: &Destination, mut request: 
             let Ok(headers) = auth.headers() else {
                 return Exchanged::plain(Err(unsendable("a secret of `auth` holds bytes that no header can carry")));
             };
-            // In place of whatever the sender sent under these names.
             for (name, value) in headers {
                 request.headers.insert(name, value);
             }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use kurier::model::{DeadCode, DeliveryState, Event, EventId, FaultKind};
-use kurier::store::Store as _;
+use kurier::model::{DeadCode, DeadReason, DeliveryState, Event, EventId, FaultKind};
+use kurier::store::{Settlement, Store as _};
 use serde_json::{Value, json};
 
 use super::world::{Got, World, answer, event, fault};
@@ -154,4 +154,26 @@ async fn what_a_link_may_lead_to_is_the_operators_word() {
     let DeliveryState::Dead(reason) = report.state else { panic!("{report:?}") };
     assert_eq!(reason.code, DeadCode::Unsendable);
     assert!(reason.detail.contains("allowed_hosts"), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_the_end_of_the_process_ended_is_reported_at_the_next_start() {
+    let mut world = world("");
+    world.crash();
+    let id = send(&world, 1).await;
+    for pending in world.store.pending_after(0, 9).await.unwrap() {
+        let reason = DeadReason { code: DeadCode::Interrupted, detail: "three attempts in a row".into() };
+        let (delivery, version, attempts) = (pending.id, pending.version, pending.attempts);
+        let state = DeliveryState::Dead(reason);
+        // The store settles so while it opens, and knows no configuration.
+        world.store.settle(Settlement { delivery, version, attempt: None, attempts, state, acknowledgement: None }).await.unwrap();
+    }
+    for _ in 0..2 {
+        world.start();
+        world.until(|| world.count(SOURCE) == 1).await;
+        world.settle().await;
+        world.crash();
+    }
+    assert_eq!(reported(&world)[0]["error"]["en"], "Transfer failed. The delivery was interrupted repeatedly.");
+    assert_eq!(states(&world, id).await, ["dead", "dead", "delivered"]);
 }
