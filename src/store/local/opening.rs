@@ -172,6 +172,7 @@ impl<D: Disk> LocalStore<D> {
             unsealed: AtomicUsize::new(0),
             recalls: Mutex::new(VecDeque::new()),
             full: AtomicBool::new(false),
+            scarce: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             ended: watch::Sender::new(0),
         });

@@ -60,7 +60,7 @@ impl<D: Disk> Librarian<D> {
             io::Error::other(format!("`{name}` at byte {}: {}; stop and see `kurier store check`", error.offset, error.what))
         })?;
         drop(bytes);
-        footer::write(&shared.disk, &shared.journal(), number, &built.bytes).await?;
+        shared.write_footer(number, &built.bytes).await?;
         self.chain = chain;
         self.put_away(number, built).await;
         Ok(true)
@@ -140,7 +140,7 @@ impl<D: Disk> Librarian<D> {
         let header = read_segment(&*file, &mut bytes).await?;
         let built = footer::build(&mut chain, &bytes, &header, Some(&successor), &mut shared.names.lock());
         let built = built.map_err(|error| io::Error::other(error.what))?;
-        footer::write(&shared.disk, &shared.journal(), number, &built.bytes).await
+        shared.write_footer(number, &built.bytes).await
     }
 }
 
