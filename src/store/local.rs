@@ -282,7 +282,9 @@ impl<D: Disk> Store for LocalStore<D> {
         let behind = || self.is_behind().then(|| "the index is behind".to_owned());
         let unwritable = shared.queue.refusing().map(|reason| reason.to_string()).or_else(scarce).or_else(full).or_else(behind);
         let events = shared.table.lock().events;
-        StoreStats { bytes: shared.journal_bytes().saturating_add(index_bytes), events, unwritable }
+        let rebuilding =
+            shared.index().is_none().then_some("the index is being made anew: events come in and go out, old ones can't be looked up");
+        StoreStats { bytes: shared.journal_bytes().saturating_add(index_bytes), events, unwritable, rebuilding }
     }
 
     async fn close(&self) {

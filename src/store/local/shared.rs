@@ -1,7 +1,6 @@
 //! What the committer, its helpers and the callers share.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,6 +20,7 @@ use super::interrupted::InFlight;
 use super::names::Names;
 use super::queue::{Entry, Queue};
 use super::segment::{self, SegmentHeader};
+use super::supply;
 use super::table::Table;
 use crate::clock::Clock;
 use crate::model::{DeliveryId, EventId, Timestamp};
@@ -132,7 +132,7 @@ pub(super) struct Shared<D: Disk> {
     pub(super) recalls: Mutex<VecDeque<Recall>>,
     /// Nothing more can be dropped and the disk's share is used up.
     pub(super) full: AtomicBool,
-    /// No more segments can be set aside: what is left of them is for what frees space.
+    /// The disk is full, and no more segments can be set aside: what is left of them is for what frees space.
     pub(super) scarce: AtomicBool,
     /// The helpers are to stop.
     pub(super) stopping: AtomicBool,
@@ -200,7 +200,7 @@ impl<D: Disk> Shared<D> {
     pub(super) async fn write_footer(&self, number: u64, bytes: &[u8]) -> std::io::Result<()> {
         loop {
             let Err(error) = footer::write(&self.disk, &self.journal(), number, bytes).await else { return Ok(()) };
-            let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+            let is_full = supply::is_full_disk(&error);
             let spare = {
                 let mut supply = self.supply.lock();
                 if is_full && supply.pool.len() > 1 { supply.pool.pop() } else { None }

@@ -66,12 +66,17 @@ pub(super) async fn run<D: Disk>(shared: Arc<Shared<D>>) {
     }
 }
 
+pub(super) fn is_full_disk(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Whether segments can be had.
 fn note_trouble<D: Disk>(shared: &Shared<D>, error: Option<io::Error>) {
+    // Another fault than a full disk passes, or hits what is committed too: no reason to give up history.
+    let is_scarce = error.as_ref().is_some_and(is_full_disk);
     let trouble = error.map(|error| format!("no further segment can be prepared: {error}"));
-    let is_scarce = trouble.is_some();
     if is_scarce != shared.scarce.swap(is_scarce, Ordering::AcqRel) {
-        match &trouble {
+        match trouble.as_ref().filter(|_| is_scarce) {
             Some(cause) => tracing::error!(%cause, "new events are refused, settlements are not, until there is room again"),
             None => tracing::info!("there is room for further segments again"),
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -112,7 +112,7 @@ struct Known {
     void: BTreeSet<u64>,
     /// What each acknowledged delivery is known to be: its version and state.
     settled: BTreeMap<DeliveryId, (u32, DeliveryState)>,
-    /// Events that may have been finished, and may have gone since.
+    /// Events that may have been finished.
     ended: BTreeSet<EventId>,
     /// The newest acknowledged value, and those that were asked for since.
     states: BTreeMap<u8, (Option<u64>, Vec<u64>)>,
@@ -142,7 +142,7 @@ impl Known {
     }
 
     /// Holds what is stored against what is known; says what must be pending.
-    fn compare(&self, stored: &BTreeMap<EventId, Vec<Delivery>>) -> BTreeSet<DeliveryId> {
+    fn compare(&self, stored: &BTreeMap<EventId, Vec<Delivery>>, may_forget: bool) -> BTreeSet<DeliveryId> {
         let known = self;
         let mut pending = BTreeSet::new();
         for n in &known.void {
@@ -151,7 +151,7 @@ impl Known {
         for (n, _) in known.kept.iter() {
             match stored.get(&event(*n).id) {
                 Some(deliveries) => assert_eq!(deliveries.len(), 1),
-                None => assert!(known.ended.contains(&event(*n).id), "event {n} was acknowledged, and is lost"),
+                None => assert!(may_forget && known.ended.contains(&event(*n).id), "event {n} was acknowledged, and is lost"),
             }
         }
         for deliveries in stored.values() {
@@ -187,6 +187,8 @@ struct World {
     believes: Believes,
     /// What is finished is kept no longer than it must.
     is_short: bool,
+    /// The disk was full once, which costs history.
+    was_full: AtomicBool,
 }
 
 impl World {
@@ -229,7 +231,7 @@ async fn relay(world: Arc<World>, store: Arc<SimStore>) {
             let outcome = [OutcomeKind::Delivered, OutcomeKind::Retry, OutcomeKind::Rejected][usize::try_from(world.roll(3)).unwrap()];
             let settlement = settlement(pending, outcome);
             let state = settlement.state.clone();
-            if world.is_short && state.is_final() {
+            if state.is_final() {
                 world.known.lock().ended.insert(pending.id.event);
             }
             let ticket = store.settle(settlement);
@@ -281,11 +283,12 @@ async fn check(world: &World, store: &SimStore) {
             break;
         }
     }
+    let may_forget = world.is_short || world.was_full.load(Ordering::Relaxed);
     let (pending, ids, states) = {
         let known = world.known.lock();
-        let ids = known.kept.keys().map(|n| (*n, event(*n).id)).filter(|(_, id)| !known.ended.contains(id));
+        let ids = known.kept.keys().map(|n| (*n, event(*n).id)).filter(|(_, id)| !may_forget || !known.ended.contains(id));
         let ids: Vec<(u64, EventId)> = ids.collect();
-        (known.compare(&stored), ids, known.states.clone())
+        (known.compare(&stored, may_forget), ids, known.states.clone())
     };
     for (n, id) in ids.into_iter().filter(|(n, _)| n % 3 == 0) {
         assert_eq!(patiently(async || store.event(id).await).await, Some(event(n)));
@@ -350,7 +353,8 @@ pub(crate) fn lives(seed: u64, may_fail: bool, lie: Option<Lie>, believes: Belie
 fn lives_of(seed: u64, may_fail: bool, lie: Option<Lie>, believes: Believes, is_short: bool) {
     let disk = SimDisk::new(seed);
     let rng = Mutex::new(StdRng::seed_from_u64(seed ^ 0x5eed));
-    let world = Arc::new(World { known: Mutex::default(), next: AtomicU64::new(0), rng, believes, is_short });
+    let world =
+        Arc::new(World { known: Mutex::default(), next: AtomicU64::new(0), rng, believes, is_short, was_full: AtomicBool::new(false) });
     for _ in 0..3 {
         let some = |world: &World, fault: u32| (may_fail && world.roll(2) == 0).then_some(fault);
         let closes = world.roll(4) == 0;
@@ -363,6 +367,7 @@ fn lives_of(seed: u64, may_fail: bool, lie: Option<Lie>, believes: Believes, is_
             lie,
             ..Faults::default()
         };
+        world.was_full.fetch_or(faults.capacity.is_some(), Ordering::Relaxed);
         let jump = [0, 0, 40 * 86_400, -40 * 86_400][usize::try_from(world.roll(4)).unwrap()];
         disk.indexes.break_after((may_fail && world.roll(3) == 0).then(|| world.roll(200)));
         disk.set(Faults { lie, ..Faults::default() });
