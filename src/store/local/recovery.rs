@@ -124,8 +124,7 @@ async fn load<D: Disk>(shared: &Arc<Shared<D>>, found: &[Found<D::File>]) -> Res
     let first = found.first().map_or(0, |first| first.header.number);
     let gone: Vec<u64> = table.usage.range(..first).map(|(number, _)| *number).collect();
     for number in gone {
-        table.drop_segment(number);
-        table.remove_segment(number);
+        table.lose_segment(number);
     }
     table.sequence = table.sequence.max(mark.event);
     table.position = table.position.max(mark.position);
