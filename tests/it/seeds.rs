@@ -10,6 +10,9 @@ use std::time::Instant;
 /// How many seeds `make test` plays of each simulation.
 const SEEDS: u64 = 200;
 
+/// Seeds between two signs of life.
+const TELL_EVERY: u64 = 500;
+
 /// Seeds that once turned red: the simulation's name, the seed, what it found.
 const ONCE_RED: &str = include_str!("../fixtures/seeds-once-red.txt");
 
@@ -44,6 +47,9 @@ pub(crate) fn each_seed(simulation: &str, play: impl Fn(u64) -> u64 + Sync) {
                 while !is_red.load(Ordering::Relaxed) {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(seed) = usize::try_from(at).ok().and_then(|at| seeds.get(at)) else { break };
+                    if at > 0 && at.is_multiple_of(TELL_EVERY) {
+                        eprintln!("{at} seeds of `{simulation}` so far");
+                    }
                     match catch_unwind(AssertUnwindSafe(|| play(*seed))) {
                         Ok(count) => drop(acknowledged.fetch_add(count, Ordering::Relaxed)),
                         Err(panic) => {

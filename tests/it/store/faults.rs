@@ -134,6 +134,33 @@ fn what_is_read_while_its_segment_is_recycled_is_whole_or_not_there() {
     assert!(gone > 3, "nothing went while it was read, so nothing was shown: {gone}");
 }
 
+/// An event that waits moves out of its first segment, which goes; what is known of it is in its copy alone.
+pub(super) fn a_waiting_event_moves(seed: u64, lie: Option<Lie>) {
+    let disk = SimDisk::new(seed);
+    disk.set(Faults { lie, ..Faults::default() });
+    run(async {
+        let store = open_with(&disk, short()).await.unwrap();
+        store.accept(new(0)).await.unwrap();
+        let pending = store.pending_after(0, 1).await.unwrap().remove(0);
+        store.settle(settlement(&pending, OutcomeKind::Retry)).await.unwrap();
+        let first = "0000000000000001.seg".to_owned();
+        for n in 1..2000 {
+            pass(&store, n).await;
+            if !disk.names(Path::new("/store/journal")).contains(&first) {
+                break;
+            }
+            assert!(n < 1999, "it never moved");
+        }
+    });
+    disk.cut_power();
+    run(async {
+        let store = open_with(&disk, short()).await.unwrap();
+        let pending = store.pending_after(0, 1).await.unwrap().remove(0);
+        assert_eq!((pending.id.event, pending.attempts), (event(0).id, 1));
+        assert!(pending.version == 1, "a settlement is lost");
+    });
+}
+
 /// A folder in which names can't be changed for a while: segments go in their order, or a start would find a gap.
 #[test]
 fn a_segment_that_can_not_go_holds_up_those_behind_it() {

@@ -13,7 +13,7 @@ use kurier::model::{OutcomeKind, Timestamp};
 use kurier::store::local::{LocalOptions, LocalStore, Run, Seams, StoreError};
 use kurier::store::{EventFilter, Store};
 
-use super::faults::{a_power_cut_tears_the_index, a_sync_fails_once, frames_in_a_body, reads_while_segments_go};
+use super::faults::{a_power_cut_tears_the_index, a_sync_fails_once, a_waiting_event_moves, frames_in_a_body, reads_while_segments_go};
 use super::make::{event, new, settlement};
 use super::sim::{Believes, Lives, SEGMENT, SimClock, options, run};
 use super::sim_disk::{Lie, SimDisk};
@@ -59,7 +59,7 @@ fn fault_5_a_settlement_that_is_believed_before_it_is_durable_turns_red() {
 #[test]
 fn fault_6_a_copy_without_its_version_turns_red() {
     turns_red("copy without version", 0, "a settlement is lost", |seed, is_planted| {
-        Lives { is_short: true, lie: is_planted.then_some(Lie::Versions), ..Lives::of(seed) }.play();
+        a_waiting_event_moves(seed, is_planted.then_some(Lie::Versions));
     });
 }
 
