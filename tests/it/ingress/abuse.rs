@@ -79,8 +79,7 @@ async fn nothing_that_a_sender_sends_stands_in_a_log() {
     let log = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
     let _guard = tracing::subscriber::set_default(log);
     // While there is only one subscriber, a line that another thread's test reaches first is switched off for all.
-    let _other =
-        tracing::Dispatch::new(tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(std::io::sink).finish());
+    let _other = tracing::Dispatch::new(tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(io::sink).finish());
     let world = World::with(|setup| setup.options.head_bytes_max = 8 * 1024).await;
     let request = |method: &str, path: &str, more: &str| {
         format!("{method} {path}?q=CANARY HTTP/1.1\r\nHost: CANARY\r\nAuthorization: CANARY\r\nX-CANARY: CANARY\r\n{more}\r\n\r\nCANARY")
