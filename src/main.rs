@@ -8,10 +8,6 @@ use kurier::clock::{Clock as _, SystemClock};
 use kurier::jq;
 use kurier::telemetry::logs;
 
-/// Every accept makes some dozens of small blocks that another thread frees (docs/performance.md has the figures).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     // Before anything else: a jq process has no logs, no threads and no configuration.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == jq::CHILD_ARGUMENT) {

@@ -34,15 +34,19 @@ pub(super) fn live(parts: &Parts) -> Response<Full<Bytes>> {
 }
 
 pub(super) fn ready(parts: &Parts) -> Response<Full<Bytes>> {
+    let store = parts.store.stats();
     let reason = if parts.stopping.load(Ordering::Acquire) {
         Some("stopping".to_owned())
     } else if !parts.destinations.is_running() {
         Some(RELAY_ENDED.trim_end().to_owned())
     } else {
-        parts.store.stats().unwritable.map(|reason| format!("store: {reason}"))
+        store.unwritable.map(|reason| format!("store: {reason}"))
     };
     match reason {
-        None => answer::text(StatusCode::OK, PLAIN, "ready\n"),
+        None => match store.rebuilding {
+            None => answer::text(StatusCode::OK, PLAIN, "ready\n"),
+            Some(what) => answer::text(StatusCode::OK, PLAIN, format!("ready; store: {what}\n")),
+        },
         Some(reason) => answer::text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("{reason}\n")),
     }
 }

@@ -22,4 +22,6 @@ pub struct StoreStats {
     pub events: u64,
     /// Why nothing can be committed just now.
     pub unwritable: Option<String>,
+    /// What is being made anew while everything else goes on.
+    pub rebuilding: Option<&'static str>,
 }

@@ -140,6 +140,9 @@ impl<D: Disk> LocalStore<D> {
         if bytes > committer::record_bytes_max(shared.sizes.segment) {
             return Some(CommitError::Refused("the event is larger than the store can hold"));
         }
+        if shared.scarce.load(Ordering::Acquire) {
+            return Some(CommitError::Refused("the disk has no room for further segments"));
+        }
         if shared.full.load(Ordering::Acquire) {
             return Some(CommitError::Refused("the store is full"));
         }
@@ -292,11 +295,14 @@ impl<D: Disk> Store for LocalStore<D> {
     fn stats(&self) -> StoreStats {
         let shared = &self.shared;
         let index_bytes = shared.index().map_or(0, |index| index.bytes());
+        let scarce = || shared.supply.lock().trouble.clone().filter(|_| shared.scarce.load(Ordering::Acquire));
         let full = || shared.full.load(Ordering::Acquire).then(|| "the store is full".to_owned());
         let behind = || self.is_behind().then(|| "the index is behind".to_owned());
-        let unwritable = shared.queue.refusing().map(|reason| reason.to_string()).or_else(full).or_else(behind);
+        let unwritable = shared.queue.refusing().map(|reason| reason.to_string()).or_else(scarce).or_else(full).or_else(behind);
         let events = shared.table.lock().events;
-        StoreStats { bytes: shared.journal_bytes().saturating_add(index_bytes), events, unwritable }
+        let rebuilding =
+            shared.index().is_none().then_some("the index is being made anew: events come in and go out, old ones can't be looked up");
+        StoreStats { bytes: shared.journal_bytes().saturating_add(index_bytes), events, unwritable, rebuilding }
     }
 
     async fn close(&self) {

@@ -360,7 +360,7 @@ impl Store for MemoryStore {
     fn stats(&self) -> StoreStats {
         let state = self.state.lock();
         let unwritable = (state.mood == Mood::Refusing).then(|| "the fake refuses".to_owned());
-        StoreStats { bytes: 0, events: state.events.len() as u64, unwritable }
+        StoreStats { bytes: 0, events: state.events.len() as u64, unwritable, rebuilding: None }
     }
 
     async fn close(&self) {

@@ -60,5 +60,5 @@ pub(crate) fn each_seed(simulation: &str, play: impl Fn(u64) -> u64 + Sync) {
         resume_unwind(panic);
     }
     let (seconds, acknowledged) = (begun.elapsed().as_secs(), acknowledged.into_inner());
-    println!("soak: simulation `{simulation}`: {} seeds, {acknowledged} acknowledged events held, {seconds} s", seeds.len());
+    eprintln!("soak: simulation `{simulation}`: {} seeds, {acknowledged} acknowledged events held, {seconds} s", seeds.len());
 }

@@ -12,6 +12,7 @@ mod moves;
 mod planted;
 mod rules;
 mod safety;
+mod scarce;
 mod sealed;
 pub(crate) mod sim;
 pub(crate) mod sim_disk;

@@ -49,8 +49,8 @@ pub(super) async fn write<D: Disk>(disk: &D, path: &Path, store: u128, end: End)
     disk.sync_dir(path).await
 }
 
-/// What the marker says; it is gone afterwards, durably.
-pub(super) async fn take<D: Disk>(disk: &D, path: &Path, store: u128) -> io::Result<Option<End>> {
+/// What the marker says.
+pub(super) async fn read<D: Disk>(disk: &D, path: &Path, store: u128) -> io::Result<Option<End>> {
     let file = match disk.open(&path.join(FILE)).await {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -64,9 +64,16 @@ pub(super) async fn take<D: Disk>(disk: &D, path: &Path, store: u128) -> io::Res
         }
         _ => None,
     };
-    disk.remove(&path.join(FILE)).await?;
-    disk.sync_dir(path).await?;
     Ok(end)
+}
+
+/// Removes the marker, durably, if there is one.
+pub(super) async fn remove<D: Disk>(disk: &D, path: &Path) -> io::Result<()> {
+    match disk.remove(&path.join(FILE)).await {
+        Ok(()) => disk.sync_dir(path).await,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod outcome;
 use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -187,6 +188,10 @@ impl<D: Disk> Committer<D> {
 
     /// One batch into the next segment, along with its header.
     async fn rotate(&mut self, now: Timestamp, limit: usize) {
+        if self.shared.scarce.load(Ordering::Acquire) {
+            // What is left is for what frees space.
+            self.refuse_waiting();
+        }
         let Some(ready) = self.next_segment().await else { return };
         let page = self.header(&ready, self.ledger.batch, self.current.end).encode();
         let mut image = std::mem::take(&mut self.spare);

@@ -36,6 +36,8 @@ pub(super) struct Key {
     pub(super) repeats: u64,
     /// It came back out of a footer.
     is_recalled: bool,
+    /// Its record moved: a sealed segment may hold a later event's, which has the key now.
+    is_in_doubt: bool,
 }
 
 /// All of them.
@@ -62,16 +64,23 @@ impl Keys {
         self.keys.len() >= KEYS_MAX
     }
 
-    /// Whether the key is here, whatever its window.
-    pub(super) fn holds(&self, hash: &[u8; 16]) -> bool {
-        self.keys.contains_key(hash)
+    /// Whether the key is here, whatever its window, and no footer can know better.
+    pub(super) fn knows(&self, hash: &[u8; 16]) -> bool {
+        self.keys.get(hash).is_some_and(|key| !key.is_in_doubt)
     }
 
-    /// A key of a sealed segment comes back, until the next one is sealed.
-    pub(super) fn recall(&mut self, key: &KeyRecord) {
+    /// What the footers of sealed segments know of a key. A later one than is here comes back, until the next segment is
+    /// sealed.
+    pub(super) fn recall(&mut self, hash: &[u8; 16], found: Option<&KeyRecord>) {
+        let held = self.keys.get_mut(hash);
+        let sequence = held.as_ref().map_or(0, |held| held.sequence);
+        if let Some(held) = held {
+            held.is_in_doubt = false;
+        }
+        let Some(key) = found.filter(|key| key.sequence > sequence) else { return };
         self.hold(key);
-        if let Some(held) = self.keys.get_mut(&key.hash) {
-            held.is_recalled = true;
+        if let Some(held) = self.keys.get_mut(hash) {
+            (held.is_recalled, held.is_in_doubt) = (true, false);
         }
         self.recalled.push((key.hash, key.event));
     }
@@ -89,21 +98,21 @@ impl Keys {
         }
     }
 
-    /// A key whose record lies in a segment without a footer.
+    /// A key that moved into a segment without a footer.
     pub(super) fn hold(&mut self, key: &KeyRecord) {
         if self.keys.get(&key.hash).is_some_and(|held| held.sequence > key.sequence) {
             return;
         }
         self.insert(key.hash, (key.event, key.sequence), &key.answer, key.expires_at);
         if let Some(held) = self.keys.get_mut(&key.hash) {
-            held.repeats = key.repeats;
+            (held.repeats, held.is_in_doubt) = (key.repeats, true);
         }
     }
 
     /// The key of a new event, by its id and accept sequence.
     pub(super) fn insert(&mut self, hash: [u8; 16], (event, sequence): (EventId, u64), answer: &Answer, expires_at: Timestamp) {
         let answer = self.shared(answer);
-        self.keys.insert(hash, Key { event, sequence, answer, expires_at, repeats: 0, is_recalled: false });
+        self.keys.insert(hash, Key { event, sequence, answer, expires_at, repeats: 0, is_recalled: false, is_in_doubt: false });
     }
 
     /// The key as it is to move: with all its repeats. None: a later event has it.
@@ -172,6 +181,6 @@ mod tests {
         assert_eq!(keys.keys.len(), SWEEP_AT, "once a minute is enough");
         keys.expire(Some(at(700)));
         assert_eq!(keys.keys.len(), SWEEP_AT / 2);
-        assert!(keys.holds(&1_u128.to_le_bytes()) && !keys.holds(&2_u128.to_le_bytes()));
+        assert!(keys.keys.contains_key(&1_u128.to_le_bytes()) && !keys.keys.contains_key(&2_u128.to_le_bytes()));
     }
 }

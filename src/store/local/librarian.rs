@@ -93,7 +93,8 @@ impl<D: Disk> Librarian<D> {
             self.shared.suspects.lock().remove(&number);
             return Ok(true);
         }
-        if self.seal_next().await? || self.forget_next().await? {
+        // On a full disk, forgetting makes the room that sealing takes.
+        if self.forget_next().await? || self.seal_next().await? {
             return Ok(true);
         }
         match write_some(&self.shared) {

@@ -22,7 +22,7 @@ use super::queue::Queue;
 use super::segment::{BYTES_MAX, BYTES_MIN, PAGE};
 use super::shared::{Running, Shared, Sizes, Supply};
 use super::table::Table;
-use super::{LocalStore, clean, format, recovery, supply};
+use super::{LocalStore, format, recovery, supply};
 use crate::clock::Clock;
 use crate::model::{Attempt, AttemptResult, DeadCode, DeadReason, DeliveryId, DeliveryState, FaultKind, OutcomeKind};
 use crate::store::lease::Leases;
@@ -173,12 +173,12 @@ impl<D: Disk> LocalStore<D> {
             unsealed: AtomicUsize::new(0),
             recalls: Mutex::new(VecDeque::new()),
             full: AtomicBool::new(false),
+            scarce: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             ended: watch::Sender::new(0),
         });
         let recovered = recovery::recover(&shared, folder.is_new).await?;
-        let clean = clean::take(&shared.disk, &path, shared.store).await.map_err(|error| StoreError::io(&path, error))?;
-        if clean == Some(recovered.end) {
+        if recovered.clean == Some(recovered.end) {
             match shared.indexes.open(&path.join("index")) {
                 Ok(index) => *shared.index.write() = Some(index),
                 Err(error) => tracing::warn!(%error, "the index is made anew"),

@@ -15,7 +15,7 @@ use super::index::IndexError;
 use super::librarian::{Found, entries, footing};
 use super::record::{self, Frame, KeyRecord, Kind};
 use super::shared::{INDEX_LOOK, INDEX_WAIT, Shared};
-use super::table::{Meta, Place};
+use super::table::{Meta, Place, Usage};
 use crate::model::{Attempt, DeliveryId, Event, EventId};
 use crate::store::{EventFilter, EventRecord, EventSummary, ReadError};
 
@@ -73,6 +73,12 @@ fn no_index() -> ReadError {
     ReadError::Io("the index is being made anew".to_owned())
 }
 
+/// Whether a segment's footer counts. Of one that goes, memory and index may have forgotten already what became of its
+/// events since.
+fn is_told(usage: &Usage) -> bool {
+    usage.sealed && !usage.leaving
+}
+
 /// What is known of an event that is not in memory: the index says it of those that outlived their segment, the
 /// segment's footer of the rest.
 pub(super) async fn forgotten<D: Disk>(shared: &Shared<D>, id: EventId) -> Result<Option<Meta>, ReadError> {
@@ -84,14 +90,20 @@ pub(super) async fn forgotten<D: Disk>(shared: &Shared<D>, id: EventId) -> Resul
     }
     let sealed: Vec<u64> = {
         let table = shared.table.lock();
-        table.usage.iter().rev().filter(|(_, usage)| usage.sealed && !usage.forgotten).map(|(number, _)| *number).collect()
+        table.usage.iter().rev().filter(|(_, usage)| is_told(usage)).map(|(number, _)| *number).collect()
     };
     for number in sealed {
         let Some(footing) = footing_soon(shared, number).await? else { continue };
         let found = footer::event_by_id(&footing, id, &shared.names).await.map_err(|error| unreadable_footer(shared, number, &error))?;
         if let Some(found) = found {
-            // A carried event that neither memory nor the index knows: the index is not whole yet.
-            return if index.is_none() && found.meta.is_pending() { Err(no_index()) } else { Ok(Some(found.meta)) };
+            // A carried event that neither memory nor the index knows.
+            return match (found.meta.is_pending(), &index) {
+                (false, _) => Ok(Some(found.meta)),
+                // The index is not whole yet.
+                (true, None) => Err(no_index()),
+                // It is just being let go.
+                (true, Some(_)) => Ok(None),
+            };
         }
     }
     Ok(None)
@@ -203,7 +215,7 @@ struct Candidate {
 async fn sealed_below<D: Disk>(shared: &Shared<D>, before: u64) -> Result<(Vec<FooterEvent>, bool), ReadError> {
     let numbers: Vec<u64> = {
         let table = shared.table.lock();
-        let told = table.usage.iter().rev().filter(|(_, usage)| usage.sealed && usage.events.is_some_and(|(first, _)| first < before));
+        let told = table.usage.iter().rev().filter(|(_, usage)| is_told(usage) && usage.events.is_some_and(|(first, _)| first < before));
         told.map(|(number, _)| *number).collect()
     };
     let mut found = Vec::new();
@@ -234,8 +246,13 @@ async fn some_below<D: Disk>(shared: &Shared<D>, before: u64) -> Result<(Vec<Can
         .max(indexed.last().copied().unwrap_or(0));
     let mut merged: BTreeMap<u64, Option<Candidate>> = BTreeMap::new();
     for FooterEvent { meta, columns } in sealed {
-        if meta.is_pending() && index.is_none() && !shared.table.lock().holds(meta.sequence) {
-            return Err(no_index());
+        if meta.is_pending() {
+            // Memory or the index tells how it stands by now. Where neither does, it is just being let go.
+            match &index {
+                Some(_) => continue,
+                None if !shared.table.lock().holds(meta.sequence) => return Err(no_index()),
+                None => {}
+            }
         }
         merged.insert(meta.sequence, Some(Candidate { meta, columns: Some(columns) }));
     }

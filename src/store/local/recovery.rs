@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::batch::{self, BatchHeader};
 use super::chain::{Chain, Damage};
 use super::checkpoint;
-use super::clean::End;
+use super::clean::{self, End};
 use super::committer::{Current, Last, Ledger};
 use super::disk::{Disk, DiskFile};
 use super::error::StoreError;
@@ -42,6 +42,8 @@ pub(super) struct Recovered<F> {
     pub(super) checkpoint: u64,
     /// Where the journal ended.
     pub(super) end: End,
+    /// Where it ended by a clean stop, if the last stop was one.
+    pub(super) clean: Option<End>,
 }
 
 /// Reads everything and opens a fresh segment.
@@ -54,7 +56,7 @@ pub(super) async fn recover<D: Disk>(shared: &Arc<Shared<D>>, is_new: bool) -> R
     for Found { file, header } in &found {
         shared.shelf.lock().insert(header.number, Shelved { nonce: header.nonce, file: file.clone() });
     }
-    let (from, checkpoint) = load(shared, &found).await;
+    let (from, checkpoint) = load(shared, &found).await?;
     let mut walk = Walk { shared, found: &found, chain: Chain::default(), keys: Keys::default(), newest_at: Timestamp::default() };
     walk.newest_at = shared.table.lock().usage.values().map(|usage| usage.newest_at).max().unwrap_or_default();
     if let Some(first) = found.get(from).filter(|_| from > 0) {
@@ -90,35 +92,55 @@ pub(super) async fn recover<D: Disk>(shared: &Arc<Shared<D>>, is_new: bool) -> R
         }
     };
     let end = End { nonce: found.last().map_or(0, |last| last.header.nonce), sequence: chain.sequence.unwrap_or(0) };
+    let clean = clean::read(&shared.disk, &shared.path, shared.store).await.map_err(|error| StoreError::io(&shared.path, error))?;
+    if let Some(clean) = clean {
+        let is_there = found.iter().any(|found| found.header.nonce == clean.nonce);
+        if !is_there || (clean.nonce == end.nonce && clean.sequence > end.sequence) {
+            return Err(newest_missing(shared, "clean"));
+        }
+        // Before a fresh segment takes the place of an empty one that it names.
+        clean::remove(&shared.disk, &shared.path).await.map_err(|error| StoreError::io(&shared.path, error))?;
+    }
     let (current, last) = open_fresh(shared, &found, &chain, &ledger).await.map_err(|error| StoreError::io(&shared.path, error))?;
     shared.table.lock().begin(current.number);
     shared.count_waiting();
-    Ok(Recovered { current, last, ledger, sealed, checkpoint, end })
+    Ok(Recovered { current, last, ledger, sealed, checkpoint, end, clean })
 }
 
 /// Loads the checkpoint, if it belongs to this journal. The segment to go on with, among those found, and its number.
-async fn load<D: Disk>(shared: &Arc<Shared<D>>, found: &[Found<D::File>]) -> (usize, u64) {
-    let Some(checkpoint) = checkpoint::read(shared).await else { return (0, 0) };
+async fn load<D: Disk>(shared: &Arc<Shared<D>>, found: &[Found<D::File>]) -> Result<(usize, u64), StoreError> {
+    let Some(checkpoint) = checkpoint::read(shared).await else { return Ok((0, 0)) };
     let mark = checkpoint.mark;
     let is_ours = |segment: &Found<D::File>| segment.header.number == mark.segment && segment.header.nonce == mark.nonce;
+    if found.last().is_some_and(|last| last.header.number < mark.segment) {
+        return Err(newest_missing(shared, "checkpoint"));
+    }
     let Some(from) = found.iter().position(is_ours) else {
         tracing::warn!("the checkpoint belongs to another journal: all of this one is read");
-        return (0, 0);
+        return Ok((0, 0));
     };
     let mut table = checkpoint.table;
     // What was let go since.
     let first = found.first().map_or(0, |first| first.header.number);
     let gone: Vec<u64> = table.usage.range(..first).map(|(number, _)| *number).collect();
     for number in gone {
-        table.drop_segment(number);
-        table.remove_segment(number);
+        table.lose_segment(number);
     }
     table.sequence = table.sequence.max(mark.event);
     table.position = table.position.max(mark.position);
     *shared.table.lock() = table;
     *shared.filters.write() = checkpoint.filters;
     shared.filters.write().forget_below(first);
-    (from, mark.segment)
+    Ok((from, mark.segment))
+}
+
+/// What was durable once is not there, although nothing in the journal itself tells.
+fn newest_missing<D: Disk>(shared: &Shared<D>, file: &str) -> StoreError {
+    let what = format!(
+        "`{file}` tells of newer commits than the journal holds: put its newest segments back, or restore a backup; to go on without \
+         them, remove `clean` and `checkpoint`"
+    );
+    StoreError::damaged(&shared.path, what)
 }
 
 struct Walk<'a, D: Disk> {
@@ -153,7 +175,7 @@ impl<D: Disk> Walk<'_, D> {
             StoreError::damaged(&shared.path, format!("`{name}` at byte {}: {}", error.offset, error.what))
         })?;
         prove(&*found.file, self.chain.last_start, self.chain.end).await.map_err(|error| self.io(error))?;
-        footer::write(&shared.disk, &shared.journal(), header.number, &built.bytes).await.map_err(|error| self.io(error))?;
+        shared.write_footer(header.number, &built.bytes).await.map_err(|error| self.io(error))?;
         let footing = Footing::open(&shared.disk, &shared.journal(), header.number, header.nonce).await.map_err(|error| self.io(error))?;
         let footing = footing.ok_or_else(|| self.io(io::Error::other("a footer that was just written can't be read")))?;
         let told = self.tell(&footing).await.map_err(|error| self.io(error))?;

@@ -13,12 +13,14 @@ use super::calendar::Calendar;
 use super::clean::End;
 use super::disk::{Disk, DiskFile};
 use super::filter::Filters;
+use super::footer;
 use super::format;
 use super::index::{Index, Indexes};
 use super::interrupted::InFlight;
 use super::names::Names;
 use super::queue::{Entry, Queue};
 use super::segment::{self, SegmentHeader};
+use super::supply;
 use super::table::Table;
 use crate::clock::Clock;
 use crate::model::{DeliveryId, DeliveryKind, EventId, Timestamp};
@@ -49,9 +51,9 @@ pub(super) struct Supply<F> {
     /// The number of the segment to prepare, until it is.
     pub(super) wanted: Option<u64>,
     pub(super) ready: Option<Ready<F>>,
-    /// Why it could not be prepared.
+    /// Why it could not be prepared, or others not be set aside.
     pub(super) trouble: Option<String>,
-    /// Files that may be overwritten.
+    /// Whole files that may be overwritten.
     pub(super) pool: Vec<PathBuf>,
     /// For names of pool files.
     pub(super) pooled: u64,
@@ -78,6 +80,14 @@ pub(super) struct Sizes {
     pub(super) segment: usize,
     pub(super) retention: Duration,
     pub(super) max_size: u64,
+}
+
+impl Sizes {
+    /// Segments that are set aside besides the one that is prepared, for what frees space: settlements, copies, states.
+    /// A very small store has room for one.
+    pub(super) fn reserved(&self) -> usize {
+        if self.max_size / 16 >= self.segment as u64 { 2 } else { 1 }
+    }
 }
 
 /// See the module. Locks are held for moments and never across an await, `preparing` excepted.
@@ -124,6 +134,8 @@ pub(super) struct Shared<D: Disk> {
     pub(super) recalls: Mutex<VecDeque<Recall>>,
     /// Nothing more can be dropped and the disk's share is used up.
     pub(super) full: AtomicBool,
+    /// The disk is full, and no more segments can be set aside: what is left of them is for what frees space.
+    pub(super) scarce: AtomicBool,
     /// The helpers are to stop.
     pub(super) stopping: AtomicBool,
     /// How many of the threads have ended.
@@ -183,6 +195,21 @@ impl<D: Disk> Shared<D> {
     /// Takes a file that may be overwritten.
     pub(super) fn take_pooled(&self) -> Option<PathBuf> {
         self.supply.lock().pool.pop()
+    }
+
+    /// Writes a segment's footer. On a full disk one of the segments that are set aside makes room for it, but not the
+    /// last one: without footers no segment would ever go.
+    pub(super) async fn write_footer(&self, number: u64, bytes: &[u8]) -> std::io::Result<()> {
+        loop {
+            let Err(error) = footer::write(&self.disk, &self.journal(), number, bytes).await else { return Ok(()) };
+            let is_full = supply::is_full_disk(&error);
+            let spare = {
+                let mut supply = self.supply.lock();
+                if is_full && supply.pool.len() > 1 { supply.pool.pop() } else { None }
+            };
+            let Some(path) = spare else { return Err(error) };
+            self.disk.remove(&path).await?;
+        }
     }
 
     /// A name that no pool file has.
@@ -245,10 +272,10 @@ impl<D: Disk> Shared<D> {
         self.recalls.lock().clear();
     }
 
-    /// Bytes of all segments, the prepared ones and the pool included.
+    /// Bytes of all segments and footers. Those that are to be set aside count, whether they are there yet or not.
     pub(super) fn journal_bytes(&self) -> u64 {
         let supply = self.supply.lock();
-        let spare = supply.pool.len() + usize::from(supply.ready.is_some());
+        let spare = (supply.pool.len() + usize::from(supply.ready.is_some())).max(1 + self.sizes.reserved());
         drop(supply);
         let footers: u64 = self.table.lock().usage.values().map(|usage| usage.footer_bytes).sum();
         ((self.shelf.lock().len() + spare) as u64 * self.sizes.segment as u64).saturating_add(footers)

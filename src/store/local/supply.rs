@@ -24,9 +24,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// How soon a segment that could not be prepared is tried again.
 const TRY_EVERY: Duration = Duration::from_secs(1);
 
-/// Most pool files; further segments are deleted.
-pub(super) const POOL_MAX: usize = 2;
-
 /// Segments that are never let go.
 const ALWAYS_KEPT: usize = 2;
 
@@ -44,10 +41,7 @@ pub(super) async fn run<D: Disk>(shared: Arc<Shared<D>>) {
     let mut mover = Mover::default();
     while !shared.is_stopping() {
         let mut wait = LOOK_EVERY;
-        if let Err(error) = prepare(&shared).await {
-            shared.supply.lock().trouble = Some(format!("the next segment can't be prepared: {error}"));
-            wait = TRY_EVERY;
-        }
+        let prepared = prepare(&shared).await;
         shared.supply_changed.notify_one();
         match release(&shared, &mut mover).await {
             Ok(Look::Later) => {}
@@ -55,12 +49,70 @@ pub(super) async fn run<D: Disk>(shared: Arc<Shared<D>>) {
             Ok(Look::Now) => continue,
             Err(error) => tracing::warn!(%error, "an old segment can't be let go"),
         }
+        // What was let go just now is kinder to the disk than new files.
+        let stocked = match prepared {
+            Ok(()) => set_aside(&shared).await,
+            Err(error) => Err(error),
+        };
+        if stocked.is_err() {
+            wait = TRY_EVERY;
+        }
+        note_trouble(&shared, stocked.err());
         tokio::select! {
             biased;
             () = shared.supply_wanted.notified() => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
+}
+
+pub(super) fn is_full_disk(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether segments can be had.
+fn note_trouble<D: Disk>(shared: &Shared<D>, error: Option<io::Error>) {
+    // Another fault than a full disk passes, or hits what is committed too: no reason to give up history.
+    let is_scarce = error.as_ref().is_some_and(is_full_disk);
+    let trouble = error.map(|error| format!("no further segment can be prepared: {error}"));
+    if is_scarce != shared.scarce.swap(is_scarce, Ordering::AcqRel) {
+        match trouble.as_ref().filter(|_| is_scarce) {
+            Some(cause) => tracing::error!(%cause, "new events are refused, settlements are not, until there is room again"),
+            None => tracing::info!("there is room for further segments again"),
+        }
+    }
+    shared.supply.lock().trouble = trouble;
+    shared.supply_changed.notify_one();
+}
+
+/// Makes whole files until enough are set aside.
+async fn set_aside<D: Disk>(shared: &Shared<D>) -> io::Result<()> {
+    while shared.supply.lock().pool.len() < shared.sizes.reserved() && !shared.is_stopping() {
+        shared.check_folder().await?;
+        let path = shared.journal().join(PREPARING);
+        whole_file(shared, &path).await?;
+        let to = shared.pool_path();
+        shared.disk.rename(&path, &to).await?;
+        shared.supply.lock().pool.push(to);
+        if shared.supply.lock().wanted.is_some() {
+            // That comes first.
+            shared.supply_wanted.notify_one();
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A file of a segment's size; where there is no room for one, nothing is left of it.
+async fn whole_file<D: Disk>(shared: &Shared<D>, path: &Path) -> io::Result<D::File> {
+    let file = shared.disk.create(path).await?;
+    if let Err(error) = fill(&file, shared.sizes.segment).await {
+        drop(file);
+        // The first error is the one that counts.
+        drop(shared.disk.remove(path).await);
+        return Err(error);
+    }
+    Ok(file)
 }
 
 /// Prepares the segment that is wanted.
@@ -73,7 +125,6 @@ async fn prepare<D: Disk>(shared: &Shared<D>) -> io::Result<()> {
     let file = Arc::new(install(shared, number, &header).await?);
     let mut supply = shared.supply.lock();
     supply.wanted = None;
-    supply.trouble = None;
     supply.ready = Some(Ready { number, nonce, file });
     Ok(())
 }
@@ -84,12 +135,9 @@ pub(super) async fn install<D: Disk>(shared: &Shared<D>, number: u64, opening: &
         Some(path) => (path.clone(), shared.disk.open(&path).await?),
         None => {
             let path = shared.journal().join(PREPARING);
-            (path.clone(), shared.disk.create(&path).await?)
+            (path.clone(), whole_file(shared, &path).await?)
         }
     };
-    if file.length().await? != shared.sizes.segment as u64 {
-        fill(&file, shared.sizes.segment).await?;
-    }
     file.write_at(0, opening).await?;
     file.sync_data().await?;
     shared.disk.rename(&path, &shared.segment_path(number)).await?;
@@ -114,13 +162,18 @@ async fn release<D: Disk>(shared: &Arc<Shared<D>>, mover: &mut Mover) -> io::Res
         shared.disk.sync_dir(&shared.journal()).await?;
         shared.supply.lock().going = None;
     }
-    let over = shared.journal_bytes() > shared.sizes.max_size.saturating_sub(shared.sizes.segment as u64);
-    if over && let Some(path) = shared.take_pooled() {
+    let is_scarce = shared.scarce.load(Ordering::Acquire);
+    let over = is_scarce || shared.journal_bytes() > shared.sizes.max_size.saturating_sub(shared.sizes.segment as u64);
+    let is_spare = shared.supply.lock().pool.len() > shared.sizes.reserved();
+    if over
+        && is_spare
+        && let Some(path) = shared.take_pooled()
+    {
         shared.disk.remove(&path).await?;
         return Ok(Look::Now);
     }
     let Some(oldest) = moves::oldest(shared, over) else {
-        let is_moving = mover.move_on(shared, over).await;
+        let is_moving = mover.move_on(shared, over, if is_scarce { live_max(shared) } else { u64::MAX }).await;
         let full = moves::is_full(shared, over, is_moving);
         if full != shared.full.swap(full, Ordering::AcqRel) {
             tracing::warn!(full, "whether the store has room within `max_size` has changed");
@@ -149,9 +202,26 @@ async fn release<D: Disk>(shared: &Arc<Shared<D>>, mover: &mut Mover) -> io::Res
     let shelved = shared.shelf.lock().remove(&oldest);
     shared.table.lock().remove_segment(oldest);
     // Somebody here reads it, or somebody else copies it.
-    let is_pinned = shelved.is_some_and(|shelved| Arc::strong_count(&shelved.file) > 1 || !shelved.file.try_lock().unwrap_or(true));
-    retire(shared, &shared.segment_path(oldest), is_pinned).await?;
+    let is_pinned =
+        shelved.as_ref().is_some_and(|shelved| Arc::strong_count(&shelved.file) > 1 || !shelved.file.try_lock().unwrap_or(true));
+    let is_whole = match &shelved {
+        Some(shelved) => shelved.file.length().await.is_ok_and(|length| length == shared.sizes.segment as u64),
+        None => false,
+    };
+    drop(shelved);
+    retire(shared, &shared.segment_path(oldest), is_whole && !is_pinned).await?;
     Ok(Look::Now)
+}
+
+/// How much of a segment may move on a full disk. The last ones are for settlements, and what moves takes room before
+/// it makes some.
+fn live_max<D: Disk>(shared: &Shared<D>) -> u64 {
+    let supply = shared.supply.lock();
+    match supply.pool.len() + usize::from(supply.ready.is_some()) {
+        0 => shared.sizes.segment as u64 / 16,
+        1 => shared.sizes.segment as u64 / 4,
+        _ => u64::MAX,
+    }
 }
 
 /// Removes a file, if it is there.
@@ -162,16 +232,16 @@ async fn remove<D: Disk>(shared: &Shared<D>, path: &Path) -> io::Result<()> {
     }
 }
 
-/// A segment's file becomes a pool file, or goes. If that fails, the file goes before any other does: a later segment
-/// that had gone would leave a gap.
-async fn retire<D: Disk>(shared: &Shared<D>, path: &Path, is_pinned: bool) -> io::Result<()> {
+/// A segment's file becomes a pool file, one more than are set aside at most, or goes. If that fails, the file goes
+/// before any other does: a later segment that had gone would leave a gap.
+async fn retire<D: Disk>(shared: &Shared<D>, path: &Path, may_be_written: bool) -> io::Result<()> {
     let to = shared.pool_path();
     let pooled = {
         let mut supply = shared.supply.lock();
         supply.going = Some([path.to_owned(), to.clone()]);
         supply.pool.len()
     };
-    let is_pooled = !is_pinned && pooled < POOL_MAX;
+    let is_pooled = may_be_written && pooled <= shared.sizes.reserved();
     if is_pooled {
         shared.disk.rename(path, &to).await?;
     } else {

@@ -76,7 +76,7 @@ fn rounds_of_kill_9_under_load_lose_nothing_and_deliver_nothing_that_was_refused
     let refused = &told.lock().unwrap().refused;
     assert!(!refused.is_empty(), "nothing was refused, so nothing was shown");
     assert!(delivered.keys().all(|number| !refused.contains(number)), "something refused was delivered");
-    println!("soak: {rounds} rounds of kill -9 under load: {} accepted, all delivered; {} refused, none", accepted.len(), refused.len());
+    eprintln!("soak: {rounds} rounds of kill -9 under load: {} accepted, all delivered; {} refused, none", accepted.len(), refused.len());
     assert!(kurier.terminate().success());
 }
 

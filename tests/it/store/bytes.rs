@@ -103,8 +103,8 @@ fn zero_versions(entry: &mut [u8]) {
 pub(crate) fn forge_clean(disk: &SimDisk) {
     let journal = Path::new("/store/journal");
     let segments = disk.names(journal).into_iter().filter(|name| name.len() == 20 && name.ends_with(".seg"));
-    let active = segments.map(|name| disk.bytes(&journal.join(name))).filter(|bytes| u32_at(bytes, 12) == 2);
-    let Some(last) = active.last() else { return };
+    let mut newest = segments.rev().map(|name| disk.bytes(&journal.join(name)));
+    let Some(last) = newest.find(|bytes| u32_at(bytes, 12) == 2) else { return };
     let (mut at, mut sequence) = (FIRST, None);
     while let Some(length) = batch(&last, at).filter(|_| last[at + 8..at + 24] == last[24..40]) {
         sequence = Some(u64_at(&last, at + 24));

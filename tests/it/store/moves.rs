@@ -254,6 +254,7 @@ fn a_footer_made_anew_tells_what_became_of_an_event_that_lies_in_its_segment_twi
         tokio::time::sleep(Duration::from_secs(3)).await;
         disk.set(Faults::default());
         void.await.unwrap_err();
+        tokio::time::sleep(Duration::from_secs(2)).await;
         pass(&store, 9).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(segments(&disk).last(), Some(&4), "the fourth is prepared");

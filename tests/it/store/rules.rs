@@ -51,6 +51,7 @@ fn a_failed_sync_is_voided_and_never_comes_back() {
             };
             let (void, ()) = tokio::join!(void, late);
             assert!(matches!(void, Err(CommitError::Refused(_))), "{void:?}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
             assert_eq!(store.stats().unwritable, None, "it heals by itself");
             assert!(!store.accept(keyed(4, 2, 1000)).await.unwrap().is_repeat(), "the key of a voided event is free");
             assert_eq!(store.accept(keyed(5, 1, 1000)).await.unwrap().event(), event(1).id);

@@ -156,3 +156,41 @@ fn numbers_only_grow_even_when_everything_that_had_them_is_gone() {
         assert!(store.pending_after(0, 9).await.unwrap()[0].position > position && position > 0);
     });
 }
+
+#[test]
+fn missing_newest_segments_are_refused_where_anything_tells_of_them() {
+    let disk = SimDisk::new(1);
+    run(async {
+        let store = open(&disk).await.unwrap();
+        fill(&store, 0..400).await;
+        store.close().await;
+    });
+    // After a clean stop the marker names the last batch.
+    let stopped = disk.copy();
+    let newest = |disk: &SimDisk| {
+        let names = disk.names(Path::new("/store/journal")).into_iter().filter(|name| name.ends_with(".seg") && !name.starts_with("pool-"));
+        Path::new("/store/journal").join(names.max().unwrap())
+    };
+    stopped.forget(&newest(&stopped));
+    stopped.forget(&newest(&stopped));
+    let error = run(open(&stopped)).err().unwrap();
+    assert!(error.to_string().contains("put its newest segments back"), "{error}");
+    assert!(run(open(&stopped)).is_err(), "nothing was changed");
+    // Told to, it goes on without them.
+    stopped.forget(Path::new("/store/clean"));
+    stopped.forget(Path::new("/store/checkpoint"));
+    run(async { open(&stopped).await.unwrap().accept(new(1000)).await.unwrap() });
+    // A checkpoint tells of a segment that was begun, also after a kill.
+    run(async {
+        let store = open(&disk).await.unwrap();
+        fill(&store, 500..3500).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    });
+    for _ in 0..40 {
+        if run(async { open(&disk.copy()).await.map(drop) }).is_err() {
+            return;
+        }
+        disk.forget(&newest(&disk));
+    }
+    panic!("the newest segments went unnoticed");
+}

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -61,7 +61,7 @@ impl SimClock {
 
     /// The time that it would be if nobody had set it.
     pub(crate) fn truth(&self) -> TokioClock {
-        self.tokio.clone()
+        self.tokio
     }
 
     /// Somebody sets the wall clock.
@@ -130,7 +130,7 @@ struct Known {
     void: BTreeSet<u64>,
     /// What each acknowledged delivery is known to be: its version and state.
     settled: BTreeMap<DeliveryId, (u32, DeliveryState)>,
-    /// Events that may have been finished, and may have gone since.
+    /// Events that may have been finished.
     ended: BTreeSet<EventId>,
     /// The newest acknowledged value, and those that were asked for since.
     states: BTreeMap<u8, (Option<u64>, Vec<u64>)>,
@@ -160,7 +160,7 @@ impl Known {
     }
 
     /// Holds what is stored against what is known; says what must be pending.
-    fn compare(&self, stored: &BTreeMap<EventId, Vec<Delivery>>) -> BTreeSet<DeliveryId> {
+    fn compare(&self, stored: &BTreeMap<EventId, Vec<Delivery>>, may_forget: bool) -> BTreeSet<DeliveryId> {
         let known = self;
         let mut pending = BTreeSet::new();
         for n in &known.void {
@@ -169,7 +169,7 @@ impl Known {
         for (n, _) in known.kept.iter() {
             match stored.get(&event(*n).id) {
                 Some(deliveries) => assert_eq!(deliveries.len(), 1),
-                None => assert!(known.ended.contains(&event(*n).id), "event {n} was acknowledged, and is lost"),
+                None => assert!(may_forget && known.ended.contains(&event(*n).id), "event {n} was acknowledged, and is lost"),
             }
         }
         for deliveries in stored.values() {
@@ -205,6 +205,8 @@ struct World {
     believes: Believes,
     /// What is finished is kept no longer than it must.
     is_short: bool,
+    /// The disk was full once, which costs history.
+    was_full: AtomicBool,
 }
 
 impl World {
@@ -247,7 +249,7 @@ async fn relay(world: Arc<World>, store: Arc<SimStore>) {
             let outcome = [OutcomeKind::Delivered, OutcomeKind::Retry, OutcomeKind::Rejected][usize::try_from(world.roll(3)).unwrap()];
             let settlement = settlement(pending, outcome);
             let state = settlement.state.clone();
-            if world.is_short && state.is_final() {
+            if state.is_final() {
                 world.known.lock().ended.insert(pending.id.event);
             }
             let ticket = store.settle(settlement);
@@ -278,6 +280,15 @@ async fn reader(world: Arc<World>, store: Arc<SimStore>) {
             Ok(None) => assert!(!was_kept || !is_kept(), "event {n} is not found while it is kept"),
             Err(ReadError::Io(_)) => {}
             Err(ReadError::Damaged) => panic!("event {n} is read as damaged"),
+        }
+        if world.roll(4) == 0 {
+            let settled = world.known.lock().settled.clone();
+            if let Ok((items, _)) = store.list(&EventFilter::default(), None, 50).await {
+                for delivery in items.into_iter().flat_map(|item| item.deliveries) {
+                    let least = settled.get(&delivery.id).map_or(0, |(version, _)| *version);
+                    assert!(delivery.version >= least, "{} is listed as it stood before", delivery.id);
+                }
+            }
         }
         tokio::time::sleep(Duration::from_millis(u64::from(world.roll(100)))).await;
     }
@@ -320,11 +331,12 @@ async fn check(world: &World, store: &SimStore) {
             break;
         }
     }
+    let may_forget = world.is_short || world.was_full.load(Ordering::Relaxed);
     let (pending, ids, states) = {
         let known = world.known.lock();
-        let ids = known.kept.keys().map(|n| (*n, event(*n).id)).filter(|(_, id)| !known.ended.contains(id));
+        let ids = known.kept.keys().map(|n| (*n, event(*n).id)).filter(|(_, id)| !may_forget || !known.ended.contains(id));
         let ids: Vec<(u64, EventId)> = ids.collect();
-        (known.compare(&stored), ids, known.states.clone())
+        (known.compare(&stored, may_forget), ids, known.states.clone())
     };
     for (n, id) in ids.into_iter().filter(|(n, _)| n % 3 == 0) {
         assert_eq!(patiently(async || store.event(id).await).await, Some(event(n)));
@@ -434,12 +446,19 @@ impl Lives {
     pub(crate) fn play(self) -> u64 {
         let disk = SimDisk::new(self.seed);
         let rng = Mutex::new(StdRng::seed_from_u64(self.seed ^ 0x5eed));
-        let world =
-            Arc::new(World { known: Mutex::default(), next: AtomicU64::new(0), rng, believes: self.believes, is_short: self.is_short });
+        let world = Arc::new(World {
+            known: Mutex::default(),
+            next: AtomicU64::new(0),
+            rng,
+            believes: self.believes,
+            is_short: self.is_short,
+            was_full: AtomicBool::new(false),
+        });
         let calm = Faults { lie: self.lie, ..Faults::default() };
         for _ in 0..3 {
             let closes = world.roll(4) == 0;
             let faults = self.faults(&world, closes);
+            world.was_full.fetch_or(faults.capacity.is_some(), Ordering::Relaxed);
             let jump = [0, 0, 40 * 86_400, -40 * 86_400][usize::try_from(world.roll(4)).unwrap()];
             disk.indexes.break_after((self.may_fail && world.roll(3) == 0).then(|| world.roll(200)));
             disk.set(calm.clone());

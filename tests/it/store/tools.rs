@@ -9,7 +9,7 @@ use kurier::store::local::tools::{self, Findings, Lost, Progress};
 use kurier::store::local::{LocalOptions, StoreError};
 use kurier::store::{EventFilter, NewEvent, ReadError, Store};
 
-use super::make::{event, keyed, new, settlement, to};
+use super::make::{at, event, keyed, new, settlement, to};
 use super::sim::{SimStore, open, open_with, options, run, segment};
 use super::sim_disk::{Faults, SimDisk};
 
@@ -300,5 +300,25 @@ fn stats_of_a_running_store_say_what_it_holds() {
         let pending: u64 = stats.segments.iter().map(|segment| segment.pending).sum();
         assert_eq!(pending, 540);
         assert!(stats.segments.len() >= 2 && stats.segments[0].used > 60_000, "{:?}", stats.segments);
+    });
+}
+
+#[test]
+fn a_backup_says_of_which_commit_it_is_the_end() {
+    let disk = SimDisk::new(1);
+    run(async {
+        let store = open(&disk).await.unwrap();
+        store.accept(new(1)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        store.accept(new(2)).await.unwrap();
+        // The last batch's sync is not proven: the backup ends before it, and says so.
+        let copied = tools::copy(&disk, Path::new("/store"), Path::new("/early"), &mut |_| {}).await.unwrap();
+        assert_eq!(copied.until, at(0));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let copied = tools::copy(&disk, Path::new("/store"), Path::new("/late"), &mut |_| {}).await.unwrap();
+        assert!(copied.until >= at(1), "the seal tells that all is there: {}", copied.until);
+        let early = open_with(&disk, LocalOptions { path: "/early".into(), ..options() }).await.unwrap();
+        assert_eq!(early.event(event(1).id).await.unwrap(), Some(event(1)));
+        assert_eq!(early.event(event(2).id).await.unwrap(), None);
     });
 }

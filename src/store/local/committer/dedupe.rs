@@ -20,11 +20,11 @@ impl<D: Disk> Committer<D> {
         self.ledger.unsure.clear();
         let maybe: Vec<([u8; 16], Rows)> = {
             let filters = self.shared.filters.read();
-            let hashes = hashes(&self.waiting).filter(|hash| !self.ledger.keys.holds(hash));
+            let hashes = hashes(&self.waiting).filter(|hash| !self.ledger.keys.knows(hash));
             hashes.map(|hash| (hash, filters.maybe(&hash))).filter(|(_, ranges)| !ranges.is_empty()).collect()
         };
         for (hash, ranges) in maybe {
-            if !self.ledger.keys.holds(&hash) {
+            if !self.ledger.keys.knows(&hash) {
                 self.recall_key(hash, &ranges).await;
             }
         }
@@ -46,7 +46,7 @@ impl<D: Disk> Committer<D> {
                     Ok(Some((key, has_moved))) => {
                         latest = latest.filter(|latest| latest.sequence >= key.sequence).or(Some(key));
                         if !has_moved {
-                            return self.recalled(latest);
+                            return self.recalled(&hash, latest);
                         }
                     }
                     Ok(None) => {}
@@ -59,14 +59,14 @@ impl<D: Disk> Committer<D> {
                 }
             }
         }
-        self.recalled(latest);
+        self.recalled(&hash, latest);
     }
 
-    fn recalled(&mut self, key: Option<KeyRecord>) {
-        if let Some(mut key) = key {
+    fn recalled(&mut self, hash: &[u8; 16], mut found: Option<KeyRecord>) {
+        if let Some(key) = &mut found {
             key.repeats = key.repeats.max(read::repeats(&self.shared, key.event));
-            self.ledger.keys.recall(&key);
         }
+        self.ledger.keys.recall(hash, found.as_ref());
     }
 
     /// The key as this segment's footer tells it, and whether it had moved there.

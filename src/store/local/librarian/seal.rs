@@ -46,7 +46,7 @@ impl<D: Disk> Librarian<D> {
             let name = segment::file_name(number);
             io::Error::other(format!("`{name}` at byte {}: {}; stop and see `kurier store check`", error.offset, error.what))
         })?;
-        footer::write(&shared.disk, &shared.journal(), number, &built.bytes).await?;
+        shared.write_footer(number, &built.bytes).await?;
         self.chain = chain;
         self.put_away(number, built).await;
         Ok(true)
@@ -123,7 +123,7 @@ impl<D: Disk> Librarian<D> {
         let (header, successor) = (segment::read_header(&*file).await?, segment::read_header(&*behind).await?);
         let built = footer::build(&mut chain, &*file, &header, Some(&successor), &shared.names).await;
         let built = built.map_err(|error| io::Error::other(error.what))?;
-        footer::write(&shared.disk, &shared.journal(), number, &built.bytes).await
+        shared.write_footer(number, &built.bytes).await
     }
 }
 

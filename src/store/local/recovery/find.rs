@@ -1,6 +1,7 @@
 //! What lies in the journal's folder, and whether it is an unbroken row.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::store::local::disk::{Disk, DiskFile};
@@ -30,6 +31,7 @@ pub(super) async fn find<D: Disk>(shared: &Shared<D>, is_new: bool) -> Result<Ve
         }
         let Some(number) = segment::number(&name) else {
             match name.strip_prefix("pool-").and_then(segment::number) {
+                Some(_) if !is_whole(shared, &path).await.map_err(io)? => shared.disk.remove(&path).await.map_err(io)?,
                 Some(pooled) => {
                     let mut supply = shared.supply.lock();
                     supply.pooled = supply.pooled.max(pooled);
@@ -61,6 +63,12 @@ pub(super) async fn find<D: Disk>(shared: &Shared<D>, is_new: bool) -> Result<Ve
         }
     }
     Ok(found)
+}
+
+/// Whether a pool file takes no further room when it becomes a segment.
+async fn is_whole<D: Disk>(shared: &Shared<D>, path: &Path) -> io::Result<bool> {
+    let file = shared.disk.open(path).await?;
+    Ok(file.length().await? == shared.sizes.segment as u64)
 }
 
 fn check_order(before: &SegmentHeader, header: &SegmentHeader) -> Result<(), &'static str> {

@@ -93,8 +93,8 @@ pub(super) struct Mover {
 
 impl Mover {
     /// Moves some of what is live out of the oldest segment, if it is little, or little of the whole journal is live and
-    /// space is short. Whether anything is on its way.
-    pub(super) async fn move_on<D: Disk>(&mut self, shared: &Arc<Shared<D>>, over: bool) -> bool {
+    /// space is short; not more than `most` bytes. Whether anything is on its way.
+    pub(super) async fn move_on<D: Disk>(&mut self, shared: &Arc<Shared<D>>, over: bool, most: u64) -> bool {
         if shared.moving.load(Ordering::Acquire) > 0 {
             return true;
         }
@@ -102,7 +102,8 @@ impl Mover {
         let (now, is_past) = (shared.date(), is_past(shared, over));
         let usage = shared.table.lock().usage.get(&number).filter(|usage| usage.sealed && !usage.leaving && is_past(usage)).cloned();
         let Some(usage) = usage else { return false };
-        if live(&usage, now) >= shared.sizes.segment as u64 / 2 && !(over && gains(shared)) {
+        let live = live(&usage, now);
+        if live > most || (live >= shared.sizes.segment as u64 / 2 && !(over && gains(shared))) {
             return false;
         }
         let holding = shared.table.lock().holding(number, MOVES_MAX);

@@ -62,4 +62,22 @@ impl Table {
             (usage.keys_until, usage.key_bytes) = (Timestamp::default(), 0);
         }
     }
+
+    /// A segment went since the checkpoint that tells of it. What waited in it then was finished since, or moved, or lies
+    /// in the copy that the oldest segment opens with: later segments tell.
+    pub(in crate::store::local) fn lose_segment(&mut self, segment: u64) {
+        let inside: Vec<u64> = self.inside(segment).collect();
+        for sequence in inside {
+            let Some(meta) = self.live.get(sequence) else { continue };
+            for delivery in meta.deliveries.iter().filter(|delivery| !delivery.state.is_final()) {
+                self.pending.remove(delivery.position);
+                if let Some(count) = self.counts.get_mut(&delivery.destination) {
+                    count.pending.remove(delivery.position);
+                }
+            }
+            self.repeats.remove(&meta.id);
+            self.forget(meta.sequence);
+        }
+        self.remove_segment(segment);
+    }
 }

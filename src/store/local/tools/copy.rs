@@ -60,11 +60,12 @@ pub async fn copy<D: Disk>(disk: &D, from: &Path, to: &Path, watcher: Watcher<'_
     for source in &sources {
         total += source.file.length().await.map_err(|error| StoreError::io(from, error))?;
     }
-    let (mut chain, mut done) = (Chain::default(), 0);
+    let (mut chain, mut done, mut until) = (Chain::default(), 0, None);
     for (at, source) in sources.iter().enumerate() {
         let successor = sources.get(at + 1).map(|next| &next.header);
         match verified(from, source, successor, &mut chain).await? {
-            Some(bytes) => {
+            Some((bytes, last)) => {
+                until = last.or(until);
                 done += bytes.len() as u64;
                 copied.segments += 1;
                 copied.bytes += bytes.len() as u64;
@@ -80,7 +81,7 @@ pub async fn copy<D: Disk>(disk: &D, from: &Path, to: &Path, watcher: Watcher<'_
                         Ok(()) | Err(_) => {}
                     }
                 }
-                (chain, copied) = (Chain::default(), Copied::default());
+                (chain, copied, until) = (Chain::default(), Copied::default(), None);
             }
         }
         watcher(Progress { done, total });
@@ -88,7 +89,7 @@ pub async fn copy<D: Disk>(disk: &D, from: &Path, to: &Path, watcher: Watcher<'_
     if copied.segments == 0 {
         return Err(StoreError::damaged(from, "all of its segments were let go while they were read: try again".to_owned()));
     }
-    copied.until = chain.last.map_or(Timestamp::default(), |(header, _)| header.committed_at);
+    copied.until = until.unwrap_or_default();
     disk.sync_dir(&journal).await.map_err(io)?;
     format::write(disk, to, store, copied.until).await?;
     Ok(copied)
@@ -134,21 +135,28 @@ async fn header<F: DiskFile>(file: &F) -> io::Result<Option<SegmentHeader>> {
     Ok(SegmentHeader::decode(&page).ok())
 }
 
-/// A segment's bytes as they are to be written; none if it was let go while it was read.
+/// A segment's bytes as they are to be written, and when the last batch among them was committed, where one is new;
+/// none if it was let go while it was read.
 async fn verified<F: DiskFile>(
     path: &Path,
     source: &Source<F>,
     successor: Option<&SegmentHeader>,
     chain: &mut Chain,
-) -> Result<Option<Vec<u8>>, StoreError> {
+) -> Result<Option<(Vec<u8>, Option<Timestamp>)>, StoreError> {
     let io = |error: io::Error| StoreError::io(path, error);
     let length = usize::try_from(source.file.length().await.map_err(io)?).unwrap_or(usize::MAX).min(segment::BYTES_MAX);
     let mut bytes = vec![0; length];
     let mut tries = 0;
+    // The last batch's time, and the time of the one before.
+    let (mut last, mut before);
     loop {
+        (last, before) = (None, None);
         source.file.read_at(0, &mut bytes).await.map_err(io)?;
         let mut tried = chain.clone();
-        let read = tried.read::<Damage>(&bytes, &source.header, successor, |_, _, _| Ok(()));
+        let read = tried.read::<Damage>(&bytes, &source.header, successor, |batch, _, _| {
+            (before, last) = (last, Some(batch.committed_at));
+            Ok(())
+        });
         if header(&source.file).await.map_err(io)?.is_none_or(|now| now.nonce != source.header.nonce) {
             return Ok(None);
         }
@@ -171,10 +179,10 @@ async fn verified<F: DiskFile>(
         // The sync of the last batch is not proven, unless it is the empty one that a store seals itself with.
         let is_sealed = chain.last.as_ref().is_none_or(|(header, _)| header.flags & (batch::SEAL | batch::COPY | batch::REPAIRED) != 0);
         if !is_sealed && chain.own > 0 {
-            end = chain.last_start;
+            (end, last) = (chain.last_start, before);
         }
     }
     bytes.truncate(end.max(FIRST).next_multiple_of(PAGE).min(length));
     bytes[end..].fill(0);
-    Ok(Some(bytes))
+    Ok(Some((bytes, last)))
 }

@@ -1,0 +1,164 @@
+//! A full disk: new events are refused, and what frees space still commits (rule 13).
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kurier::model::OutcomeKind;
+use kurier::store::local::LocalOptions;
+use kurier::store::{CommitError, EventFilter, Store};
+
+use super::make::{event, new, settlement, to};
+use super::sim::{SEGMENT, SimStore, open_with, options, run};
+use super::sim_disk::{Faults, SimDisk};
+
+const FULL: CommitError = CommitError::Refused("the disk has no room for further segments");
+
+fn names(disk: &SimDisk, ends: &str) -> usize {
+    disk.names(Path::new("/store/journal"))
+        .iter()
+        .filter(|name| name.starts_with("pool-") != (ends == "seg") && name.ends_with(".seg"))
+        .count()
+}
+
+/// Accepts until that is refused; how many were accepted.
+async fn fill(store: &SimStore, from: u64) -> u64 {
+    for n in from..from + 20_000 {
+        match store.accept(new(n)).await {
+            Ok(_) => {}
+            Err(error) => {
+                assert_eq!(error, FULL);
+                return n - from;
+            }
+        }
+    }
+    panic!("the disk never fills");
+}
+
+/// So many bytes for all files.
+fn room(segments: u64) -> Faults {
+    Faults { capacity: Some(segments * SEGMENT as u64), ..Faults::default() }
+}
+
+fn long() -> LocalOptions {
+    LocalOptions { max_size: 1 << 30, ..options() }
+}
+
+#[test]
+fn two_segments_are_set_aside_and_made_again() {
+    let disk = SimDisk::new(1);
+    run(async {
+        let store = open_with(&disk, long()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!((names(&disk, "seg"), names(&disk, "pool")), (2, 2), "the current one, the next one, and two");
+        for n in 0..500 {
+            store.accept(new(n)).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(names(&disk, "pool"), 2);
+    });
+    disk.cut_power();
+    run(async {
+        let store = open_with(&disk, long()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(names(&disk, "pool"), 2);
+        store.close().await;
+    });
+}
+
+/// A backlog fills the disk. Everything is delivered out of what was set aside, and then there is room again.
+#[test]
+fn on_a_full_disk_a_backlog_is_delivered_and_space_comes_back() {
+    for seed in 0..10 {
+        let disk = SimDisk::new(seed);
+        run(async {
+            let store = open_with(&disk, long()).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            disk.set(room(24));
+            let accepted = fill(&store, 0).await;
+            assert!(accepted > 1000, "{accepted}");
+            assert!(store.stats().unwritable.unwrap().contains("no further segment can be prepared"));
+            // Hours pass, with every attempt failing once: those are settlements too.
+            for pending in store.pending_after(0, usize::MAX).await.unwrap().iter().step_by(20) {
+                store.settle(settlement(pending, OutcomeKind::Retry)).await.unwrap();
+            }
+            store.set_state("pause/erp".to_owned(), Some(Bytes::from_static(b"x"))).await.unwrap();
+            store.replay(event(1).id, vec![to("books")]).await.unwrap();
+            assert_eq!(store.accept(new(50_000)).await, Err(FULL));
+            for pending in store.pending_after(0, usize::MAX).await.unwrap() {
+                store.settle(settlement(&pending, OutcomeKind::Delivered)).await.unwrap();
+            }
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            assert_eq!(store.stats().unwritable, None, "it recovers by itself");
+            for n in 60_000..60_400 {
+                let mut tries = 0;
+                while let Err(error) = store.accept(new(n)).await {
+                    tries += 1;
+                    assert!(tries < 100, "{n}: {error}");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                let pending = store.pending_after(0, 1).await.unwrap().remove(0);
+                store.settle(settlement(&pending, OutcomeKind::Delivered)).await.unwrap();
+            }
+            assert_eq!(store.states("").await.unwrap().len(), 1);
+        });
+        if seed % 2 == 0 {
+            disk.cut_power();
+        }
+        run(async {
+            let store = open_with(&disk, long()).await.unwrap();
+            assert_eq!(store.pending_after(0, 9).await.unwrap(), []);
+            assert_eq!(store.event(event(60_399).id).await.unwrap(), Some(event(60_399)));
+            assert_eq!(store.event(event(50_000).id).await.unwrap(), None, "what was refused never comes back");
+        });
+    }
+}
+
+/// The process ends on the full disk, and starts on it.
+#[test]
+fn a_store_opens_on_a_full_disk_and_delivers_there() {
+    let disk = SimDisk::new(1);
+    run(async {
+        let store = open_with(&disk, long()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        disk.set(room(24));
+        fill(&store, 0).await;
+    });
+    disk.cut_power();
+    run(async {
+        let store = open_with(&disk, long()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(store.accept(new(50_000)).await, Err(FULL));
+        for pending in store.pending_after(0, usize::MAX).await.unwrap() {
+            store.settle(settlement(&pending, OutcomeKind::Delivered)).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        store.accept(new(50_001)).await.unwrap();
+    });
+}
+
+/// Somebody else fills the disk and makes room again: only as much history goes as is needed.
+#[test]
+fn a_disk_that_somebody_else_fills_costs_little_history_and_recovers() {
+    let disk = SimDisk::new(1);
+    run(async {
+        let store = open_with(&disk, long()).await.unwrap();
+        for n in 0..2000 {
+            store.accept(new(n)).await.unwrap();
+            let pending = store.pending_after(0, 1).await.unwrap().remove(0);
+            store.settle(settlement(&pending, OutcomeKind::Delivered)).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let stored = async || store.list(&EventFilter::default(), None, 10_000).await.unwrap().0.len();
+        assert_eq!(stored().await, 2000);
+        disk.set(Faults { capacity: Some(0), ..Faults::default() });
+        for n in 10_000..10_100 {
+            drop(store.accept(new(n)).await);
+        }
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert!(stored().await > 1500, "{}", stored().await);
+        disk.set(Faults::default());
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        store.accept(new(20_000)).await.unwrap();
+    });
+}
