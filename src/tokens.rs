@@ -121,6 +121,15 @@ impl Tokens {
     /// # Errors
     /// Why there is none.
     pub async fn access(&self, who: Who<'_>) -> Result<Secret, NoToken> {
+        if who.by_client {
+            return self.usable(who).await;
+        }
+        // Whoever waits may be given up in between, and a refresh token that was traded in must not be lost for it.
+        let (tokens, owned) = (self.clone(), Owned::new(who));
+        on_its_own(async move { tokens.usable(owned.who()).await }).await
+    }
+
+    async fn usable(&self, who: Who<'_>) -> Result<Secret, NoToken> {
         let slot = self.slot(who);
         let mut held = slot.held.lock().await;
         self.read(&mut held, who).await?;
@@ -172,12 +181,17 @@ impl Tokens {
                 other?
             }
         };
+        // The browser may be closed in between.
+        let (tokens, owned) = (self.clone(), Owned::new(who));
+        Ok(on_its_own(async move { tokens.trade_in(owned.who(), &grant).await }).await?)
+    }
+
+    async fn trade_in(&self, who: Who<'_>, grant: &Grant) -> Result<(), NoToken> {
         let slot = self.slot(who);
         let mut held = slot.held.lock().await;
-        let tokens = self.ask(who.client, &grant).await.map_err(no_token)?;
+        let tokens = self.ask(who.client, grant).await.map_err(no_token)?;
         *held = Held { session: held.session.obtained(tokens), is_read: true, is_unkept: true, failed: None };
-        self.keep(&mut held, who).await?;
-        Ok(())
+        self.keep(&mut held, who).await
     }
 
     /// What a person has authorized, as it was kept; a change that could not be kept is kept now.
@@ -262,6 +276,30 @@ impl Tokens {
         let seen = Reply { status: reply.status, headers: &reply.headers, body: &reply.body, truncated: reply.truncated };
         client.tokens(grant, &seen, self.0.clock.now())
     }
+}
+
+/// Who needs a token, for work that outlives whoever asked for it.
+struct Owned {
+    name: Name,
+    client: Client,
+    by_client: bool,
+    refresh: Option<Secret>,
+}
+
+impl Owned {
+    fn new(Who { name, client, by_client, refresh }: Who<'_>) -> Self {
+        Self { name: name.clone(), client: client.clone(), by_client, refresh: refresh.cloned() }
+    }
+
+    fn who(&self) -> Who<'_> {
+        Who { name: &self.name, client: &self.client, by_client: self.by_client, refresh: self.refresh.as_ref() }
+    }
+}
+
+/// Does it to its end, even when nobody waits any more.
+async fn on_its_own<T: Send + 'static>(work: impl Future<Output = Result<T, NoToken>> + Send + 'static) -> Result<T, NoToken> {
+    let ended = tokio::spawn(work).await;
+    ended.unwrap_or_else(|error| Err(NoToken { remedy: Remedy::Wait(None), reason: format!("a renewal was given up: {error}") }))
 }
 
 /// Another client, or another secret of the same one, has tokens of its own. What a person has authorized is the

@@ -33,6 +33,10 @@ impl Route {
 
     /// What an operator should know of how its requests are trusted.
     pub fn binding_warning(&self) -> Option<&'static str> {
+        if self.pull.is_some() {
+            // Nobody sends to it: what it holds was asked for.
+            return None;
+        }
         match self.verifier.binding() {
             Binding::Whole => None,
             Binding::Fields => Some("the signature covers some fields only: whoever can change the rest of the request is not noticed"),

@@ -33,6 +33,9 @@ const DISORDER_MAX: Duration = Duration::from_secs(3600);
 /// Events whose acknowledgement is known to be under way although deliveries go on; beyond it the store is asked again.
 const REPORTED_MAX: usize = 100_000;
 
+/// Events that are ended at one look; the rest follows at the next.
+const LATE_MAX: usize = 10_000;
+
 /// How far back a start looks for events that the end of the process ended.
 const INTERRUPTED_WITHIN: Duration = Duration::from_secs(48 * 3600);
 
@@ -98,8 +101,9 @@ impl Deadlines {
             let young = now.saturating_sub(shortest.saturating_sub(DISORDER_MAX));
             let Some(last) = page.last() else { break };
             position = last.position;
-            let is_over =
-                page.len() < PAGE || page.iter().any(|pending| pending.kind == DeliveryKind::Original && pending.created_at > young);
+            let is_over = late.len() >= LATE_MAX
+                || page.len() < PAGE
+                || page.iter().any(|pending| pending.kind == DeliveryKind::Original && pending.created_at > young);
             late.extend(page.iter().filter(|pending| is_late(config, pending, now)).map(|pending| pending.id.event));
             if is_over {
                 break;

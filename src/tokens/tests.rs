@@ -106,3 +106,24 @@ async fn a_failure_says_what_helps() {
     assert_eq!(access(&tokens(&[(503, "")]).0).await, Err(Remedy::Wait(None)));
     assert_eq!(access(&tokens(&[(401, r#"{"error":"invalid_client"}"#)]).0).await, Err(Remedy::Settings));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_nobody_waits_for_any_more_is_kept_all_the_same() {
+    const PERSONAL: (u16, &str) =
+        (200, r#"{"token_type":"Bearer","access_token":"token-N","refresh_token":"refresh-N","expires_in":1000}"#);
+    let server = Arc::new(Server { answers: vec![PERSONAL, (400, r#"{"error":"invalid_grant"}"#)], asked: Mutex::new(0) });
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(Timestamp::from_millis(1_700_000_000_000)));
+    let key = Secret::new(b"0123456789abcdef0123456789abcdef".to_vec());
+    let store = Arc::new(MemoryStore::new());
+    let tokens = || Tokens::new(server.clone(), clock.clone(), Arc::new(SealedStates::new(store.clone(), Some(&key))));
+    let (name, client, refresh) = (Name::from("invoicing"), client("s"), Secret::new(b"from the settings".to_vec()));
+    let who = Who { name: &name, client: &client, by_client: false, refresh: Some(&refresh) };
+    let first = tokens();
+    // The request is under way, then whoever asked is gone: a poll at a reload.
+    assert!(tokio::time::timeout(Duration::from_millis(50), first.access(who)).await.is_err());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let access = first.access(who).await.ok().unwrap();
+    assert_eq!((access.expose(), *server.asked.lock()), (&b"token-0"[..], 1));
+    // After a restart too.
+    assert_eq!(tokens().access(who).await.ok().unwrap().expose(), b"token-0");
+}
