@@ -36,6 +36,12 @@ impl Item {
         if number >= KEYED { format!("{{ \"key\" :{number}, \"x\":1.0}}") } else { format!("{{ \"n\" :{number}, \"x\":1.0}}") }
     }
 
+    /// The inverse of [`Item::body`].
+    pub(super) fn number(body: &[u8]) -> u64 {
+        let body: serde_json::Value = serde_json::from_slice(body).unwrap();
+        ["n", "key"].iter().find_map(|name| body.get(name)).and_then(serde_json::Value::as_u64).unwrap()
+    }
+
     /// The bytes that a destination is to get.
     pub(super) fn expected(&self, number: u64, destination: &str) -> String {
         if self.route == "free" && destination == "d2" { format!("{{\"item\":{number}}}") } else { Self::body(number) }
@@ -59,6 +65,7 @@ pub(super) struct Ledger {
     /// Every status that a destination has told for an item.
     pub(super) told: BTreeMap<(String, u64), BTreeSet<u16>>,
     attempted: BTreeSet<u64>,
+    pub(super) cancelled: BTreeSet<u64>,
     in_flight: Vec<Seen>,
     /// When the last attempt of an item ended in this life.
     ended: BTreeMap<(String, u64), Timestamp>,
@@ -69,6 +76,8 @@ pub(super) struct Ledger {
     pub(super) paused: BTreeSet<String>,
     pub(super) variant: Option<(Variant, Timestamp)>,
     pub(super) was_removed: bool,
+    /// The disk was full once, which costs history: what has ended may be gone.
+    pub(super) was_full: bool,
     trace: DefaultHasher,
 }
 
@@ -97,6 +106,11 @@ impl Ledger {
         let was_attempted = self.attempted.contains(&number);
         assert!(!(item.is_void() && was_attempted), "I2: item {number} was refused, and a destination saw it");
         (number, status).hash(&mut self.trace);
+    }
+
+    /// Whether an item may have ended and gone with the history that a full disk costs.
+    pub(super) fn may_be_gone(&self, number: u64) -> bool {
+        self.was_full && (self.attempted.contains(&number) || self.cancelled.contains(&number))
     }
 
     /// An attempt begins.

@@ -211,7 +211,7 @@ fn people(life: &Life) -> JoinSet<()> {
 async fn live(world: Arc<World>, disk: SimDisk, now: Timestamp, seed: u64, end: End) -> Timestamp {
     let (relay, stopping, life) = start(&world, &disk, now, seed).await;
     let some = |fault: u32| (world.roll(3) == 0).then_some(fault);
-    disk.set(Faults {
+    let faults = Faults {
         sync_fails: some(40),
         write_fails: some(40),
         names_fail: some(20),
@@ -219,7 +219,9 @@ async fn live(world: Arc<World>, disk: SimDisk, now: Timestamp, seed: u64, end: 
         sync_takes: Duration::from_millis(u64::from(world.roll(8))),
         freezes_after: (end != End::Stop && world.roll(2) == 0).then(|| u64::from(world.roll(2000))),
         ..Faults::default()
-    });
+    };
+    world.ledger.lock().was_full |= faults.capacity.is_some();
+    disk.set(faults);
     let _people = people(&life);
     tokio::select! {
         biased;

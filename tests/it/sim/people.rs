@@ -109,6 +109,9 @@ impl Life {
     async fn cancel(&self) {
         let pending = self.store.pending_after(0, 20).await.unwrap();
         let Some(pending) = pending.get(self.world.roll(20) as usize) else { return };
+        // From the asking on: it may be in force before it is told.
+        let Ok(Some(event)) = self.store.event(pending.id.event).await else { return };
+        self.world.ledger.lock().cancelled.insert(Item::number(&event.body));
         let settlement = Settlement {
             delivery: pending.id,
             version: pending.version,

@@ -283,7 +283,7 @@ fn a_store_that_closes_without_having_healed_writes_nothing_more() {
             store.accept(new(1)).await.unwrap();
             let pending = store.pending_after(0, 1).await.unwrap().remove(0);
             disk.set(Faults { capacity: Some(0), sync_fails: Some(1), once: true, ..Faults::default() });
-            let unknown = store.accept(new(2));
+            let unknown = store.set_state("pause/erp".to_owned(), Some(Bytes::from_static(b"{}")));
             tokio::time::sleep(Duration::from_secs(2)).await;
             let waits = store.settle(settlement(&pending, OutcomeKind::Delivered));
             let (unknown, waits, ()) = tokio::join!(unknown, waits, store.close());
