@@ -190,7 +190,7 @@ impl Tokens {
         let slot = self.slot(who);
         let mut held = slot.held.lock().await;
         let tokens = self.ask(who.client, grant).await.map_err(no_token)?;
-        *held = Held { session: held.session.obtained(tokens), is_read: true, is_unkept: true, failed: None };
+        *held = Held { session: held.session.with_configured(who.refresh).obtained(tokens), is_read: true, is_unkept: true, failed: None };
         self.keep(&mut held, who).await
     }
 

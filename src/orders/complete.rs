@@ -74,7 +74,9 @@ impl Orders {
                 let receipt = self.event(route, inbound, kind, &completion, &body).await?;
                 if let (Some(track), Some(kept)) = (track, kept) {
                     let next = Kept { track, ..kept };
-                    inner.keep(&route.name, &completion.lid, Some(&next)).await.map_err(Trouble::from)?;
+                    // The event is stored: a refusal would tell its sender that nothing of it is (I2). The repeat that
+                    // comes of no answer finds the event by its key, and the order is kept then.
+                    inner.keep(&route.name, &completion.lid, Some(&next)).await.map_err(|_error| Incomplete::Unknown)?;
                 }
                 Ok(Completed::Event(receipt))
             }

@@ -95,6 +95,7 @@ impl Deadlines {
     async fn look(&mut self, config: &Config, shortest: Duration) -> Result<(), ReadError> {
         let mut position = 0;
         let mut late: Vec<EventId> = Vec::new();
+        let mut reported = BTreeSet::new();
         loop {
             let page = self.store.pending_after(position, PAGE).await?;
             let now = self.clock.now();
@@ -104,16 +105,21 @@ impl Deadlines {
             let is_over = late.len() >= LATE_MAX
                 || page.len() < PAGE
                 || page.iter().any(|pending| pending.kind == DeliveryKind::Original && pending.created_at > young);
-            late.extend(page.iter().filter(|pending| is_late(config, pending, now)).map(|pending| pending.id.event));
+            // Those that go on although their failure is reported come first, and must not hide the others.
+            let found = page.iter().filter(|pending| is_late(config, pending, now)).map(|pending| pending.id.event);
+            let (known, new): (Vec<EventId>, Vec<EventId>) = found.partition(|event| self.reported.contains(event));
+            reported.extend(known);
+            late.extend(new);
             if is_over {
                 break;
             }
         }
+        if late.len() < LATE_MAX {
+            // All were seen: the others have ended.
+            self.reported = reported;
+        }
         late.dedup();
         for event in late {
-            if self.reported.contains(&event) {
-                continue;
-            }
             if let Some(record) = self.store.record(event).await? {
                 self.fail(config, &record).await;
             }
@@ -131,13 +137,14 @@ impl Deadlines {
         if settings.continue_after_deadline || is_reported {
             let named = if is_reported { Ok(Vec::new()) } else { self.store.acknowledge(event, new).await };
             match named {
-                Ok(named) if self.reported.len() < REPORTED_MAX => {
-                    self.reported.insert(event);
+                Ok(named) => {
                     if !named.is_empty() {
                         self.tell(record, &destination, "the failure is reported; what is pending goes on");
                     }
+                    if self.reported.len() < REPORTED_MAX {
+                        self.reported.insert(event);
+                    }
                 }
-                Ok(_) => {}
                 Err(error) => tracing::warn!(event.id = %event, %error, "a deadline's report is not stored yet; trying again"),
             }
             return;

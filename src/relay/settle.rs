@@ -55,6 +55,8 @@ pub(super) fn after_attempt(
     rng: &mut impl Rng,
 ) -> Settled {
     let attempts = pending.attempts.saturating_add(1);
+    // A pause is no failure of this delivery: it must not use up the attempts that it has.
+    let counted = if made.verdict == Verdict::Pause { pending.attempts } else { attempts };
     let (state, gap) = match made.verdict {
         Verdict::Delivered => (DeliveryState::Delivered, None),
         Verdict::Gone => (dead(DeadCode::Gone, said(&made)), None),
@@ -77,7 +79,7 @@ pub(super) fn after_attempt(
         delivery: pending.id,
         version: pending.version,
         attempt: Some(record(attempts, made)),
-        attempts,
+        attempts: counted,
         state,
         acknowledgement: None,
     };

@@ -231,8 +231,8 @@ impl<D: Disk> Store for LocalStore<D> {
         }
         if value.is_some() {
             let table = self.shared.table.lock();
-            let held: usize = table.states.iter().map(|(name, named)| name.len() + named.value.len()).sum();
-            if held.saturating_add(bytes) > STATES_BYTES_MAX {
+            let replaced = table.states.get(&name).map_or(0, |named| name.len() + named.value.len());
+            if table.state_bytes.saturating_sub(replaced).saturating_add(bytes) > STATES_BYTES_MAX {
                 return Ticket::refused(CommitError::Refused("too many states"));
             }
         }

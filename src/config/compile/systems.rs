@@ -287,6 +287,11 @@ impl Compiler<'_> {
                 self.report.error(wrong, crate::document::Span::default(), format!("destinations.{name}"));
                 return None;
             }
+            if ["/livez", "/readyz"].contains(&path) {
+                let wrong = Wrong::new(format!("`{path}` is where the server says how it is")).hint("take another `redirect_path`");
+                self.report.error(wrong, crate::document::Span::default(), format!("destinations.{name}"));
+                return None;
+            }
             redirects.entry(path.into()).or_default().push(name.clone());
         }
         Some(redirects)

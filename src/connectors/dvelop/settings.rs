@@ -67,7 +67,7 @@ pub const PULL_KEYS: &[Key] = &[
     Key::default("every", Holds::Duration { min: 1000, max: 86_400_000 }, "60s", "How often to ask."),
     Key::optional("auth", Holds::Auth, "How the request is authenticated; d.velop asks for its API key as `bearer`."),
     Key::default("max_pages", Holds::Integer { min: 1, max: 10_000 }, "100", "Most pages of one poll; the rest comes with the next."),
-    Key::default("timeout", Holds::Duration { min: 1, max: 3_600_000 }, "15s", "Longest time for one page."),
+    Key::default("timeout", Holds::Duration { min: 1, max: 3_600_000 }, "30s", "Longest time for one page."),
     Key::optional("retry", Holds::Retry, "How a failed poll is repeated."),
 ];
 

@@ -49,7 +49,8 @@ async fn follow(tools: &Tools, job: &Job, settings: &Settings, payment: &Payment
     let name = ordered.state_name(&settings.account);
     let followed = tools.store.states(&state_prefix(&settings.account)).await.map_err(|error| Ended::NotNow(error.to_string()))?;
     if followed.contains_key(&name) {
-        return Ok(Some(name));
+        // An earlier attempt may have ordered it: what comes of this one must not end that note.
+        return Ok(None);
     }
     if followed.len() >= FOLLOWED_MAX {
         tracing::warn!(event.id = %job.pending.id.event, "the status of {FOLLOWED_MAX} requests is followed already: that of this one is not");

@@ -16,7 +16,7 @@ use super::disk::{Disk, DiskFile};
 use super::filter::Filters;
 use super::names::Names;
 use super::shared::Shared;
-use super::table::{Meta, Named, Table, Usage};
+use super::table::{Meta, Table, Usage};
 use crate::model::Timestamp;
 
 const FILE: &str = "checkpoint";
@@ -245,7 +245,7 @@ impl Checkpoint {
                 while !cursor.is_empty() {
                     let name = cursor.text()?.to_owned();
                     let value = Bytes::copy_from_slice(cursor.long()?);
-                    self.table.states.insert(name, Named { value, segment: cursor.u64()? });
+                    self.table.set_state(name, Some(value), cursor.u64()?);
                 }
             }
             EVENTS => {

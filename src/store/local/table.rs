@@ -65,6 +65,8 @@ pub(super) struct Table {
     /// Repeats that the index has not heard of.
     repeats: BTreeMap<EventId, u64>,
     pub(super) states: BTreeMap<String, Named>,
+    /// Bytes of all states and their names.
+    pub(super) state_bytes: usize,
     pub(super) usage: BTreeMap<u64, Usage>,
     /// Events stored, wherever they are known.
     pub(super) events: u64,
@@ -262,10 +264,15 @@ impl Table {
 
     /// A name's new value became durable in `segment`.
     pub(super) fn set_state(&mut self, name: String, value: Option<Bytes>, segment: u64) {
-        match value {
-            Some(value) => self.states.insert(name, Named { value, segment }),
+        let named = name.len();
+        let before = match value {
+            Some(value) => {
+                self.state_bytes += named + value.len();
+                self.states.insert(name, Named { value, segment })
+            }
             None => self.states.remove(&name),
         };
+        self.state_bytes -= before.map_or(0, |before| named + before.value.len());
     }
 
     /// A key was seen again.
