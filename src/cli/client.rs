@@ -77,6 +77,11 @@ impl Client {
         parse(&self.accepted(status, body)?)
     }
 
+    pub(super) async fn delete(&self, path: &[&str]) -> Result<Value, Failure> {
+        let (status, body) = self.call(Method::DELETE, path, &[], None).await?;
+        parse(&self.accepted(status, body)?)
+    }
+
     /// Status and body, whatever they are.
     pub(super) async fn call(
         &self,

@@ -1,6 +1,6 @@
 //! `kurier replay`: stored events are delivered again, named one by one or found by a filter.
 
-mod select;
+mod filtered;
 
 use serde_json::{Map, Value, json};
 
@@ -10,15 +10,15 @@ use super::exit::{Exit, Failure};
 use super::table::{field, items};
 use crate::config::Scope;
 use crate::model::EventId;
-use select::{Chosen, Filter};
+use filtered::Filter;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The events
     #[arg(
         value_name = "ID",
-        required_unless_present_any = ["route", "event_type", "destination", "since", "until"],
-        conflicts_with_all = ["route", "event_type", "destination", "state", "since", "until"]
+        required_unless_present_any = ["route", "destination", "since", "until"],
+        conflicts_with_all = ["route", "destination", "state", "since", "until"]
     )]
     ids: Vec<EventId>,
 
@@ -44,23 +44,22 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
     let client = Client::new(args.remote, context, Some(Scope::Operate))?;
-    let chosen = if args.ids.is_empty() {
-        select::chosen(&client, &args.filter).await?
-    } else {
-        args.ids.iter().map(|id| Chosen { event: id.to_string(), destinations: Vec::new() }).collect()
-    };
-    if chosen.is_empty() {
-        eprintln!("no events match");
+    if args.ids.is_empty() {
+        let (filter, to) = (&args.filter, &args.to);
+        return match args.dry_run {
+            true => filtered::count(&client, filter, to, context, args.json).await,
+            false => filtered::run(&client, filter, to, context, args.json).await,
+        };
     }
     let (mut done, mut unreachable): (Vec<Value>, Option<Failure>) = (Vec::new(), None);
-    for Chosen { event, destinations } in &chosen {
-        let destinations = if args.to.is_empty() { destinations } else { &args.to };
-        match client.post(&["api", "v1", "events", event, "replay"], Some(request(destinations, args.dry_run))).await {
+    for event in &args.ids {
+        let event = event.to_string();
+        match client.post(&["api", "v1", "events", &event, "replay"], Some(request(&args.to, args.dry_run))).await {
             Ok(answer) => done.push(answer),
             // The others may well go through; what failed is said now, what was done is said below.
-            Err(failure) if !failure.is_unreachable() => eprint!("{}", failure.about(event)),
+            Err(failure) if !failure.is_unreachable() => eprint!("{}", failure.about(&event)),
             Err(failure) => {
-                unreachable = Some(failure.about(event));
+                unreachable = Some(failure.about(&event));
                 break;
             }
         }
@@ -78,7 +77,7 @@ pub(super) async fn run(args: Args, context: &mut Context) -> Result<Exit, Failu
     if let Some(failure) = unreachable {
         return Err(failure);
     }
-    Ok(all_or_failed(done.len() == chosen.len()))
+    Ok(all_or_failed(done.len() == args.ids.len()))
 }
 
 fn request(destinations: &[String], dry_run: bool) -> Value {
