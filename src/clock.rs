@@ -1,8 +1,12 @@
-//! The only place that asks the operating system what time it is.
+//! The only place that asks the operating system what time it is, and that judges whether the answer is believed.
+
+mod calendar;
 
 use std::time::Duration;
 
 use crate::model::Timestamp;
+
+pub use calendar::Calendar;
 
 /// What time it is. Sleeping is tokio's business, so that simulation can pause it.
 pub trait Clock: Send + Sync + 'static {

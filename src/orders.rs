@@ -10,6 +10,8 @@ mod expire;
 mod ids;
 mod kept;
 mod place;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -164,7 +164,7 @@ impl Poller {
                 let failures = standing.failed(&reason);
                 match verdict {
                     Verdict::Pause | Verdict::Reauthorize => {
-                        shared.gate.pause(name, &reason, false).await;
+                        shared.gate.pause(name, &reason, verdict == Verdict::Reauthorize).await;
                         (OutcomeKind::Retry, self.pull.every)
                     }
                     Verdict::Retry { after } => {

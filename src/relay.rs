@@ -23,7 +23,6 @@ mod pausing;
 mod scheduler;
 mod settle;
 mod throughput;
-mod trust;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

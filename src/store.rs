@@ -135,6 +135,25 @@ pub struct PendingDelivery {
     pub version: u32,
 }
 
+impl PendingDelivery {
+    /// The delivery of an event of this route, if it waits.
+    pub fn of(delivery: &Delivery, route: &Name, position: u64) -> Option<Self> {
+        let DeliveryState::Pending { due } = delivery.state else { return None };
+        Some(Self {
+            position,
+            id: delivery.id,
+            route: route.clone(),
+            destination: delivery.destination.clone(),
+            lane: delivery.lane,
+            kind: delivery.kind,
+            created_at: delivery.created_at,
+            due,
+            attempts: delivery.attempts,
+            version: delivery.version,
+        })
+    }
+}
+
 /// An event in a list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventSummary {

@@ -134,7 +134,7 @@ impl Inner {
     }
 
     /// From the head of a request that has a route to its receipt; the cheap checks first.
-    async fn receive<B>(&self, route: &Route, head: Head, body: B, unread: &mut bool) -> Result<Done, Failure>
+    async fn receive<B>(&self, route: &Arc<Route>, head: Head, body: B, unread: &mut bool) -> Result<Done, Failure>
     where
         B: Body<Data = Bytes> + Send + Unpin,
     {
@@ -206,9 +206,9 @@ impl Inner {
     }
 
     /// A callback about an order: it is decided what it comes to, and that is made durable.
-    async fn complete(&self, route: &Route, settings: &inpasy::Settings, verified: Verified) -> Result<Done, Failure> {
+    async fn complete(&self, route: &Arc<Route>, settings: &Arc<inpasy::Settings>, verified: Verified) -> Result<Done, Failure> {
         let (inbound, _facts) = verified.into_parts();
-        let completed = self.orders.complete(route, settings, &inbound).await.map_err(|incomplete| match incomplete {
+        let completed = self.orders.complete(route.clone(), settings.clone(), inbound).await.map_err(|incomplete| match incomplete {
             Incomplete::Refused(why) => Failure::Refused(Refused::Store(why)),
             Incomplete::Unknown => Failure::Unknown,
         })?;

@@ -1,5 +1,7 @@
 //! What a callback comes to: an event, or one more of the same.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::{Kept, Orders, Trouble};
@@ -51,7 +53,14 @@ impl Orders {
     ///
     /// # Errors
     /// Whether nothing is stored, or nobody knows.
-    pub async fn complete(&self, route: &Route, settings: &Settings, inbound: &Inbound) -> Result<Completed, Incomplete> {
+    pub async fn complete(&self, route: Arc<Route>, settings: Arc<Settings>, inbound: Inbound) -> Result<Completed, Incomplete> {
+        let orders = self.clone();
+        // To its end: a sender that hangs up between the event's commit and the order's must not part them.
+        let work = tokio::spawn(async move { orders.settle(&route, &settings, &inbound).await });
+        work.await.unwrap_or(Err(Incomplete::Unknown))
+    }
+
+    async fn settle(&self, route: &Route, settings: &Settings, inbound: &Inbound) -> Result<Completed, Incomplete> {
         let read = read(route, settings, inbound);
         let (callback, completion) = match read {
             Ok((callback, Ok(completion))) => (callback, completion),

@@ -1,5 +1,7 @@
 //! Statements, balances and the status of payments at BankIntegration.dk.
 
+use std::time::Duration;
+
 use jiff::civil::Date;
 
 use super::known::Known;
@@ -13,6 +15,9 @@ use crate::connectors::bankintegration::{
 use crate::connectors::{Outcome, Request, Verdict};
 use crate::egress::Reply;
 use crate::model::Timestamp;
+
+/// How long a request is followed that the bank doesn't know: it was noted before it was sent, and may never have arrived.
+const FOLLOWED_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Most windows of one poll: ten years of months.
 const WINDOWS_MAX: usize = 120;
@@ -78,6 +83,10 @@ async fn statuses(asking: &Asking<'_>, settings: &Settings) -> Result<(), Outcom
                 store.set_state(name, left).await.map_err(|error| retry(error.to_string()))?;
             }
             Err(outcome) if outcome.verdict == Verdict::Pause => return Err(outcome),
+            Err(Outcome { verdict: Verdict::Rejected, reason }) if asking.shared.clock.now().since(ordered.since) > FOLLOWED_FOR => {
+                tracing::warn!(route.name = %asking.route.name, request = ordered.request_id, reason, "a payment is followed no longer: the bank knows nothing of it");
+                store.set_state(name, None).await.map_err(|error| retry(error.to_string()))?;
+            }
             Err(outcome) => failed = Some(outcome),
         }
     }

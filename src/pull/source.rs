@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use http::header::RETRY_AFTER;
 
 use super::Shared;
@@ -63,21 +64,33 @@ impl<'a> Asking<'a> {
             Err(error) => return Err(retry(error.to_string())),
         }
         let Request { method, url, mut headers, body } = request;
-        match &self.destination.auth {
-            None => {}
-            Some(Auth::OAuth2(client)) => {
-                let access = self.access(self.own(client)).await?;
-                let value = bearer(&access).map_err(|_error| retry("the access token can't stand in a header"))?;
-                headers.insert(http::header::AUTHORIZATION, value);
-            }
+        let client = match &self.destination.auth {
+            Some(Auth::OAuth2(client)) => Some(client),
             Some(auth) => {
                 for (name, value) in auth.headers().map_err(|error| retry(error.to_string()))? {
                     headers.insert(name, value);
                 }
+                None
             }
-        }
+            None => None,
+        };
         let (timeout, tls) = (self.destination.timeout, self.destination.tls.clone());
-        let request = Outbound { method, url, headers, body, timeout, tls, reach: Reach::Anywhere };
+        let mut request = Outbound { method, url, headers, body, timeout, tls, reach: Reach::Anywhere };
+        let Some(client) = client else { return self.send(request).await };
+        for again in [false, true] {
+            let access = self.access(self.own(client)).await?;
+            let value = bearer(&access).map_err(|_error| retry("the access token can't stand in a header"))?;
+            request.headers.insert(http::header::AUTHORIZATION, value);
+            let reply = self.send(request.clone()).await?;
+            if reply.status != StatusCode::UNAUTHORIZED || again {
+                return Ok(reply);
+            }
+            self.refused(self.own(client), &access).await;
+        }
+        Err(retry("the access token is refused again and again"))
+    }
+
+    async fn send(&self, request: Outbound) -> Result<Reply, Outcome> {
         self.shared.transport.send(request).await.map_err(|fault| retry(fault.to_string()))
     }
 
@@ -86,7 +99,8 @@ impl<'a> Asking<'a> {
         self.shared.tokens.access(who).await.map_err(|NoToken { remedy, reason }| {
             let verdict = match remedy {
                 Remedy::Wait(after) => Verdict::Retry { after },
-                Remedy::Settings | Remedy::Authorize => Verdict::Pause,
+                Remedy::Settings => Verdict::Pause,
+                Remedy::Authorize => Verdict::Reauthorize,
             };
             Outcome { verdict, reason }
         })

@@ -12,11 +12,9 @@ use tokio::select;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::moment::Moment;
 use super::notices::Notices;
-use super::trust::WallTrust;
 use super::{Parts, RelayHandle, journey, settle};
-use crate::clock::Clock;
+use crate::clock::{Calendar, Clock};
 use crate::config::{Config, Live};
 use crate::model::{DeadCode, DeadReason, Delivery, DeliveryKind, DeliveryState, EventId, Name, Notice, NoticeKind, Timestamp};
 use crate::store::{CommitError, EventFilter, EventRecord, NewDelivery, PendingDelivery, ReadError, Store};
@@ -47,7 +45,7 @@ pub(super) struct Deadlines {
     clock: Arc<dyn Clock>,
     notices: Notices,
     relay: RelayHandle,
-    trust: WallTrust,
+    calendar: Calendar,
     reported: BTreeSet<EventId>,
 }
 
@@ -60,7 +58,7 @@ impl Deadlines {
             clock: parts.clock.clone(),
             notices: parts.notices.clone(),
             relay,
-            trust: WallTrust::new(parts.clock.now(), Moment::now(&*parts.clock)),
+            calendar: Calendar::new(&*parts.clock),
             reported: BTreeSet::new(),
         }
     }
@@ -74,7 +72,7 @@ impl Deadlines {
         loop {
             let config = self.live.load_full();
             let shortest = config.routes.iter().filter_map(|route| route.acknowledge.as_ref()).map(|settings| settings.deadline).min();
-            let is_believed = self.trust.look(self.clock.now(), Moment::now(&*self.clock));
+            let is_believed = self.calendar.is_believed(&*self.clock);
             if let Some(shortest) = shortest.filter(|_| is_believed)
                 && let Err(error) = self.look(&config, shortest).await
             {
@@ -150,7 +148,8 @@ impl Deadlines {
             return;
         }
         let detail = format!("not settled within {:?}", settings.deadline);
-        let pending: Vec<PendingDelivery> = record.deliveries.iter().filter_map(|delivery| waiting(record, delivery)).collect();
+        let pending: Vec<PendingDelivery> =
+            record.deliveries.iter().filter_map(|delivery| PendingDelivery::of(delivery, &record.event.route, 0)).collect();
         // Asked for together, so that they share a commit; the last of them brings the report along.
         let tickets: Vec<_> = pending
             .iter()
@@ -232,21 +231,4 @@ fn is_owed(deliveries: &[Delivery]) -> bool {
         |delivery: &Delivery| matches!(&delivery.state, DeliveryState::Dead(DeadReason { code: DeadCode::Interrupted, .. }));
     deliveries.iter().any(is_interrupted)
         && deliveries.iter().all(|delivery| delivery.state.is_final() && delivery.kind != DeliveryKind::Acknowledgement)
-}
-
-/// The delivery as the relay knows it, while it waits.
-fn waiting(record: &EventRecord, delivery: &Delivery) -> Option<PendingDelivery> {
-    let DeliveryState::Pending { due } = delivery.state else { return None };
-    Some(PendingDelivery {
-        position: 0,
-        id: delivery.id,
-        route: record.event.route.clone(),
-        destination: delivery.destination.clone(),
-        lane: delivery.lane,
-        kind: delivery.kind,
-        created_at: delivery.created_at,
-        due,
-        attempts: delivery.attempts,
-        version: delivery.version,
-    })
 }

@@ -32,8 +32,8 @@ use super::notices::Notices;
 use super::pause;
 use super::pausing::{Change, Pausing};
 use super::scheduler::Rules;
-use super::trust::WallTrust;
 use super::{Board, Parts, journey};
+use crate::clock::Calendar;
 use crate::config::{self, Config, Live};
 use crate::limits::Limiter;
 use crate::model::{DeliveryId, Name, Timestamp};
@@ -86,7 +86,8 @@ pub(super) struct Dispatcher {
     rng: StdRng,
     /// When it began, by the wall clock.
     started_at: Timestamp,
-    trust: WallTrust,
+    /// Whether the wall clock is believed where a delivery's age decides over its life.
+    calendar: Calendar,
     board: Arc<Mutex<Board>>,
     commands: mpsc::Receiver<Change>,
     commands_open: bool,
@@ -114,7 +115,7 @@ impl Dispatcher {
     ) -> Self {
         let Parts { config: live, mut changes, store, settled, transport, jq, clock, metrics, notices, tokens, seed } = parts;
         changes.mark_unchanged();
-        let (started_at, boot) = (clock.now(), Moment::now(&*clock));
+        let (started_at, calendar) = (clock.now(), Calendar::new(&*clock));
         Self {
             config: live.load_full(),
             live,
@@ -128,7 +129,7 @@ impl Dispatcher {
             notices,
             rng: StdRng::seed_from_u64(seed),
             started_at,
-            trust: WallTrust::new(started_at, boot),
+            calendar,
             board,
             commands,
             commands_open: true,

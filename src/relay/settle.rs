@@ -219,6 +219,15 @@ mod tests {
     }
 
     #[test]
+    fn a_pause_uses_up_no_attempt() {
+        let retry = config::Retry { max_attempts: Some(3), ..config::Retry::default() };
+        let settled = settle(2, Verdict::Pause, &retry, retry.max_age * 9);
+        assert_eq!((settled.settlement.attempts, code(&settled)), (2, None));
+        assert_eq!(settled.settlement.state, DeliveryState::Pending { due: NOW }, "it goes as soon as it is resumed");
+        assert_eq!(settled.settlement.attempt.unwrap().number, 3, "and is told all the same");
+    }
+
+    #[test]
     fn what_the_destination_asks_for_is_kept_within_the_bounds() {
         let retry = config::Retry::default();
         for (asked, given) in [(0, 1), (90, 90), (u64::MAX, 3600)] {

@@ -9,7 +9,6 @@
 //! trust the index with anything that the journal does not say, and never grow without a named limit (I10).
 
 mod batch;
-mod calendar;
 mod chain;
 mod checkpoint;
 mod clean;

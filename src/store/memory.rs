@@ -32,6 +32,8 @@ pub enum Mood {
     Refusing,
     /// The event is stored but its outcome is reported as unknown.
     Unknowing,
+    /// States are refused, everything else is stored.
+    FullOfStates,
 }
 
 /// The fake engine.
@@ -137,7 +139,7 @@ impl MemoryStore {
 
 fn settle<T>(promise: Promise<T>, mood: Mood, state: &mut State, work: impl FnOnce(&mut State) -> Result<T, CommitError>) {
     match mood {
-        Mood::Willing | Mood::Stalled => promise.settle(work(state)),
+        Mood::Willing | Mood::Stalled | Mood::FullOfStates => promise.settle(work(state)),
         Mood::Refusing => promise.settle(Err(CommitError::Refused("the fake refuses"))),
         Mood::Unknowing => {
             drop(work(state));
@@ -232,19 +234,7 @@ impl State {
     fn pending(&self, position: u64, id: DeliveryId) -> Option<PendingDelivery> {
         let stored = self.events.get(self.sequences.get(&id.event)?)?;
         let (_, delivery) = stored.deliveries.iter().find(|(_, delivery)| delivery.id == id)?;
-        let DeliveryState::Pending { due } = delivery.state else { return None };
-        Some(PendingDelivery {
-            position,
-            id,
-            route: stored.event.route.clone(),
-            destination: delivery.destination.clone(),
-            lane: delivery.lane,
-            kind: delivery.kind,
-            created_at: delivery.created_at,
-            due,
-            attempts: delivery.attempts,
-            version: delivery.version,
-        })
+        PendingDelivery::of(delivery, &stored.event.route, position)
     }
 }
 
@@ -275,6 +265,9 @@ impl Store for MemoryStore {
     }
 
     fn set_state(&self, name: String, value: Option<Bytes>) -> Ticket<()> {
+        if self.state.lock().mood == Mood::FullOfStates {
+            return Ticket::refused(CommitError::Refused("the fake has too many states"));
+        }
         self.commit(move |state| {
             match value {
                 Some(value) => state.names.insert(name, value),

@@ -127,3 +127,29 @@ async fn a_renewal_that_nobody_waits_for_any_more_is_kept_all_the_same() {
     // After a restart too.
     assert_eq!(tokens().access(who).await.ok().unwrap().expose(), b"token-0");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_person_has_authorized_counts_more_than_the_settings_it_began_with() {
+    const PERSONAL: (u16, &str) =
+        (200, r#"{"token_type":"Bearer","access_token":"token-N","refresh_token":"refresh-N","expires_in":1000}"#);
+    let server = Arc::new(Server { answers: vec![PERSONAL, (400, r#"{"error":"invalid_grant"}"#)], asked: Mutex::new(0) });
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(Timestamp::from_millis(1_700_000_000_000)));
+    let key = Secret::new(b"0123456789abcdef0123456789abcdef".to_vec());
+    let store = Arc::new(MemoryStore::new());
+    let tokens = || Tokens::new(server.clone(), clock.clone(), Arc::new(SealedStates::new(store.clone(), Some(&key))));
+    let (name, refresh) = (Name::from("invoicing"), Secret::new(b"used up long ago".to_vec()));
+    let client = Client {
+        authorize_url: Some("https://id.example/authorize".parse().unwrap()),
+        redirect_url: Some("https://hooks.example.ch/oauth".parse().unwrap()),
+        ..client("s")
+    };
+    let who = Who { name: &name, client: &client, by_client: false, refresh: Some(&refresh) };
+    // In a process that had no need of the tokens before.
+    let first = tokens();
+    let url = first.authorize(who).unwrap();
+    let state = url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+    first.authorized(who, format!("code=c&state={state}").as_bytes()).await.unwrap();
+    assert_eq!(first.access(who).await.ok().unwrap().expose(), b"token-0");
+    assert_eq!(tokens().access(who).await.ok().unwrap().expose(), b"token-0", "after a restart too");
+    assert_eq!(*server.asked.lock(), 1);
+}

@@ -86,7 +86,7 @@ impl Dispatcher {
         let retry = self.config.destinations.get(&pending.destination).map_or(begun_with, |destination| &destination.retry);
         let plain_age = now.since(pending.created_at);
         let age = self.board.lock().pauses.get(&pending.destination).map_or(plain_age, |pauses| pauses.age(pending.created_at, now));
-        let age = if self.trust.look(now, Moment::now(&*self.tools.clock)) { age } else { Duration::ZERO };
+        let age = if self.calendar.is_believed(&*self.tools.clock) { age } else { Duration::ZERO };
         after_attempt(pending, made, retry, age, now, &mut self.rng)
     }
 

@@ -11,7 +11,6 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
-use super::calendar::Calendar;
 use super::committer::Committer;
 use super::disk::{Disk, FileDisk};
 use super::error::StoreError;
@@ -23,7 +22,7 @@ use super::segment::{BYTES_MAX, BYTES_MIN, PAGE};
 use super::shared::{Running, Shared, Sizes, Supply};
 use super::table::Table;
 use super::{LocalStore, format, recovery, supply};
-use crate::clock::Clock;
+use crate::clock::{Calendar, Clock};
 use crate::model::{Attempt, AttemptResult, DeadCode, DeadReason, DeliveryId, DeliveryState, FaultKind, OutcomeKind};
 use crate::store::lease::Leases;
 use crate::store::{Settlement, Store};

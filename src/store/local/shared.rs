@@ -9,7 +9,6 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
-use super::calendar::Calendar;
 use super::clean::End;
 use super::disk::{Disk, DiskFile};
 use super::filter::Filters;
@@ -22,7 +21,7 @@ use super::queue::{Entry, Queue};
 use super::segment::{self, SegmentHeader};
 use super::supply;
 use super::table::Table;
-use crate::clock::Clock;
+use crate::clock::{Calendar, Clock};
 use crate::model::{DeliveryId, DeliveryKind, EventId, Timestamp};
 use crate::store::{NewDelivery, Promise};
 use crate::telemetry::Metrics;

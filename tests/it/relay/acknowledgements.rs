@@ -143,6 +143,21 @@ async fn deliveries_may_go_on_after_the_deadline_and_the_failure_stays_reported(
     assert!(reports.iter().all(|report| report["successful"] == false), "{reports:?}");
 }
 
+/// More than are ended at one look: what is reported and goes on is found at every one of them, and comes first.
+#[tokio::test(start_paused = true)]
+async fn those_that_go_on_past_their_deadline_hide_nothing_that_comes_after_them() {
+    const MANY: u128 = 11_400;
+    let world = world(", deadline: 20h, after_deadline: continue");
+    world.handle().pause("erp", "down").await.unwrap();
+    for number in 1..=MANY {
+        send(&world, number).await;
+    }
+    tokio::time::sleep(HOUR * 2).await;
+    send(&world, MANY + 1).await;
+    world.until(|| world.clock_boot() >= HOUR * 23).await;
+    assert_eq!(world.count(SOURCE) as u128, MANY + 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_link_may_lead_to_is_the_operators_word() {
     let world = world("");

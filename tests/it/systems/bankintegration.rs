@@ -101,6 +101,23 @@ async fn statements_and_balances_are_fetched_once_each_although_windows_overlap(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_payment_that_was_ordered_stays_followed_when_its_repeat_is_refused() {
+    let (bank, erp) = (Bank::start(ANY_TIME).await, Sink::start());
+    let home = bank_home(&bank, CODE, &["report: status"], &erp);
+    // It is ordered, and the answer is lost; the second time the bank knows the request and refuses it.
+    bank.server.trouble([Trouble::LoseAnswer, Trouble::Instead(Answer::status(409))]);
+    let kurier = home.serve();
+    post(&kurier, &wages(&["154"]));
+    wait_for_counts(&kurier, "bank", 0, 1);
+    assert_eq!(bank.paid().len(), 1);
+    kurier.kill();
+    // A start polls at once.
+    let kurier = home.serve();
+    wait_until("its status is an event", || !types(&kurier, "status").is_empty());
+    assert!(kurier.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_status_of_payments_is_followed_until_it_is_final_and_each_change_is_an_event() {
     let (bank, erp) = (Bank::start(ANY_TIME).await, Sink::start());
     let home = bank_home(&bank, CODE, &["report: status"], &erp);

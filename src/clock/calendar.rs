@@ -1,15 +1,15 @@
 //! Whether the wall clock can be believed (rule 17).
 //!
-//! Due times run on the boot clock; only ends that are written as dates (retention, the end of a dedupe window)
-//! need the wall clock, and a wrong date there throws away what was promised to be kept. A wall clock that
-//! jumps by more than an hour against the boot clock, or against the last batch at a start, is doubted until
-//! both have agreed for ten minutes or the operator says that it is right.
+//! Due times run on the boot clock; only ends that are written as dates (retention, a dedupe window, the age of a
+//! delivery, an order's time, a deadline) need the wall clock, and a wrong date there throws away what was promised. A
+//! wall clock that jumps by more than an hour against the boot clock, or against the last commit at a start, is doubted
+//! until both have agreed for ten minutes or the operator says that it is right.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::clock::Clock;
+use super::Clock;
 use crate::model::Timestamp;
 
 /// A disagreement up to this is a clock that was set.
@@ -36,7 +36,7 @@ struct Watched {
 
 /// Watches the wall clock.
 #[derive(Debug, Default)]
-pub(super) struct Calendar(Mutex<Watched>);
+pub struct Calendar(Mutex<Watched>);
 
 /// How far the wall clock moved away from the boot clock since then.
 fn drift(since: Seen, now: Seen) -> Duration {
@@ -45,8 +45,15 @@ fn drift(since: Seen, now: Seen) -> Duration {
 }
 
 impl Calendar {
+    /// Believes the clocks as they stand now.
+    pub fn new(clock: &dyn Clock) -> Self {
+        let calendar = Self::default();
+        calendar.believe(clock);
+        calendar
+    }
+
     /// At a start: the last batch was committed at `last`.
-    pub(super) fn begin(&self, clock: &dyn Clock, last: Timestamp) {
+    pub fn begin(&self, clock: &dyn Clock, last: Timestamp) {
         let now = Seen { wall: clock.now(), boot: clock.boot() };
         let mut watched = self.0.lock();
         watched.seen = Some(now);
@@ -60,7 +67,7 @@ impl Calendar {
     }
 
     /// Whether dates can be believed now.
-    pub(super) fn is_believed(&self, clock: &dyn Clock) -> bool {
+    pub fn is_believed(&self, clock: &dyn Clock) -> bool {
         let now = Seen { wall: clock.now(), boot: clock.boot() };
         let mut watched = self.0.lock();
         let jumped = watched.seen.replace(now).is_some_and(|seen| drift(seen, now) > JUMP_MAX);
@@ -82,7 +89,7 @@ impl Calendar {
     }
 
     /// The operator says that the clock is right.
-    pub(super) fn believe(&self, clock: &dyn Clock) {
+    pub fn believe(&self, clock: &dyn Clock) {
         let mut watched = self.0.lock();
         watched.seen = Some(Seen { wall: clock.now(), boot: clock.boot() });
         watched.doubted = None;
@@ -134,6 +141,16 @@ mod tests {
             assert!(!calendar.is_believed(&hands));
             hands.pass(10, 0);
             assert!(calendar.is_believed(&hands));
+        }
+    }
+
+    #[test]
+    fn drift_is_followed() {
+        let hands = Hands::at(1_000_000);
+        let calendar = Calendar::new(&hands);
+        for _ in 0..100 {
+            hands.pass(3600, 300);
+            assert!(calendar.is_believed(&hands), "five minutes an hour");
         }
     }
 
