@@ -10,7 +10,7 @@ use kurier::store::local::tools::{self, Lost};
 use kurier::store::{CommitError, DedupeKey, NewEvent, Receipt, Store};
 
 use super::make::{at, event, new, settlement};
-use super::sim::{SEGMENT, SimClock, SimStore, open_at, open_with, options, run, segment};
+use super::sim::{SEGMENT, SimClock, SimStore, open_at, open_with, options, power_cut_after, run, segment};
 use super::sim_disk::{Faults, SimDisk};
 
 /// A window that no test outlives.
@@ -221,16 +221,7 @@ fn a_power_cut_at_any_step_of_a_move_forgets_no_key() {
             let store = open_with(&disk, short(8)).await.unwrap();
             pass_all(&store, 2000..2300).await;
         };
-        run(async {
-            disk.set(Faults { freezes_after: Some(calls), ..Faults::default() });
-            tokio::select! {
-                biased;
-                () = disk.frozen() => {}
-                () = goes_on => {}
-            }
-        });
-        disk.set(Faults::default());
-        disk.cut_power();
+        power_cut_after(&disk, calls, goes_on);
         moved += u32::from(!segments(&disk).contains(&1));
         run(async {
             let store = open_with(&disk, short(8)).await.unwrap();

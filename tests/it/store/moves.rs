@@ -10,7 +10,7 @@ use kurier::store::local::LocalOptions;
 use kurier::store::{CommitError, EventFilter, Store};
 
 use super::make::{event, new, settlement, to};
-use super::sim::{SEGMENT, SimStore, open_with, options, run};
+use super::sim::{SEGMENT, SimStore, open_with, options, power_cut_after, run};
 use super::sim_disk::{Faults, SimDisk};
 
 /// The waiting event.
@@ -161,16 +161,7 @@ fn a_power_cut_at_any_step_of_a_move_loses_nothing() {
                 pass(&store, n).await;
             }
         };
-        run(async {
-            disk.set(Faults { freezes_after: Some(calls), ..Faults::default() });
-            tokio::select! {
-                biased;
-                () = disk.frozen() => {}
-                () = goes_on => {}
-            }
-        });
-        disk.set(Faults::default());
-        disk.cut_power();
+        power_cut_after(&disk, calls, goes_on);
         moved += u32::from(!segments(&disk).contains(&1));
         run(async {
             let store = open_with(&disk, short(8)).await.unwrap();

@@ -85,6 +85,20 @@ pub(crate) async fn open_with(disk: &SimDisk, options: LocalOptions) -> Result<A
     open_at(disk, options, SimClock::starting_at(0)).await
 }
 
+/// Lets the work go on for so many calls of the disk; then the power goes.
+pub(crate) fn power_cut_after(disk: &SimDisk, calls: u64, work: impl Future<Output = ()>) {
+    run(async {
+        disk.set(Faults { freezes_after: Some(calls), ..Faults::default() });
+        tokio::select! {
+            biased;
+            () = disk.frozen() => {}
+            () = work => {}
+        }
+    });
+    disk.set(Faults::default());
+    disk.cut_power();
+}
+
 /// Opens the store that lies on this disk, by this clock.
 pub(crate) async fn open_at(disk: &SimDisk, options: LocalOptions, clock: SimClock) -> Result<Arc<SimStore>, StoreError> {
     let random = {
