@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use url::Url;
 use zeroize::Zeroizing;
 
 use super::environment::Environment;
@@ -23,7 +24,7 @@ use super::section::Section;
 use super::table::Shape;
 use super::wrong::{Report, Wrong};
 use super::{Config, LoadOptions, RouteIndex};
-use crate::document::Node;
+use crate::document::{Node, Span};
 use crate::jq::Programs;
 use crate::model::Name;
 use route::Place;
@@ -42,6 +43,8 @@ pub(super) struct Compiler<'a> {
     pub(super) public_url: Option<Arc<str>>,
     /// Whether there is a `store.key`.
     pub(super) has_store_key: bool,
+    /// Where each address is written at which browsers come back.
+    pub(super) redirect_places: BTreeMap<Url, (Span, String)>,
     /// The programs of `when` and `transform`.
     pub(super) programs: Programs,
     /// What was found.
@@ -60,6 +63,7 @@ impl<'a> Compiler<'a> {
             options,
             public_url: None,
             has_store_key: false,
+            redirect_places: BTreeMap::new(),
             programs: Programs::default(),
             report: Report::default(),
             read: Fingerprints::default(),

@@ -263,8 +263,13 @@ impl Compiler<'_> {
         };
         let is_plain = path::parse(path).is_ok_and(|pattern| !pattern.has_any() && !pattern.wants_secret());
         let url = is_plain.then(|| Url::parse(&format!("{base}{path}")).ok()).flatten();
-        if url.is_none() {
-            self.report.error(Wrong::new("is not a path such as `/oauth/smartbusiness`"), span, at);
+        match &url {
+            None => self.report.error(Wrong::new("is not a path such as `/oauth/smartbusiness`"), span, at),
+            Some(_) if ["/livez", "/readyz"].contains(&path) => {
+                let wrong = Wrong::new(format!("`{path}` is where the server says how it is")).hint("take another `redirect_path`");
+                self.report.error(wrong, span, at);
+            }
+            Some(url) => drop(self.redirect_places.insert(url.clone(), (span, at))),
         }
         url
     }
@@ -280,16 +285,13 @@ impl Compiler<'_> {
         let base = self.public_url.as_ref().and_then(|base| Some(Url::parse(base).ok()?.path().trim_end_matches('/').len()));
         for (name, destination) in destinations {
             let Some((client, false, _)) = destination.client() else { continue };
-            let Some(path) = client.redirect_url.as_ref().and_then(|url| url.path().get(base.unwrap_or(0)..)) else { continue };
+            let Some(url) = &client.redirect_url else { continue };
+            let Some(path) = url.path().get(base.unwrap_or(0)..) else { continue };
             if let Some(route) = index.find(path.as_bytes()).and_then(|at| routes.get(at)) {
                 let wrong =
                     Wrong::new(format!("the route `{}` has the path `{path}` already", route.name)).hint("take another `redirect_path`");
-                self.report.error(wrong, crate::document::Span::default(), format!("destinations.{name}"));
-                return None;
-            }
-            if ["/livez", "/readyz"].contains(&path) {
-                let wrong = Wrong::new(format!("`{path}` is where the server says how it is")).hint("take another `redirect_path`");
-                self.report.error(wrong, crate::document::Span::default(), format!("destinations.{name}"));
+                let (span, at) = self.redirect_places.get(url).cloned().unwrap_or_default();
+                self.report.error(wrong, span, at);
                 return None;
             }
             redirects.entry(path.into()).or_default().push(name.clone());
@@ -361,6 +363,10 @@ impl Compiler<'_> {
             let (mut at, mut last) = (section.clone(), key);
             while let Some((outer, inner)) = last.split_once('.') {
                 (at, last) = (at.section(outer), inner);
+            }
+            if at.get(last).is_some() && message.starts_with("is missing") {
+                // It is written, and what is wrong with it is reported already.
+                continue;
             }
             self.report.error(Wrong::new(format!("`{last}` {message}")), at.span(last), at.path(last));
         }

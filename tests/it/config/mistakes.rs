@@ -438,3 +438,25 @@ fn a_key_source_that_is_named_has_to_be_there() {
     let found = warnings(&with("none", sources));
     assert!(found.iter().any(|line| line.contains("no route's keys come from \"plaad\"")), "{found:?}");
 }
+
+#[test]
+fn a_place_browsers_come_back_to_is_refused_where_it_is_written() {
+    let with = |server: &str, path: &str| {
+        format!(
+            "server: {{ {server} }}\nstore: {{ key: {{ env: K }} }}\nroutes:\n  a: {{ path: /a, verify: none, deliver: [sb] }}\n\
+             destinations:\n  sb:\n    smartbusiness:\n      client_id: c\n      client_secret: {{ env: S }}\n      scopes: [invoice]\n      \
+             request: POST /receivables/invoices\n      grant: authorization_code\n      redirect_path: {path}\n"
+        )
+    };
+    let known = "public_url: 'https://hooks.example.ch/in'";
+    assert_eq!(problems(&with(known, "/oauth/sb")), "none");
+    for (server, path, expected) in [
+        (known, "/readyz", "`/readyz` is where the server says how it is; take another `redirect_path`"),
+        (known, "/a", "the route `a` has the path `/a` already; take another `redirect_path`"),
+        (known, "oauth", "is not a path such as `/oauth/smartbusiness`"),
+        ("", "/oauth/sb", "nobody knows where the browser comes back to; set `server.public_url`"),
+    ] {
+        // Exactly one message each: what is written wrong is not also called missing.
+        assert_eq!(problems(&with(server, path)), format!("routes.yaml:13:22: destinations.sb.smartbusiness.redirect_path: {expected}"));
+    }
+}
