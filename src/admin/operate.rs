@@ -76,7 +76,7 @@ pub(super) fn named_destinations(call: &Call<'_>, named: &[String]) -> Result<Ve
 
 /// Where the event's route delivers now; when the route is gone, those of its deliveries that still exist.
 fn default_destinations(call: &Call<'_>, record: &EventRecord) -> Result<Vec<Name>, Problem> {
-    let route = call.config.routes.iter().find(|route| route.name == record.event.route);
+    let route = call.config.route(&record.event.route);
     let mut seen = BTreeSet::new();
     let names: Vec<Name> = match route {
         Some(route) => route.deliver.iter().map(|deliver| deliver.to.clone()).collect(),

@@ -56,6 +56,27 @@ async fn an_unknown_outcome_is_read_again_and_skips_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_that_the_disk_does_not_give_back_ends_dead_once_others_can_be_read() {
+    let mut world = World::new(vec![destination("erp")]);
+    let lost = world.send(&["erp"], Some(1)).await;
+    let behind = world.send(&["erp"], Some(1)).await;
+    world.store.set_unreadable(Some(lost));
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert!(matches!(world.state(lost).await, DeliveryState::Pending { .. }), "it may be the whole disk");
+    for _ in 0..20 {
+        world.send(&["erp"], None).await;
+        tokio::time::sleep(Duration::from_secs(61)).await;
+    }
+    world.settle().await;
+    assert_eq!(world.dead_code(lost).await, DeadCode::Damaged);
+    assert_eq!(world.state(behind).await, DeliveryState::Delivered, "its lane goes on");
+    world.store.set_unreadable(None);
+    world.replay(lost, "erp").await;
+    world.settle().await;
+    assert_eq!(world.got("erp", |got| got.header("kurier-replay") == "true").iter().filter(|replayed| **replayed).count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_cannot_settle_stops_the_deliveries_too() {
     let mut world = World::new(vec![destination("erp")]);
     world.crash();
@@ -65,7 +86,7 @@ async fn a_store_that_cannot_settle_stops_the_deliveries_too() {
     world.store.set_mood(Mood::Refusing);
     world.start();
     tokio::time::sleep(Duration::from_secs(3600)).await;
-    assert_eq!(world.count("erp"), 1024);
+    assert!((1024..1024 + 16).contains(&world.count("erp")), "and what was under way when there were so many");
     world.store.set_mood(Mood::Willing);
     world.settle().await;
     assert_eq!(world.count("erp"), 3000);
