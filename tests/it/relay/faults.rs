@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kurier::config::Destination;
+use kurier::config::{Breaker, Destination};
 use kurier::model::{DeadCode, DeliveryState};
 use kurier::store::memory::Mood;
 use kurier::store::{DedupeKey, NewDelivery, NewEvent, Store};
@@ -196,6 +196,25 @@ async fn a_reload_takes_effect_and_hands_out_no_fresh_burst() {
     world.send(&["shop"], None).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!((world.count("erp"), world.count("shop")), (40, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_stays_open_over_reloads() {
+    let breaker = Breaker { failures: 1, cool_down: Duration::from_secs(3600) };
+    let guarded = || Destination { breaker, ..destination("erp") };
+    let mut world = World::new(vec![guarded()]);
+    world.behave("erp", |nth| (Duration::ZERO, answer(if nth == 0 { 503 } else { 200 })));
+    world.send(&["erp"], None).await;
+    world.until(|| world.count("erp") == 1).await;
+    for number in 0..60 {
+        // Also where the breaker's own settings change.
+        world.reload(vec![Destination { breaker: Breaker { failures: 1 + number % 2, ..breaker }, ..destination("erp") }]);
+        world.send(&["erp"], None).await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+    }
+    assert_eq!(world.count("erp"), 1, "a reload is no reason to call again");
+    world.settle().await;
+    assert!(world.got("erp", |got| got.millis())[1] >= 3_600_000);
 }
 
 #[tokio::test(start_paused = true)]
