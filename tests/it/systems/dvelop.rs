@@ -5,6 +5,7 @@ use serde_json::json;
 use super::{SOON, home, look, pulled, types, wait_for_calls, wait_for_states};
 use crate::harness::{Home, Serving, Sink, dvelop_signature, request, wait_until};
 use kurier::demo::simulators::dvelop::{API_KEY, Dvelop, INTEGRATION_KEY};
+use kurier::demo::simulators::smartbusiness::{CLIENT_ID, CLIENT_SECRET, SmartBusiness};
 use kurier::demo::simulators::{Answer, Trouble};
 
 const SECRET: &str = "a-secret-of-the-tests";
@@ -173,6 +174,26 @@ async fn transfers_are_fetched_delivered_byte_for_byte_and_reported_once_each() 
     wait_until("a poll has succeeded", || pulled(&kurier, "transfers")["last_success"].is_string());
     let metrics = request(kurier.admin, "GET", "/metrics", &[], b"").text();
     assert!(metrics.contains("kurier_attempts_total{destination=\"transfers:pull\",outcome=\"delivered\"}"), "{metrics}");
+    assert!(kurier.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poll_whose_token_is_refused_asks_for_a_fresh_one_and_is_not_paused() {
+    let (dvelop, sink, identity) = (Dvelop::start(2, 10).await.unwrap(), Sink::start(), SmartBusiness::start().await.unwrap());
+    let home = transfers(&dvelop, &sink).with_env("OAUTH_SECRET", CLIENT_SECRET);
+    let auth = format!(
+        "{{ oauth2: {{ token_url: \"{}\", client_id: {CLIENT_ID}, client_secret: {{ env: OAUTH_SECRET }} }} }}",
+        identity.server.url("/v2/auth/access-tokens")
+    );
+    let text = std::fs::read_to_string(home.path().join("routes.yaml")).unwrap();
+    home.write("routes.yaml", &text.replacen("{ bearer: { env: DVELOP_API_KEY } }", &auth, 1));
+    let given =
+        |access: &str| Trouble::Instead(Answer::json(200, &json!({ "token_type": "Bearer", "access_token": access, "expires_in": 3600 })));
+    identity.server.trouble([given("one that has been withdrawn"), given(API_KEY)]);
+    let kurier = home.serve();
+    wait_until("all are reported", || dvelop.results().iter().all(Option::is_some));
+    assert_eq!(identity.server.calls().len(), 2, "and the fresh one is kept");
+    assert!(!kurier.log().contains("withdrawn") && !kurier.log().contains("is paused"), "{}", kurier.log());
     assert!(kurier.terminate().success());
 }
 
