@@ -10,8 +10,8 @@ use super::life::World;
 use super::plan::{ATTEMPTS_MAX, Variant};
 use crate::store::sim::patiently;
 
-/// Looks at everything that is stored.
-pub(super) async fn check(world: &World, store: &dyn Store) {
+/// Looks at everything that is stored; `is_end`: nothing waits any more.
+pub(super) async fn check(world: &World, store: &dyn Store, is_end: bool) {
     let mut stored: BTreeMap<u64, (Event, Vec<Delivery>)> = BTreeMap::new();
     let mut before = None;
     loop {
@@ -36,7 +36,12 @@ pub(super) async fn check(world: &World, store: &dyn Store) {
                 ledger.was_full
             ),
             Some(_) if item.is_void() => panic!("I2: item {number} was refused, and is stored"),
-            Some((event, deliveries)) => check_event(&ledger, *number, item, event, deliveries),
+            Some((event, deliveries)) => {
+                check_event(&ledger, *number, item, event, deliveries);
+                let reports = deliveries.iter().filter(|delivery| delivery.kind == DeliveryKind::Acknowledgement).count();
+                let due = usize::from(item.route == "reported");
+                assert!(reports <= due && (reports == due || !is_end), "item {number} is reported {reports} times: {deliveries:?}");
+            }
         }
     }
     assert!(stored.keys().all(|number| ledger.items.contains_key(number)), "nobody sent some of this");
@@ -57,6 +62,19 @@ fn check_delivery(ledger: &Ledger, number: u64, item: &Item, delivery: &Delivery
     let destination = &*delivery.destination;
     let told = |is: fn(u16) -> bool| ledger.has_told(destination, number, is);
     assert!(delivery.attempts <= ATTEMPTS_MAX, "I7: {delivery:?}");
+    if delivery.kind == DeliveryKind::Acknowledgement {
+        let is_true = match &delivery.state {
+            DeliveryState::Pending { .. } | DeliveryState::Cancelled => true,
+            DeliveryState::Delivered => ledger.taken.contains_key(&number),
+            DeliveryState::Dead(reason) if reason.code == DeadCode::Rejected => {
+                ledger.refused.contains(&number) || ledger.taken.contains_key(&number)
+            }
+            DeliveryState::Dead(reason) => reason.code == DeadCode::Interrupted,
+            DeliveryState::Skipped => false,
+        };
+        assert!(is_true, "item {number}, {delivery:?}, taken {:?}", ledger.taken.get(&number));
+        return;
+    }
     let is_true = match &delivery.state {
         DeliveryState::Pending { .. } | DeliveryState::Cancelled => true,
         DeliveryState::Delivered => told(|status| (200..300).contains(&status)),

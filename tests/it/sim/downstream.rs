@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::ledger::Seen;
 use super::life::World;
+use super::plan::REPORTS;
 
 /// How a destination is just now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +74,9 @@ fn fault(kind: FaultKind) -> Result<Reply, Fault> {
 impl Transport for Downstream {
     async fn send(&self, request: Outbound) -> Result<Reply, Fault> {
         let destination = request.url.host_str().unwrap().to_owned();
+        if destination == REPORTS {
+            return self.report(&request).await;
+        }
         let header = |name: &str| request.headers.get(name).map_or("", |value| value.to_str().unwrap());
         let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap_or_default();
         let item = ["n", "key", "item"].iter().find_map(|name| body.get(name)).and_then(serde_json::Value::as_u64).unwrap_or(0);
@@ -92,6 +96,48 @@ impl Transport for Downstream {
 }
 
 impl Downstream {
+    /// The source of an event is told its result.
+    async fn report(&self, request: &Outbound) -> Result<Reply, Fault> {
+        let number = request.url.path().trim_start_matches('/').parse().unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+        let successful = body["successful"].as_bool().unwrap();
+        self.world.holds(|ledger| ledger.reports(self.clock.now(), number, successful));
+        let answer = timeout(request.timeout, self.take(number, successful)).await;
+        answer.unwrap_or_else(|_elapsed| fault(FaultKind::Timeout))
+    }
+
+    async fn take(&self, number: u64, successful: bool) -> Result<Reply, Fault> {
+        let mood = self.world.moods.lock().get(REPORTS).copied().unwrap_or(Mood::Well);
+        let takes = |answer| {
+            // A transfer that has its result is no longer listed.
+            let is_first = self.world.ledger.lock().taken.insert(number, successful).is_none();
+            if is_first { answer } else { reply(404, None) }
+        };
+        sleep(Duration::from_millis(u64::from(self.world.roll(50)))).await;
+        match mood {
+            Mood::Well => takes(reply(204, None)),
+            Mood::Failing => reply(503, None),
+            Mood::Hanging => {
+                sleep(Duration::from_secs(3600)).await;
+                reply(204, None)
+            }
+            Mood::Trickling => {
+                let answer = takes(reply(204, None));
+                // Sometimes the answer comes too late.
+                sleep(Duration::from_millis([1500, 2500][self.world.roll(2) as usize])).await;
+                answer
+            }
+            Mood::Resetting if self.world.roll(2) == 0 => takes(fault(FaultKind::Reset)),
+            Mood::Resetting => fault(FaultKind::Connect),
+            Mood::Limiting => reply(429, Some("1")),
+            Mood::Lying => takes(reply(500, None)),
+            Mood::Rejecting | Mood::Gone => {
+                self.world.ledger.lock().refused.insert(number);
+                reply(if mood == Mood::Gone { 410 } else { 422 }, None)
+            }
+        }
+    }
+
     async fn answer(&self, destination: &str) -> Result<Reply, Fault> {
         let (mood, millis, dice) = {
             let mood = self.world.moods.lock().get(destination).copied().unwrap_or(Mood::Well);

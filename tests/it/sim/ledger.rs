@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use kurier::model::Timestamp;
 
-use super::plan::{ATTEMPTS_MAX, GAP_MIN, PARKS_AFTER, RATE, RATED, TIMEOUT, Variant};
+use super::plan::{ATTEMPTS_MAX, GAP_MIN, PARKS_AFTER, RATE, RATED, REPORTS, TIMEOUT, Variant};
 
 /// Items with a dedupe key are numbered from here on, by their key.
 pub(super) const KEYED: u64 = 1_000_000;
+
+/// Items whose results are to be reported are numbered from here on.
+pub(super) const REPORTED: u64 = 2_000_000;
 
 /// One thing that a sender wants to tell, however often it does.
 #[derive(Debug, Clone)]
@@ -33,7 +36,14 @@ impl Item {
     /// The bytes that its sender sends.
     pub(super) fn body(number: u64) -> String {
         // Spaces that no JSON writer would leave, and a digit that one would drop.
-        if number >= KEYED { format!("{{ \"key\" :{number}, \"x\":1.0}}") } else { format!("{{ \"n\" :{number}, \"x\":1.0}}") }
+        if number >= REPORTED {
+            let href = format!("https://{REPORTS}/{number}");
+            format!("{{ \"n\" :{number}, \"x\":1.0, \"_links\": {{\"report_results_async\": {{\"href\":\"{href}\"}}}}}}")
+        } else if number >= KEYED {
+            format!("{{ \"key\" :{number}, \"x\":1.0}}")
+        } else {
+            format!("{{ \"n\" :{number}, \"x\":1.0}}")
+        }
     }
 
     /// The inverse of [`Item::body`].
@@ -66,6 +76,11 @@ pub(super) struct Ledger {
     pub(super) told: BTreeMap<(String, u64), BTreeSet<u16>>,
     attempted: BTreeSet<u64>,
     pub(super) cancelled: BTreeSet<u64>,
+    /// The result of each item that its source has taken.
+    pub(super) taken: BTreeMap<u64, bool>,
+    /// Items whose result their source has refused.
+    pub(super) refused: BTreeSet<u64>,
+    lives: u32,
     in_flight: Vec<Seen>,
     /// When the last attempt of an item ended in this life.
     ended: BTreeMap<(String, u64), Timestamp>,
@@ -84,6 +99,7 @@ pub(super) struct Ledger {
 impl Ledger {
     /// A new process begins: nothing is in flight in it, and its limiters are full.
     pub(super) fn begin_life(&mut self, now: Timestamp) {
+        self.lives += 1;
         self.in_flight.clear();
         self.ended.clear();
         self.starts.clear();
@@ -180,6 +196,25 @@ impl Ledger {
         if let Some(status) = status {
             self.told.entry((seen.destination.clone(), seen.item)).or_default().insert(status);
         }
+    }
+
+    /// A result is about to be reported.
+    pub(super) fn reports(&mut self, now: Timestamp, number: u64, successful: bool) {
+        (now.millis(), number, successful).hash(&mut self.trace);
+        let what = format!("item {number}, successful: {successful}, at {now}");
+        assert!(self.items.get(&number).is_some_and(|item| !item.is_void()), "I2: a report of what was refused: {what}");
+        assert!(self.taken.get(&number).is_none_or(|taken| *taken == successful), "two results of one event: {what}");
+        let told = |destination: &str, is: fn(u16) -> bool| self.has_told(destination, number, is);
+        let all = Variant::Usual.delivers("reported").into_iter();
+        let is_true = if successful {
+            all.clone().all(|destination| told(destination, |status| (200..300).contains(&status)))
+        } else {
+            // Only three interrupted attempts in a row end a delivery without a word of its destination or an operator.
+            all.clone().any(|destination| told(destination, |status| matches!(status, 410 | 422)))
+                || self.cancelled.contains(&number)
+                || self.lives > 3
+        };
+        assert!(is_true, "a result that is not true: {what}");
     }
 
     /// An attempt is given up by the relay, as at a stop.

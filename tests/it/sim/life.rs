@@ -14,8 +14,8 @@ use kurier::config::Live;
 use kurier::ingress::{self, Ingress};
 use kurier::model::Timestamp;
 use kurier::relay::{self, Parts, Relay};
-use kurier::store::Settled;
 use kurier::store::local::{LocalOptions, LocalStore, Run, Seams};
+use kurier::store::{NewDelivery, Settled};
 use kurier::telemetry::Metrics;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -76,6 +76,12 @@ impl World {
     /// A fresh item.
     pub(super) fn next(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// As the admin side does it: the report that a last settlement brings along.
+    pub(super) fn acknowledgement(&self, route: &str, due: Timestamp) -> Option<NewDelivery> {
+        let destination = self.live.load().acknowledgement(route)?;
+        Some(NewDelivery { destination, lane: None, due })
     }
 
     pub(super) fn reload(&self, variant: Variant, now: Timestamp) {
@@ -161,7 +167,7 @@ async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) ->
         Ok(store) => Arc::new(store),
         Err(error) => panic!("{error}"),
     };
-    audit::check(world, &*store).await;
+    audit::check(world, &*store, false).await;
     let (metrics, settled) = (Arc::new(Metrics::new()), Settled::default());
     let transport = Arc::new(Downstream { world: world.clone(), clock: truth.clone() });
     let relay = relay::start(Parts {
@@ -202,6 +208,7 @@ fn people(life: &Life) -> JoinSet<()> {
         people.spawn(life.clone().lane("parks", lane));
     }
     people.spawn(life.clone().free());
+    people.spawn(life.clone().reported());
     people.spawn(life.clone().operator());
     people.spawn(life.clone().weather());
     people
@@ -260,7 +267,7 @@ async fn last(world: Arc<World>, disk: SimDisk, now: Timestamp, seed: u64) {
         assert!(life.clock.now() < deadline, "I6: {pending} still pending: {:?}", life.relay.destinations());
         sleep(Duration::from_secs(1)).await;
     }
-    audit::check(&world, &*life.store).await;
+    audit::check(&world, &*life.store, true).await;
     relay.stop(Duration::from_secs(5)).await;
     life.store.close().await;
 }

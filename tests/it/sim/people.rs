@@ -9,16 +9,16 @@ use http::{Method, Request};
 use http_body_util::Full;
 use kurier::clock::Clock;
 use kurier::ingress::Ingress;
-use kurier::model::DeliveryState;
+use kurier::model::{DeliveryKind, DeliveryState};
 use kurier::relay::RelayHandle;
 use kurier::store::{NewDelivery, Settlement, Store};
 use tokio::time::sleep;
 use tower::ServiceExt;
 
 use super::downstream::Mood;
-use super::ledger::{Item, KEYED};
+use super::ledger::{Item, KEYED, REPORTED};
 use super::life::World;
-use super::plan::{DESTINATIONS, Variant};
+use super::plan::{DESTINATIONS, REPORTS, Variant};
 use crate::store::sim::SimClock;
 
 /// In seconds.
@@ -52,7 +52,7 @@ impl Life {
         if let Some(lane) = lane {
             request = request.header("x-lane", lane.to_string());
         }
-        if number >= KEYED {
+        if (KEYED..REPORTED).contains(&number) {
             request = request.header("x-key", number.to_string());
         }
         let request = request.body(Full::new(Bytes::from(Item::body(number)))).unwrap();
@@ -79,6 +79,15 @@ impl Life {
                 join_all(burst.into_iter().map(|number| self.send(number, "free", None))).await;
             }
             self.pause(5000).await;
+        }
+    }
+
+    /// Sends events whose results are to be reported.
+    pub(super) async fn reported(self) {
+        loop {
+            let number = REPORTED + self.world.next();
+            self.send(number, "reported", None).await;
+            self.pause(6000).await;
         }
     }
 
@@ -118,7 +127,10 @@ impl Life {
             attempt: None,
             attempts: pending.attempts,
             state: DeliveryState::Cancelled,
-            acknowledgement: None,
+            acknowledgement: self
+                .world
+                .acknowledgement(&event.route, self.wall.now())
+                .filter(|_| pending.kind != DeliveryKind::Acknowledgement),
         };
         if self.store.settle(settlement).await.is_ok() {
             self.relay.cancelled(pending.id);
@@ -142,7 +154,7 @@ impl Life {
     pub(super) async fn weather(self) {
         loop {
             self.pause(10_000).await;
-            let destination = DESTINATIONS[self.world.roll(3) as usize];
+            let destination = [DESTINATIONS[0], DESTINATIONS[1], DESTINATIONS[2], REPORTS][self.world.roll(4) as usize];
             let mood = if self.world.roll(2) == 0 { Mood::Well } else { Mood::BAD[self.world.roll(8) as usize] };
             // A destination that is gone for good would end everything.
             let mood = if mood == Mood::Gone && self.world.roll(3) > 0 { Mood::Failing } else { mood };

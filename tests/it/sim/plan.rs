@@ -27,6 +27,9 @@ pub(super) const RATE: usize = 5;
 /// Which destination has a rate.
 pub(super) const RATED: &str = "d0";
 
+/// Where the results of the route `reported` are reported.
+pub(super) const REPORTS: &str = "reports.test";
+
 /// Which of the configurations is in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Variant {
@@ -50,7 +53,7 @@ impl Variant {
     /// Where a route delivers.
     pub(super) fn delivers(self, route: &str) -> Vec<&'static str> {
         let all: &[&str] = match route {
-            "blocks" => &["d0", "d1"],
+            "blocks" | "reported" => &["d0", "d1"],
             "parks" => &["d1", "d2"],
             _ => &["d0", "d1", "d2"],
         };
@@ -72,9 +75,11 @@ impl Variant {
             "routes:\n  blocks:\n    path: /blocks\n    verify: none\n    order_by: '{{header:x-lane}}'\n    deliver: [{}]\n  parks:\n    path: \
              /parks\n    verify: none\n    order_by: {{ key: '{{header:x-lane}}', failing: {{ park: {{ after: {PARKS_AFTER} }} }} }}\n    deliver: \
              [{}]\n  free:\n    path: /free\n    verify: none\n    dedupe: {{ key: '{{header:x-key}}', window: 3d }}\n    deliver:\n      - d0\n      \
-             - {{ to: d1, when: '(.body.n // .body.key) % 2 == 0' }}\n{d2}destinations:\n{}",
+             - {{ to: d1, when: '(.body.n // .body.key) % 2 == 0' }}\n{d2}  reported:\n    path: /reported\n    verify: none\n    deliver: \
+             [{}]\n    acknowledge: {{ dvelop: {{ allowed_hosts: [{REPORTS}], timeout: 2s, retry: {{ first: 1s, min: 200ms, max: 30s }} }} }}\ndestinations:\n{}",
             self.delivers("blocks").join(", "),
             self.delivers("parks").join(", "),
+            self.delivers("reported").join(", "),
             known.map(destination).collect::<String>()
         );
         match config::parse(&text, Path::new("routes.yaml"), Path::new("."), &ProcessEnvironment, &LoadOptions::default()) {
