@@ -122,6 +122,9 @@ pub struct Metrics {
     store_bytes: Gauge,
     store_writable: Gauge,
     reloads: Family<Labels<1>, Counter>,
+    kept: Family<Labels<1>, Gauge>,
+    not_kept: Family<Labels<1>, Counter>,
+    released: Family<Labels<1>, Counter>,
 }
 
 impl Default for Metrics {
@@ -148,6 +151,9 @@ impl Metrics {
             store_bytes: Gauge::default(),
             store_writable: Gauge::default(),
             reloads: Family::default(),
+            kept: Family::default(),
+            not_kept: Family::default(),
+            released: Family::default(),
         };
         metrics.register();
         metrics
@@ -183,6 +189,9 @@ impl Metrics {
         registry.register_with_unit("store", "Size of the store on disk", Unit::Bytes, self.store_bytes.clone());
         registry.register("store_writable", "1 while commits succeed, else 0", self.store_writable.clone());
         registry.register("config_reloads", "Reloads of the configuration by result", self.reloads.clone());
+        registry.register("refusals_kept", "Refused requests in quarantine", self.kept.clone());
+        registry.register("refusals_dropped", "Refused requests that the quarantine could not take", self.not_kept.clone());
+        registry.register("refusals_released", "Refused requests that became events after all", self.released.clone());
     }
 
     /// Makes every series of these routes and destinations exist, at 0.
@@ -233,6 +242,21 @@ impl Metrics {
     /// Counts a commit.
     pub fn committed(&self, took: Duration) {
         self.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// How many refused requests of a route are in quarantine.
+    pub fn refusals_kept(&self, route: &Name, count: usize) {
+        self.kept.get_or_create(&one("route", route)).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// The counter of refused requests of a route that the quarantine could not take.
+    pub fn refusals_dropped(&self, route: &Name) -> Counter {
+        self.not_kept.get_or_create_owned(&one("route", route))
+    }
+
+    /// The counter of refused requests of a route that became events after all.
+    pub fn refusals_released(&self, route: &Name) -> Counter {
+        self.released.get_or_create_owned(&one("route", route))
     }
 
     /// Counts a reload.

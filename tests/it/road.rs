@@ -3,6 +3,7 @@
 mod crash;
 mod delivery;
 mod operator;
+mod quarantine;
 mod reload;
 mod small_disk;
 
