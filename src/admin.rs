@@ -158,7 +158,7 @@ impl Inner {
 /// One request whose caller may do what it asks.
 struct Call<'a> {
     parts: &'a Parts,
-    config: &'a config::Config,
+    config: &'a Arc<config::Config>,
     caller: Caller,
     query: &'a str,
     body: Bytes,

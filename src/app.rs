@@ -118,7 +118,7 @@ impl Running {
         let acceptor = Acceptor::new(store.clone(), clock.clone(), ids.clone());
         let orders = Orders::new(store.clone(), roads.fetching(), clock.clone(), acceptor.clone());
         roads.follow(orders.clone().expire(config.clone()));
-        let keys = keys::Keeper::new(config.clone(), clock.clone())?;
+        let keys = keys::Keeper::new(config.clone(), clock.clone(), roads.tokens())?;
         let releases = refused::start(common, orders.clone(), acceptor, Arc::new(keys.clone()));
         let ingress = Ingress::new(ingress::Parts {
             config: config.clone(),

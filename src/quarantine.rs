@@ -164,6 +164,7 @@ impl Quarantine {
     pub fn start(parts: Parts) -> Self {
         let Parts { shelf, config, changes, clock, metrics, ids } = parts;
         let shared = Arc::new(Shared { shelf, config, clock, metrics, rings: Mutex::default() });
+        shared.count();
         let (queue, inbox) = mpsc::channel(QUEUE_MAX);
         let (phase, phases) = watch::channel(Phase::Reading);
         tokio::spawn(worker::run(shared.clone(), inbox, changes, phase));

@@ -17,6 +17,9 @@ const ACKNOWLEDGE: &str = ":acknowledge";
 /// The same for confirmations of a subscription.
 const CONFIRM: &str = ":confirm";
 
+/// The same for a key source's access tokens.
+const KEYS: &str = ":keys";
+
 /// The same for what a route fetches.
 const PULL: &str = ":pull";
 
@@ -166,6 +169,11 @@ pub(super) fn confirmation_name(route: &str) -> Name {
 /// The name under which a route's fetching is shown, measured, paused and resumed.
 pub fn pull_name(route: &str) -> Name {
     Name::from(format!("{route}{PULL}"))
+}
+
+/// The name by which a key source's access tokens are known.
+pub fn key_source_name(source: &str) -> Name {
+    Name::from(format!("{source}{KEYS}"))
 }
 
 impl Config {

@@ -155,16 +155,20 @@ impl Releases {
     ///
     /// # Errors
     /// It can't be read.
-    pub async fn diagnose(&self, config: &Config, route: &Route, id: RefusalId) -> Result<Option<Diagnosis>, GetError> {
+    pub async fn diagnose(&self, config: &Arc<Config>, route: &Arc<Route>, id: RefusalId) -> Result<Option<Diagnosis>, GetError> {
         let Some(Kept { inbound, judged_at, .. }) = self.quarantine().get(&route.name, id).await? else { return Ok(None) };
         let inbound = as_called_now(config, inbound);
-        let keys = &self.0.tools.keys;
+        let (config, route, keys) = (config.clone(), route.clone(), self.0.tools.keys.clone());
         for wanted in route.verifier.wanted_keys(&inbound) {
             keys.fetch(&wanted).await;
         }
-        let others: Vec<(&str, &Verifier)> =
-            config.routes.iter().filter(|other| other.name != route.name).map(|other| (&*other.name, &other.verifier)).collect();
-        Ok(Some(route.verifier.diagnose_with(&inbound, judged_at, &others, &**keys)))
+        // It tries a body in many forms, and under every route: not where events come in.
+        let work = tokio::task::spawn_blocking(move || {
+            let others: Vec<(&str, &Verifier)> =
+                config.routes.iter().filter(|other| other.name != route.name).map(|other| (&*other.name, &other.verifier)).collect();
+            route.verifier.diagnose_with(&inbound, judged_at, &others, &*keys)
+        });
+        Ok(Some(work.await.map_err(std::io::Error::other)?))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The whole road, on the built binary: a signed callback is checked, kept safe and delivered.
 
+mod alerts;
 mod crash;
 mod delivery;
 mod operator;
