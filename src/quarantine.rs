@@ -107,7 +107,7 @@ pub struct Quarantine(Arc<Inner>);
 
 struct Inner {
     shared: Arc<Shared>,
-    queue: Mutex<Option<mpsc::Sender<Waiting>>>,
+    intake: Mutex<Option<Intake>>,
     waiting_bytes: Arc<AtomicUsize>,
     ids: IdSource,
     phases: watch::Receiver<Phase>,
@@ -139,6 +139,13 @@ struct Waiting {
     _room: Room,
 }
 
+/// The way into the queue, as long as the quarantine takes anything.
+struct Intake {
+    queue: mpsc::Sender<Waiting>,
+    /// Dropped with it, so that nobody rests while others wait for the end.
+    _open: watch::Sender<()>,
+}
+
 /// Bytes of the queue, given back when dropped.
 struct Room {
     bytes: usize,
@@ -166,9 +173,11 @@ impl Quarantine {
         let shared = Arc::new(Shared { shelf, config, clock, metrics, rings: Mutex::default() });
         shared.count();
         let (queue, inbox) = mpsc::channel(QUEUE_MAX);
+        let (open, closing) = watch::channel(());
         let (phase, phases) = watch::channel(Phase::Reading);
-        tokio::spawn(worker::run(shared.clone(), inbox, changes, phase));
-        Self(Arc::new(Inner { shared, queue: Mutex::new(Some(queue)), waiting_bytes: Arc::default(), ids, phases }))
+        tokio::spawn(worker::run(shared.clone(), inbox, worker::Told { changes, closing }, phase));
+        let intake = Mutex::new(Some(Intake { queue, _open: open }));
+        Self(Arc::new(Inner { shared, intake, waiting_bytes: Arc::default(), ids, phases }))
     }
 
     /// Keeps a request that this route has refused at this time, if the route keeps such; never waits.
@@ -181,9 +190,8 @@ impl Quarantine {
         let kept = Kept { id, route: route.name.clone(), reason: refusal.as_str().into(), judged_at, inbound };
         let bytes = kept.bytes_about();
         let room = if bytes <= ENTRY_BYTES_MAX { Room::take(&self.0.waiting_bytes, bytes) } else { None };
-        let queue = self.0.queue.lock().clone();
-        let sent = match (room, queue) {
-            (Some(room), Some(queue)) => queue.try_send(Waiting { kept, _room: room }).is_ok(),
+        let sent = match (room, &*self.0.intake.lock()) {
+            (Some(room), Some(intake)) => intake.queue.try_send(Waiting { kept, _room: room }).is_ok(),
             _ => false,
         };
         if !sent {
@@ -223,7 +231,7 @@ impl Quarantine {
 
     /// Takes no more, and writes what is waiting. Idempotent.
     pub async fn close(&self) {
-        drop(self.0.queue.lock().take());
+        drop(self.0.intake.lock().take());
         self.reached(Phase::Ended).await;
     }
 

@@ -23,8 +23,15 @@ pub(super) const QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Requests that are written together.
 pub(super) const BATCH_MAX: usize = 32;
 
-/// The shortest time between two writes: a flood must not take the disk's syncs from the store.
-pub(super) const PAUSE: Duration = Duration::from_millis(100);
+/// The shortest rest between two writes.
+pub(super) const REST_MIN: Duration = Duration::from_millis(100);
+
+/// A rest is so many times as long as the write before it: a flood must not take the disk's syncs from the store, and so
+/// gets a tenth of the disk's time at most.
+pub(super) const REST_FACTOR: u32 = 9;
+
+/// The longest rest.
+pub(super) const REST_MAX: Duration = Duration::from_secs(30);
 
 /// Most requests that one call releases.
 pub const RELEASE_MAX: usize = 100;

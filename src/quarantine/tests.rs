@@ -245,6 +245,23 @@ async fn a_ring_keeps_the_newest_until_they_are_too_old_or_the_route_keeps_none(
     assert_eq!(world.metric("kurier_refusals_kept{route=\"pay\"}"), "0");
 }
 
+#[tokio::test(start_paused = true)]
+async fn closing_writes_what_waits_without_a_rest_and_takes_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::in_folder(&folder);
+    world.configure("another wrong one", "quarantine: { keep: 500, max_age: 1h }");
+    world.kept().await;
+    for _ in 0..limits::BATCH_MAX * 3 {
+        world.take(signed("no", NOW, b"x"));
+    }
+    let begun = world.clock.boot();
+    world.quarantine.close().await;
+    assert_eq!(files(&folder), limits::BATCH_MAX * 3);
+    assert!(world.clock.boot() - begun < limits::REST_MIN, "it rested");
+    world.take(signed("no", NOW, b"x"));
+    assert_eq!(world.metric("kurier_refusals_dropped_total{route=\"pay\"}"), "1");
+}
+
 /// A disk that never answers.
 struct Stuck;
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
-use super::limits::{BATCH_MAX, PAUSE};
+use super::limits::{BATCH_MAX, REST_FACTOR, REST_MAX, REST_MIN};
 use super::{Item, Phase, Shared, Waiting};
 use crate::config::Quarantine;
 use crate::model::{Name, RefusalId};
@@ -20,12 +21,16 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// The shortest.
 const SLEEP_MIN: Duration = Duration::from_millis(50);
 
-pub(super) async fn run(
-    shared: Arc<Shared>,
-    mut inbox: mpsc::Receiver<Waiting>,
-    mut changes: watch::Receiver<()>,
-    phase: watch::Sender<Phase>,
-) {
+/// What it is told.
+pub(super) struct Told {
+    /// That the configuration is another one.
+    pub(super) changes: watch::Receiver<()>,
+    /// By its end: that nothing more comes.
+    pub(super) closing: watch::Receiver<()>,
+}
+
+pub(super) async fn run(shared: Arc<Shared>, mut inbox: mpsc::Receiver<Waiting>, told: Told, phase: watch::Sender<Phase>) {
+    let Told { mut changes, mut closing } = told;
     shared.read().await;
     phase.send_replace(Phase::Working);
     let (mut batch, mut well, mut watched) = (Vec::new(), true, true);
@@ -42,11 +47,10 @@ pub(super) async fn run(
                 if taken == 0 {
                     break;
                 }
+                let begun = Instant::now();
                 shared.write(&mut batch, &mut well).await;
-                // Who closes the quarantine waits for the rest.
-                if !inbox.is_closed() {
-                    tokio::time::sleep(PAUSE).await;
-                }
+                let rest = begun.elapsed().saturating_mul(REST_FACTOR).clamp(REST_MIN, REST_MAX);
+                drop(tokio::time::timeout(rest, closing.changed()).await);
             }
             () = wait(sleep) => shared.tidy().await,
         }
