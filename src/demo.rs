@@ -7,6 +7,7 @@
 mod downstream;
 mod journey;
 mod samples;
+pub mod simulators;
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;

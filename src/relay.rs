@@ -23,6 +23,7 @@ mod pausing;
 mod scheduler;
 mod settle;
 mod throughput;
+mod unread;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Replays of many events: an operator names which, and a job finds them and replays them, oldest first.
+//! Replays: of one event at once; of many by a job, which finds what an operator's filter means and replays it, oldest
+//! first. Asked twice for the same, nothing is replayed twice.
 //!
 //! A job is a durable piece of state: it goes on after a restart, may then replay its last few events once more, and
 //! never skips one. It keeps pace with the destinations, so that a job of a million events neither fills the store nor
@@ -15,8 +16,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
-use crate::model::EventId;
-use crate::store::{CommitError, ReadError, Store};
+use crate::model::{DeliveryId, DeliveryKind, EventId, Name};
+use crate::store::{CommitError, NewDelivery, ReadError, Store};
 
 pub use job::{Filter, Job, Status};
 
@@ -43,6 +44,17 @@ pub enum BeginError {
     Commit(#[from] CommitError),
 }
 
+/// Why one event was not replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// It can't be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The store did not commit its deliveries.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
 /// The jobs; clones share them. The last one to go ends what runs; it goes on at the next start.
 #[derive(Clone)]
 pub struct Replays {
@@ -55,6 +67,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     jobs: Mutex<BTreeMap<String, Job>>,
     wanted: Notify,
+    /// Whoever replays one event; two at once would not see each other's delivery.
+    one: tokio::sync::Mutex<()>,
 }
 
 struct Runner(JoinHandle<()>);
@@ -68,12 +82,34 @@ impl Drop for Runner {
 impl Replays {
     /// Goes on with the jobs that the store knows and that are not done.
     pub fn start(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
-        let inner = Arc::new(Inner { store, clock, jobs: Mutex::default(), wanted: Notify::new() });
+        let inner = Arc::new(Inner { store, clock, jobs: Mutex::default(), wanted: Notify::new(), one: tokio::sync::Mutex::default() });
         let runner = Arc::new(Runner(tokio::spawn(run::run(inner.clone()))));
         Self { inner, _runner: runner }
     }
 
-    /// Begins a job, durably. `destinations`: instead of those whose newest delivery the filter means.
+    /// Replays one event to each of these destinations, durably; their deliveries, in that order. Where a replay of it
+    /// still waits, it is that one.
+    ///
+    /// # Errors
+    /// The event is not there, or the store refused.
+    pub async fn event(&self, id: EventId, destinations: &[Name]) -> Result<Vec<DeliveryId>, ReplayError> {
+        let _one = self.inner.one.lock().await;
+        let record = self.inner.store.record(id).await?.ok_or(CommitError::NotFound)?;
+        let waits = |to: &Name| {
+            let mut replays =
+                record.deliveries.iter().filter(|delivery| delivery.kind == DeliveryKind::Replay && delivery.destination == *to);
+            replays.find(|delivery| !delivery.state.is_final()).map(|delivery| delivery.id)
+        };
+        let waiting: Vec<Option<DeliveryId>> = destinations.iter().map(waits).collect();
+        let (due, lane) = (self.inner.clock.now(), record.deliveries.iter().find_map(|delivery| delivery.lane));
+        let missing = destinations.iter().zip(&waiting).filter(|(_, waiting)| waiting.is_none());
+        let new: Vec<NewDelivery> = missing.map(|(to, _)| NewDelivery { destination: to.clone(), lane, due }).collect();
+        let mut made = if new.is_empty() { Vec::new() } else { self.inner.store.replay(id, new).await? }.into_iter();
+        Ok(waiting.into_iter().filter_map(|waiting| waiting.or_else(|| made.next())).collect())
+    }
+
+    /// Begins a job, durably. `destinations`: instead of those whose newest delivery the filter means. While a job of the
+    /// same words that began just now is not done, it is that one.
     ///
     /// # Errors
     /// There are too many, or the store refused.
@@ -83,6 +119,9 @@ impl Replays {
         let job = Job::new(format!("rpl_{}", text.trim_start_matches("evt_")), filter, destinations, by, now);
         {
             let mut jobs = self.inner.jobs.lock();
+            if let Some(same) = jobs.values().find(|other| other.is_asked_again_by(&job)) {
+                return Ok(same.clone());
+            }
             if jobs.values().filter(|job| !job.status.is_final()).count() >= WAITING_MAX {
                 return Err(BeginError::TooMany);
             }

@@ -133,16 +133,18 @@ pub struct PendingDelivery {
     pub attempts: u32,
     /// The version that a settlement must name.
     pub version: u32,
+    /// Bytes that are stored of its event: an attempt holds at least these in memory.
+    pub bytes: u64,
 }
 
 impl PendingDelivery {
-    /// The delivery of an event of this route, if it waits.
-    pub fn of(delivery: &Delivery, route: &Name, position: u64) -> Option<Self> {
+    /// The delivery of this event, if it waits.
+    pub fn of(delivery: &Delivery, event: &Event, position: u64) -> Option<Self> {
         let DeliveryState::Pending { due } = delivery.state else { return None };
         Some(Self {
             position,
             id: delivery.id,
-            route: route.clone(),
+            route: event.route.clone(),
             destination: delivery.destination.clone(),
             lane: delivery.lane,
             kind: delivery.kind,
@@ -150,6 +152,7 @@ impl PendingDelivery {
             due,
             attempts: delivery.attempts,
             version: delivery.version,
+            bytes: u64::try_from(event.body.len()).unwrap_or(u64::MAX),
         })
     }
 }

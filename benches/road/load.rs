@@ -22,12 +22,15 @@ pub(crate) const PATH: &str = "/callbacks/dvelop";
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) address: SocketAddr,
+    pub(crate) path: &'static str,
     pub(crate) connections: usize,
     /// Bytes of each body.
     pub(crate) body: usize,
     pub(crate) window: Duration,
     /// Events a second in all; none: as many as the connections take.
     pub(crate) rate: Option<f64>,
+    /// No more than so many events, whatever the window.
+    pub(crate) events: u64,
 }
 
 /// What came of it.
@@ -52,8 +55,15 @@ impl Measured {
 }
 
 impl Load {
+    /// As fast as this many connections go for so long, each with one request under way.
+    pub(crate) fn closed(address: SocketAddr, connections: usize, body: usize, window: Duration) -> Self {
+        Self { address, path: PATH, connections, body, window, rate: None, events: u64::MAX }
+    }
+
     pub(crate) async fn run(&self) -> anyhow::Result<Measured> {
-        let serial = Rc::new(Cell::new(SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros()));
+        let first = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros();
+        let end = first.saturating_add(self.events.into());
+        let serial = Rc::new(Cell::new(first));
         let mut sockets = Vec::new();
         for _ in 0..self.connections {
             let socket = TcpStream::connect(self.address).await.context("connecting")?;
@@ -65,7 +75,7 @@ impl Load {
         let tasks: Vec<_> = sockets
             .into_iter()
             .enumerate()
-            .map(|(number, socket)| local.spawn_local(self.connection(socket, number, serial.clone(), begin)))
+            .map(|(number, socket)| local.spawn_local(self.connection(socket, number, (serial.clone(), end), begin)))
             .collect();
         local.await;
         let mut latency = Histogram::new(3)?;
@@ -80,7 +90,7 @@ impl Load {
         self,
         mut socket: TcpStream,
         number: usize,
-        serial: Rc<Cell<u128>>,
+        (serial, end): (Rc<Cell<u128>>, u128),
         begin: Instant,
     ) -> impl Future<Output = anyhow::Result<Histogram<u64>>> + 'static {
         let every = self.rate.map(|rate| Duration::from_secs_f64(self.connections as f64 / rate));
@@ -99,11 +109,11 @@ impl Load {
                     }
                     None => Instant::now(),
                 };
-                if from.duration_since(begin) >= self.window {
+                if from.duration_since(begin) >= self.window || serial.get() >= end {
                     return Ok(latency);
                 }
                 serial.set(serial.get() + 1);
-                compose(&mut request, serial.get(), self.body)?;
+                compose(&mut request, self.path, serial.get(), self.body)?;
                 socket.write_all(&request).await?;
                 read_answer(&mut socket, &mut answer).await?;
                 latency.record(u64::try_from(from.elapsed().as_micros())?.max(1))?;
@@ -113,7 +123,7 @@ impl Load {
 }
 
 /// A whole request with a body that no other has.
-fn compose(request: &mut Vec<u8>, serial: u128, size: usize) -> anyhow::Result<()> {
+pub(crate) fn compose(request: &mut Vec<u8>, path: &str, serial: u128, size: usize) -> anyhow::Result<()> {
     use std::io::Write as _;
     let mut body = format!("{{\"event_type\":\"integration.export\",\"workflow\":{{\"id\":\"{serial}\"}},\"text\":\"");
     let filler = size.saturating_sub(body.len() + 2);
@@ -128,14 +138,22 @@ fn compose(request: &mut Vec<u8>, serial: u128, size: usize) -> anyhow::Result<(
     request.clear();
     write!(
         request,
-        "POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{SIGNATURE_HEADER}: t={time},v1={signature}\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{SIGNATURE_HEADER}: t={time},v1={signature}\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )?;
     Ok(())
 }
 
+/// The number in the body of [`compose`].
+pub(crate) fn serial(body: &[u8]) -> anyhow::Result<u128> {
+    let text = std::str::from_utf8(body)?;
+    let (_, rest) = text.split_once("\"id\":\"").context("a number")?;
+    let (number, _) = rest.split_once('"').context("its end")?;
+    Ok(number.parse()?)
+}
+
 /// Reads one answer, which must be 2xx and shorter than the buffer.
-async fn read_answer(socket: &mut TcpStream, buffer: &mut [u8]) -> anyhow::Result<()> {
+pub(crate) async fn read_answer(socket: &mut TcpStream, buffer: &mut [u8]) -> anyhow::Result<()> {
     let mut filled = 0;
     loop {
         let read = socket.read(&mut buffer[filled..]).await?;
@@ -155,10 +173,18 @@ async fn read_answer(socket: &mut TcpStream, buffer: &mut [u8]) -> anyhow::Resul
 
 /// One GET on a connection of its own; the answer's body.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+    call(address, "GET", path).await
+}
+
+/// One request without a body on a connection of its own; the answer's body.
+pub(crate) async fn call(address: SocketAddr, method: &str, path: &str) -> anyhow::Result<String> {
     let mut socket = TcpStream::connect(address).await?;
-    socket.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes()).await?;
+    socket
+        .write_all(format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").as_bytes())
+        .await?;
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await?;
-    let (_, body) = answer.split_once("\r\n\r\n").context("an answer")?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("an answer")?;
+    ensure!(head.starts_with("HTTP/1.1 2"), "{method} {path}: {answer}");
     Ok(body.to_owned())
 }

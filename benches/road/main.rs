@@ -6,6 +6,8 @@
 #![expect(clippy::print_stdout, reason = "the table is what a benchmark is for")]
 #![expect(clippy::disallowed_methods, reason = "measures real time on real sockets")]
 
+mod drain;
+mod isolation;
 mod limit;
 mod load;
 mod servers;
@@ -78,13 +80,15 @@ async fn run(plan: &Plan) -> anyhow::Result<()> {
         table.print(64);
     }
     half_load(plan).await?;
+    drain::print().await?;
+    isolation::print().await?;
     idle().await
 }
 
 /// As fast as this many connections go, each with one request under way.
 async fn closed(kind: Kind, connections: usize, body: usize, window: Duration) -> anyhow::Result<Measured> {
     let server = Server::start(kind).await?;
-    let load = Load { address: server.address(), connections, body, window, rate: None };
+    let load = Load::closed(server.address(), connections, body, window);
     // Caches, pools and the prepared segments are as in the midst of a day.
     Load { window: window / 4, ..load }.run().await?;
     let before = server.cost()?;
@@ -102,7 +106,9 @@ async fn half_load(plan: &Plan) -> anyhow::Result<()> {
     for kind in [Kind::Raw, Kind::Accept, Kind::Deliver] {
         let most = closed(kind, 64, 1024, plan.window()).await?.rate();
         let server = Server::start(kind).await?;
-        let load = Load { address: server.address(), connections: 64, body: 1024, window: plan.window(), rate: Some(most / 2.0) };
+        let load = Load { rate: Some(most / 2.0), ..Load::closed(server.address(), 64, 1024, plan.window()) };
+        // As in `closed`: what a start does once is no part of it.
+        Load { window: plan.window() / 4, ..load }.run().await?;
         let measured = load.run().await?;
         println!("  {}", table::line(kind, &measured));
         server.stop().await?;

@@ -73,12 +73,21 @@ impl Server {
         match kind {
             Kind::Bare => Self::limit("bare", folder),
             Kind::Raw => Self::limit("raw", folder),
-            Kind::Accept => Self::kurier(folder, None).await,
-            Kind::Deliver => {
-                let sink = Self::limit("bare", tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?)?;
-                Self::kurier(folder, Some(sink)).await
-            }
+            Kind::Accept => Self::kurier(folder, None, &Setup::default()).await,
+            Kind::Deliver => Self::delivering(&Setup::default()).await,
         }
+    }
+
+    /// Kurier that delivers to a sink.
+    pub(crate) async fn delivering(setup: &Setup) -> anyhow::Result<Self> {
+        let folder = || tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"));
+        let sink = Self::limit("bare", folder()?)?;
+        Self::kurier(folder()?, Some(sink), setup).await
+    }
+
+    /// Kurier whose destinations are the caller's.
+    pub(crate) async fn alone(setup: &Setup) -> anyhow::Result<Self> {
+        Self::kurier(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?, None, setup).await
     }
 
     fn limit(kind: &str, folder: TempDir) -> anyhow::Result<Self> {
@@ -91,11 +100,15 @@ impl Server {
         Ok(Self { process, address, admin: None, sink: None, _folder: folder })
     }
 
-    async fn kurier(folder: TempDir, sink: Option<Self>) -> anyhow::Result<Self> {
+    async fn kurier(folder: TempDir, sink: Option<Self>, setup: &Setup) -> anyhow::Result<Self> {
         let (address, admin) = (free_address()?, free_address()?);
-        let target = sink.as_ref().map_or_else(free_address, |sink| Ok(sink.address))?;
+        let target = match (&sink, setup.healthy) {
+            (Some(sink), _) => sink.address,
+            (None, Some(healthy)) => healthy,
+            (None, None) => free_address()?,
+        };
         std::fs::write(folder.path().join("secret"), SECRET)?;
-        std::fs::write(folder.path().join("routes.yaml"), routes(address, admin, target))?;
+        std::fs::write(folder.path().join("routes.yaml"), setup.routes(address, admin, target))?;
         let log = std::fs::File::create(folder.path().join("log"))?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_kurier"));
         command.arg("serve").current_dir(folder.path()).env("KURIER_LOG", "error").stderr(log);
@@ -114,10 +127,19 @@ impl Server {
 
     /// Pending deliveries, as Kurier's metrics tell.
     pub(crate) async fn backlog(&self) -> anyhow::Result<u64> {
-        let (Some(admin), Some(_)) = (self.admin, &self.sink) else { return Ok(0) };
-        let text = load::get(admin, "/metrics").await?;
-        let line = text.lines().find_map(|line| line.strip_prefix("kurier_pending_deliveries{destination=\"erp\"} "));
-        Ok(line.context("kurier_pending_deliveries")?.parse()?)
+        if self.sink.is_some() { self.pending("erp").await } else { Ok(0) }
+    }
+
+    /// Pending deliveries of a destination.
+    pub(crate) async fn pending(&self, destination: &str) -> anyhow::Result<u64> {
+        let text = load::get(self.admin.context("an admin address")?, "/metrics").await?;
+        let name = format!("kurier_pending_deliveries{{destination=\"{destination}\"}} ");
+        Ok(text.lines().find_map(|line| line.strip_prefix(&name)).context("kurier_pending_deliveries")?.parse()?)
+    }
+
+    /// Does what an operator does, by its path.
+    pub(crate) async fn operate(&self, path: &str) -> anyhow::Result<()> {
+        load::call(self.admin.context("an admin address")?, "POST", path).await.map(drop)
     }
 
     pub(crate) fn cost(&self) -> anyhow::Result<Cost> {
@@ -155,20 +177,37 @@ fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-fn routes(listen: SocketAddr, admin: SocketAddr, target: SocketAddr) -> String {
-    format!(
-        "server: {{ listen: '{listen}' }}
+/// What Kurier is configured with beside the usual.
+#[derive(Default)]
+pub(crate) struct Setup {
+    /// A `transform` of the usual delivery.
+    pub(crate) transform: Option<&'static str>,
+    /// Where the usual destination is, if it is no sink of its own.
+    pub(crate) healthy: Option<SocketAddr>,
+    /// A second route, [`DEAD_PATH`], to a destination of its own.
+    pub(crate) dead: Option<SocketAddr>,
+}
+
+/// The path of the second route.
+pub(crate) const DEAD_PATH: &str = "/callbacks/dead";
+
+impl Setup {
+    fn routes(&self, listen: SocketAddr, admin: SocketAddr, target: SocketAddr) -> String {
+        const VERIFY: &str = "{ preset: dvelop-smart-invoice, secrets: [{ file: secret }] }";
+        let transform = self.transform.map_or_else(String::new, |program| format!(", transform: '{program}'"));
+        let mut routes = format!("  invoices: {{ path: {PATH}, verify: {VERIFY}, deliver: [{{ to: erp{transform} }}] }}\n");
+        let mut destinations = format!("  erp: {{ url: 'http://{target}/hook', limits: {{ concurrency: 64 }} }}\n");
+        if let Some(dead) = self.dead {
+            routes += &format!("  dead: {{ path: {DEAD_PATH}, verify: {VERIFY}, deliver: [dead] }}\n");
+            destinations += &format!("  dead: {{ url: 'http://{dead}/hook' }}\n");
+        }
+        format!(
+            "server: {{ listen: '{listen}' }}
 admin: {{ listen: '{admin}' }}
 store: {{ path: data, allow_file_systems: [overlay] }}
 routes:
-  invoices:
-    path: {PATH}
-    verify: {{ preset: dvelop-smart-invoice, secrets: [{{ file: secret }}] }}
-    deliver: [erp]
-destinations:
-  erp:
-    url: http://{target}/hook
-    limits: {{ concurrency: 64 }}
-"
-    )
+{routes}destinations:
+{destinations}"
+        )
+    }
 }

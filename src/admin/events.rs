@@ -74,7 +74,7 @@ async fn page(
 
 /// The type that was known at acceptance, else what the route's scheme reads from the body.
 async fn type_of(call: &Call<'_>, event: &Event) -> Result<Option<Box<str>>, Problem> {
-    let route = call.config.routes.iter().find(|route| route.name == event.route);
+    let route = call.config.route(&event.route);
     let (None, Some(route)) = (&event.event_type, route.filter(|route| route.verifier.has_event_type())) else {
         return Ok(event.event_type.clone());
     };
@@ -87,7 +87,7 @@ pub(super) async fn show(call: &Call<'_>, id: &str) -> Result<Response<Full<Byte
     let known = record.event.event_type.clone();
     // With the body at hand the type can be read that was not worth a parse at acceptance.
     let event_type = known.or_else(|| {
-        let route = call.config.routes.iter().find(|route| route.name == record.event.route)?;
+        let route = call.config.route(&record.event.route)?;
         route.verifier.event_type(&record.event)
     });
     Ok(answer::json(&view::record(&record, event_type.as_deref())))

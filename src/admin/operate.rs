@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::problem::Problem;
 use super::{Call, answer, events};
 use crate::model::{Delivery, DeliveryId, DeliveryState, InvalidId, Name};
+use crate::replays::ReplayError;
 use crate::store::{CommitError, EventRecord, NewDelivery, Settlement};
 
 /// Most destinations that one replay may name.
@@ -46,9 +47,10 @@ pub(super) async fn replay(call: &Call<'_>, id: &str) -> Result<Response<Full<By
     if request.dry_run {
         return Ok(answer::json(&json!({ "event": event.to_string(), "dry_run": true, "deliveries": shown(&destinations, &[]) })));
     }
-    let (due, lane) = (call.parts.clock.now(), record.deliveries.iter().find_map(|delivery| delivery.lane));
-    let new = destinations.iter().map(|destination| NewDelivery { destination: destination.clone(), lane, due }).collect();
-    let ids = call.parts.store.replay(event, new).await.map_err(|error| Problem::from_commit(&error, "the event"))?;
+    let ids = call.parts.replays.event(event, &destinations).await.map_err(|error| match error {
+        ReplayError::Read(error) => error.into(),
+        ReplayError::Commit(error) => Problem::from_commit(&error, "the event"),
+    })?;
     tracing::info!(event.id = %event, operator = %call.caller.0, deliveries = ids.len(), "{event} is replayed");
     let answer = json!({ "event": event.to_string(), "dry_run": false, "deliveries": shown(&destinations, &ids) });
     Ok(answer::json_with(StatusCode::ACCEPTED, &answer))
@@ -77,7 +79,7 @@ pub(super) fn named_destinations(call: &Call<'_>, named: &[String]) -> Result<Ve
 /// Where the event's route delivers now, or confirms what this asks to be confirmed; when the route is gone, those of its
 /// deliveries that still exist.
 fn default_destinations(call: &Call<'_>, record: &EventRecord) -> Result<Vec<Name>, Problem> {
-    let route = call.config.routes.iter().find(|route| route.name == record.event.route);
+    let route = call.config.route(&record.event.route);
     let mut seen = BTreeSet::new();
     let names: Vec<Name> = match route {
         Some(route) if record.deliveries.iter().any(|delivery| Some(&delivery.destination) == route.confirm.as_ref()) => {

@@ -53,7 +53,7 @@ fn shown(route: &Name, lid: &Lid, kept: &Kept, settings: &Settings) -> Value {
 }
 
 fn find<'c>(call: &'c Call<'_>, name: &str) -> Result<(&'c Route, &'c Settings), Problem> {
-    let route = call.config.routes.iter().find(|route| *route.name == *name);
+    let route = call.config.route(name);
     route.and_then(|route| Some((&**route, route.inpasy.as_deref()?))).ok_or_else(|| {
         let known: Vec<&str> = call.config.routes.iter().filter(|route| route.inpasy.is_some()).map(|route| &*route.name).collect();
         Problem::not_found("unknown_route", format!("no route of this name has `inpasy`; there are: {}", known.join(", ")))

@@ -92,7 +92,7 @@ pub(super) async fn run(args: Args, context: &mut Context) -> Result<Exit, Failu
 }
 
 fn find<'a>(config: &'a Config, name: &str) -> Result<&'a Arc<Route>, Failure> {
-    config.routes.iter().find(|route| *route.name == *name).ok_or_else(|| {
+    config.route(name).ok_or_else(|| {
         let known: Vec<&str> = config.routes.iter().map(|route| &*route.name).collect();
         Failure::usage(format!("there is no route `{name}`")).with_hint(format!("there are: {}", known.join(", ")))
     })

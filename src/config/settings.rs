@@ -51,6 +51,16 @@ impl Config {
     pub fn route_for(&self, raw_path: &[u8]) -> Option<&Arc<Route>> {
         self.index.find(raw_path).and_then(|at| self.routes.get(at))
     }
+
+    /// The route of this name.
+    pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
+        self.routes.iter().find(|route| *route.name == *name)
+    }
+
+    /// How events of a route are delivered to a destination; none where they are not, or no longer.
+    pub fn delivery(&self, route: &str, destination: &str) -> Option<&DeliverTo> {
+        self.route(route)?.deliver.iter().find(|deliver| *deliver.to == *destination)
+    }
 }
 
 /// `server`.

@@ -180,7 +180,7 @@ fn signed(
     headers: &[(&'static str, &'static str)],
     body: &'static str,
 ) -> anyhow::Result<Sample> {
-    let route = config.routes.iter().find(|candidate| *candidate.name == *route).ok_or_else(|| anyhow!("the demo has no route {route}"))?;
+    let route = config.route(route).ok_or_else(|| anyhow!("the demo has no route {route}"))?;
     let headers: HeaderMap = headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
     let now = SystemClock.now();
     let draft = Inbound {

@@ -30,6 +30,7 @@ use crate::config::{Config, Destination, Format, Target};
 use crate::connectors::{self, Outcome};
 use crate::egress::{Fault, Outbound, Reach, Reply, Transport};
 use crate::jq;
+use crate::limits::Limiter;
 use crate::model::{DeliveryKind, Event, FaultKind, Timestamp};
 use crate::store::{PendingDelivery, ReadError, Store};
 use crate::tokens::Tokens;
@@ -46,8 +47,12 @@ pub(super) enum Ended {
     Skipped,
     /// The delivery's `when` or `transform` failed and would again; nothing was sent.
     Unmade(String),
-    /// The event could not be read, or looked at, just now; nothing was sent and nothing counts.
+    /// The disk did not give the event back; nothing was sent.
+    Unread(String),
+    /// The event could not be looked at just now; nothing was sent and nothing counts.
     NotNow(String),
+    /// It is to go, and its destination's rate allows it no earlier than after this; nothing was sent.
+    TooEarly(Duration),
 }
 
 /// What an attempt works with.
@@ -70,6 +75,8 @@ pub(super) struct Job {
     pub(super) pending: PendingDelivery,
     /// How many that came before it in its lane still wait, because they stepped out of it.
     pub(super) overtaken: usize,
+    /// Asked before anything is sent, where the destination has a rate that was not asked yet.
+    pub(super) rate: Option<Arc<Limiter>>,
 }
 
 /// Makes an attempt.
@@ -149,12 +156,14 @@ async fn exchange(tools: &Tools, job: Job, now: Timestamp) -> Result<Exchanged, 
     }
     let mut event = read(tools.store.event(job.pending.id.event).await)?;
     // The route may have left the configuration since; then only what the event itself says is known.
-    let route = job.config.routes.iter().find(|route| route.name == event.route);
+    let route = job.config.route(&event.route);
     event.event_type = event.event_type.take().or_else(|| route.and_then(|route| route.verifier.event_type(&event)));
-    let deliver = route.and_then(|route| route.deliver.iter().find(|deliver| deliver.to == job.pending.destination));
     let accepted = event.clone();
-    if let Some(deliver) = deliver {
+    if let Some(deliver) = job.config.delivery(&event.route, &job.pending.destination) {
         event = programs::apply(&*tools.jq, &job.config.programs, deliver, event).await?;
+    }
+    if let Some(rate) = &job.rate {
+        rate.check().map_err(Ended::TooEarly)?;
     }
     match &destination.target {
         Target::Http(_) | Target::DvelopReport(_) | Target::SnsConfirm(_) => {}
@@ -178,7 +187,7 @@ fn read<T>(found: Result<Option<T>, ReadError>) -> Result<T, Ended> {
         Ok(Some(found)) => Ok(found),
         Ok(None) => Err(Ended::Damaged("the event is not in the store")),
         Err(ReadError::Damaged) => Err(Ended::Damaged("its bytes no longer match their checksum")),
-        Err(ReadError::Io(error)) => Err(Ended::NotNow(error)),
+        Err(ReadError::Io(error)) => Err(Ended::Unread(error)),
     }
 }
 

@@ -144,6 +144,7 @@ mod tests {
             due: Timestamp::default(),
             attempts: 0,
             version: 0,
+            bytes: 1024,
         }
     }
 

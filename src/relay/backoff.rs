@@ -41,9 +41,11 @@ impl Backoff {
     }
 
     /// The gap that a destination asked for, kept within the bounds: it can neither hurry us below the floor
-    /// nor put us off for ever.
-    pub(super) fn asked_for(self, gap: Duration) -> Duration {
-        gap.clamp(self.min, self.max)
+    /// nor put us off for ever. A tenth more of it is chance: all that it put off for a minute must not come back in
+    /// the same instant.
+    pub(super) fn asked_for(self, gap: Duration, rng: &mut impl Rng) -> Duration {
+        let gap = gap.clamp(self.min, self.max);
+        rng.random_range(gap..=gap.saturating_add(gap / 10)).min(self.max)
     }
 }
 

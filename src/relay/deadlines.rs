@@ -128,7 +128,7 @@ impl Deadlines {
     /// The source is told that it failed.
     async fn fail(&mut self, config: &Config, record: &EventRecord) {
         let (event, now) = (record.event.id, self.clock.now());
-        let settings = config.routes.iter().find(|route| route.name == record.event.route).and_then(|route| route.acknowledge.as_ref());
+        let settings = config.route(&record.event.route).and_then(|route| route.acknowledge.as_ref());
         let (Some(settings), Some(destination)) = (settings, config.acknowledgement(&record.event.route)) else { return };
         let is_reported = record.deliveries.iter().any(|delivery| delivery.kind == DeliveryKind::Acknowledgement);
         let new = NewDelivery { destination: destination.clone(), lane: None, due: now };
@@ -149,7 +149,7 @@ impl Deadlines {
         }
         let detail = format!("not settled within {:?}", settings.deadline);
         let pending: Vec<PendingDelivery> =
-            record.deliveries.iter().filter_map(|delivery| PendingDelivery::of(delivery, &record.event.route, 0)).collect();
+            record.deliveries.iter().filter_map(|delivery| PendingDelivery::of(delivery, &record.event, 0)).collect();
         // Asked for together, so that they share a commit; the last of them brings the report along.
         let tickets: Vec<_> = pending
             .iter()
@@ -220,7 +220,7 @@ impl Deadlines {
 
 /// Whether this delivery's source is about to give up waiting.
 fn is_late(config: &Config, pending: &PendingDelivery, now: Timestamp) -> bool {
-    let route = config.routes.iter().find(|route| route.name == pending.route);
+    let route = config.route(&pending.route);
     let settings = route.and_then(|route| route.acknowledge.as_ref());
     pending.kind == DeliveryKind::Original && settings.is_some_and(|settings| settings.due(pending.created_at) <= now)
 }

@@ -32,6 +32,7 @@ use super::notices::Notices;
 use super::pause;
 use super::pausing::{Change, Pausing};
 use super::scheduler::Rules;
+use super::unread::Unread;
 use super::{Board, Parts, journey};
 use crate::clock::Calendar;
 use crate::config::{self, Config, Live};
@@ -92,7 +93,7 @@ pub(super) struct Dispatcher {
     commands: mpsc::Receiver<Change>,
     commands_open: bool,
     stopped: oneshot::Receiver<Duration>,
-    limiters: BTreeMap<Name, Limiter>,
+    limiters: BTreeMap<Name, Arc<Limiter>>,
     backlog: Backlog,
     newest: watch::Receiver<u64>,
     newest_open: bool,
@@ -104,6 +105,7 @@ pub(super) struct Dispatcher {
     /// How many of `commits` are of deliveries whose destination was removed.
     condemned: usize,
     pausing: Pausing,
+    unread: Unread,
 }
 
 impl Dispatcher {
@@ -142,6 +144,7 @@ impl Dispatcher {
             commits: FuturesUnordered::new(),
             condemned: 0,
             pausing: Pausing::default(),
+            unread: Unread::default(),
         }
     }
 
@@ -221,7 +224,7 @@ impl Dispatcher {
             board.scheduler.set_paused(name, true);
         }
         let limiters = std::mem::take(&mut self.limiters);
-        let mut kept: BTreeMap<Name, Limiter> = BTreeMap::new();
+        let mut kept: BTreeMap<Name, Arc<Limiter>> = BTreeMap::new();
         for (name, limiter) in limiters {
             if self.config.destinations.get(&name).is_some_and(|destination| destination.rate == Some(limiter.rate())) {
                 kept.insert(name, limiter);
@@ -229,7 +232,7 @@ impl Dispatcher {
         }
         for (name, destination) in &self.config.destinations {
             if let Some(rate) = destination.rate {
-                kept.entry(name.clone()).or_insert_with(|| Limiter::new(rate, self.tools.clock.clone()));
+                kept.entry(name.clone()).or_insert_with(|| Arc::new(Limiter::new(rate, self.tools.clock.clone())));
             }
         }
         self.limiters = kept;
@@ -238,8 +241,11 @@ impl Dispatcher {
     fn start_attempts(&mut self) {
         let now = Moment::now(&*self.tools.clock);
         loop {
-            let limiters = &self.limiters;
-            let admit = |name: &Name| limiters.get(name).map_or(Ok(()), Limiter::check);
+            let (config, limiters) = (&self.config, &self.limiters);
+            let admit = |pending: &PendingDelivery| match limiters.get(&pending.destination) {
+                Some(limiter) if !may_be_skipped(config, pending) => limiter.check(),
+                _ => Ok(()),
+            };
             let Some(pending) = self.board.lock().scheduler.next(now, admit) else { return };
             self.start(pending);
         }
@@ -256,7 +262,8 @@ impl Dispatcher {
         self.in_flight.insert(pending.id);
         journey::attempt_begins(&pending);
         let overtaken = self.board.lock().scheduler.overtaken_by(&pending);
-        let job = attempt::Job { config: self.config.clone(), destination: destination.clone(), pending: pending.clone(), overtaken };
+        let rate = self.limiters.get(&pending.destination).filter(|_| may_be_skipped(&self.config, &pending)).cloned();
+        let job = attempt::Job { config: self.config.clone(), destination: destination.clone(), pending: pending.clone(), overtaken, rate };
         let attempt = attempt::make(self.tools.clone(), job);
         self.attempts.spawn(async move { (Flight { pending, destination }, attempt.await) });
     }
@@ -304,6 +311,11 @@ impl Dispatcher {
         let wait = self.board.lock().scheduler.wake_at().map_or(SLEEP_MAX, |at| at.since(now));
         Instant::now() + wait.min(SLEEP_MAX)
     }
+}
+
+/// Whether the event itself decides if it goes: until it has, it takes nothing of its destination's rate.
+fn may_be_skipped(config: &Config, pending: &PendingDelivery) -> bool {
+    config.delivery(&pending.route, &pending.destination).is_some_and(|deliver| deliver.when.is_some())
 }
 
 /// A destination's share of what is held.

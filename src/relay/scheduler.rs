@@ -32,6 +32,10 @@ use queue::Queue;
 /// commit thus stops the deliveries too, instead of letting them run ahead of what is recorded.
 pub(super) const UNSETTLED_MAX: usize = 1024;
 
+/// What the attempts of one destination hold in memory at a time of stored events: at this size none is begun, so it is
+/// passed by less than one event. A slow destination of large events thus costs no other's memory (I10).
+pub(super) const IN_FLIGHT_BYTES_MAX: u64 = 64 << 20;
+
 /// What a destination is promised.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
@@ -107,17 +111,14 @@ impl Scheduler {
 
     /// The next delivery that may start, now under way. `admit` is asked last, with its rate in mind: it takes
     /// one, or says how long the destination has to wait.
-    pub(super) fn next(&mut self, now: Moment, mut admit: impl FnMut(&Name) -> Result<(), Duration>) -> Option<PendingDelivery> {
+    pub(super) fn next(&mut self, now: Moment, mut admit: impl FnMut(&PendingDelivery) -> Result<(), Duration>) -> Option<PendingDelivery> {
         let after = self.last.clone().map_or(Bound::Unbounded, Bound::Excluded);
         let until = self.last.clone().map_or(Bound::Excluded(Name::from("")), Bound::Included);
-        let mut start = |(name, queue): (&Name, &mut Queue)| {
-            queue.startable(now)?;
-            match admit(name) {
-                Ok(()) => queue.start(now),
-                Err(wait) => {
-                    queue.held_back_until(now.after(wait));
-                    None
-                }
+        let mut start = |(_, queue): (&Name, &mut Queue)| match admit(queue.startable(now)?) {
+            Ok(()) => queue.start(now),
+            Err(wait) => {
+                queue.held_back_until(now.after(wait));
+                None
             }
         };
         let mut started = self.queues.range_mut((after, Bound::Unbounded)).find_map(&mut start);

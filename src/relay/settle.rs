@@ -71,7 +71,10 @@ pub(super) fn after_attempt(
         }
         Verdict::Retry { asked_for } => {
             let backoff = Backoff::new(retry);
-            let gap = asked_for.map_or_else(|| backoff.gap(attempts, rng), |gap| backoff.asked_for(gap));
+            let gap = match asked_for {
+                Some(gap) => backoff.asked_for(gap, rng),
+                None => backoff.gap(attempts, rng),
+            };
             (DeliveryState::Pending { due: now.saturating_add(gap) }, Some(gap))
         }
     };
@@ -166,6 +169,7 @@ mod tests {
             due: NOW,
             attempts,
             version: attempts + 3,
+            bytes: 1024,
         }
     }
 
@@ -232,8 +236,9 @@ mod tests {
         let retry = config::Retry::default();
         for (asked, given) in [(0, 1), (90, 90), (u64::MAX, 3600)] {
             let settled = settle(0, Verdict::Retry { asked_for: Some(Duration::from_secs(asked)) }, &retry, Duration::ZERO);
-            assert_eq!(settled.gap, Some(Duration::from_secs(given)));
-            assert_eq!(settled.settlement.state, DeliveryState::Pending { due: NOW.saturating_add(Duration::from_secs(given)) });
+            let (gap, given) = (settled.gap.unwrap(), Duration::from_secs(given));
+            assert!(gap >= given && gap <= (given + given / 10).min(retry.max), "{asked}: {gap:?}");
+            assert_eq!(settled.settlement.state, DeliveryState::Pending { due: NOW.saturating_add(gap) });
         }
     }
 

@@ -117,7 +117,28 @@ pub struct Job {
     pub(super) after: Option<u64>,
 }
 
+/// Whoever asks for the same within this time, while it is not done, has asked twice.
+const TWICE_WITHIN_MS: u64 = 10_000;
+
 impl Job {
+    /// Whether the other one is this one, asked for a second time.
+    pub(super) fn is_asked_again_by(&self, other: &Self) -> bool {
+        let words = |job: &Self| (job.destinations.clone(), Filter { since: None, until: None, ..job.filter.clone() });
+        // `2h` was another instant then, as long before the one at which it was asked for.
+        let is_same = |ours: Option<i64>, theirs: Option<i64>| match (ours, theirs) {
+            (Some(ours), Some(theirs)) => {
+                let before = |job: &Self, at: i64| job.begun_at.saturating_sub(at);
+                ours == theirs || before(self, ours).abs_diff(before(other, theirs)) <= 1000
+            }
+            (ours, theirs) => ours == theirs,
+        };
+        !self.status.is_final()
+            && self.begun_at.abs_diff(other.begun_at) <= TWICE_WITHIN_MS
+            && words(self) == words(other)
+            && is_same(self.filter.since, other.filter.since)
+            && is_same(self.filter.until, other.filter.until)
+    }
+
     pub(super) fn new(id: String, filter: Filter, destinations: Option<Vec<String>>, by: &str, now: Timestamp) -> Self {
         // What is received from now on is not meant, however long the job takes.
         let until = filter.until.unwrap_or(i64::MAX).min(now.millis().saturating_add(1));

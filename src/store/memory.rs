@@ -49,6 +49,7 @@ type Stalled = Box<dyn FnOnce(&mut State) + Send>;
 #[derive(Default)]
 struct State {
     mood: Mood,
+    unreadable: Option<EventId>,
     stalled: Vec<Stalled>,
     events: BTreeMap<u64, Stored>,
     sequences: HashMap<EventId, u64>,
@@ -94,6 +95,11 @@ impl MemoryStore {
             }
         }
         self.announce(state.position);
+    }
+
+    /// The disk no longer gives this event back; none: it gives back all.
+    pub fn set_unreadable(&self, event: Option<EventId>) {
+        self.state.lock().unreadable = event;
     }
 
     /// Takes commits again after it was closed, as a store that is opened again does.
@@ -234,7 +240,7 @@ impl State {
     fn pending(&self, position: u64, id: DeliveryId) -> Option<PendingDelivery> {
         let stored = self.events.get(self.sequences.get(&id.event)?)?;
         let (_, delivery) = stored.deliveries.iter().find(|(_, delivery)| delivery.id == id)?;
-        PendingDelivery::of(delivery, &stored.event.route, position)
+        PendingDelivery::of(delivery, &stored.event, position)
     }
 }
 
@@ -302,7 +308,11 @@ impl Store for MemoryStore {
     }
 
     async fn event(&self, id: EventId) -> Result<Option<Event>, ReadError> {
-        Ok(self.state.lock().stored(id).map(|stored| stored.event.clone()))
+        let mut state = self.state.lock();
+        if state.unreadable == Some(id) {
+            return Err(ReadError::Io("the disk does not give it back".to_owned()));
+        }
+        Ok(state.stored(id).map(|stored| stored.event.clone()))
     }
 
     async fn record(&self, id: EventId) -> Result<Option<EventRecord>, ReadError> {

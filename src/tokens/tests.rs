@@ -6,10 +6,10 @@ use super::*;
 use crate::clock::TokioClock;
 use crate::connectors::oauth::{ClientAuth, TokenFormat};
 use crate::egress::{Fault, Reply};
-use crate::model::Timestamp;
+use crate::model::{FaultKind, Timestamp};
 use crate::store::memory::MemoryStore;
 
-/// An authorization server: the n-th request gets the n-th answer, the last one for ever.
+/// An authorization server: the n-th request gets the n-th answer, the last one for ever; status 0 is none at all.
 struct Server {
     answers: Vec<(u16, &'static str)>,
     asked: Mutex<usize>,
@@ -17,7 +17,7 @@ struct Server {
 
 #[async_trait]
 impl Transport for Server {
-    async fn send(&self, _request: Outbound) -> Result<Reply, Fault> {
+    async fn send(&self, request: Outbound) -> Result<Reply, Fault> {
         let nth = {
             let mut asked = self.asked.lock();
             *asked += 1;
@@ -25,6 +25,10 @@ impl Transport for Server {
         };
         tokio::time::sleep(Duration::from_millis(100)).await;
         let (status, body) = self.answers[nth.min(self.answers.len() - 1)];
+        if status == 0 {
+            tokio::time::sleep(request.timeout).await;
+            return Err(Fault { kind: FaultKind::Timeout, detail: "no answer".to_owned() });
+        }
         let body = Bytes::from(body.replace("N", &nth.to_string()));
         Ok(Reply { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), body, truncated: false })
     }
@@ -105,6 +109,28 @@ async fn a_refused_token_is_not_handed_out_again() {
 async fn a_failure_says_what_helps() {
     assert_eq!(access(&tokens(&[(503, "")]).0).await, Err(Remedy::Wait(None)));
     assert_eq!(access(&tokens(&[(401, r#"{"error":"invalid_client"}"#)]).0).await, Err(Remedy::Settings));
+}
+
+/// Down, slow, no JSON, a token without a life: whatever it does, it is asked once for all, and left alone a while.
+#[tokio::test(start_paused = true)]
+async fn a_server_in_trouble_is_asked_once_by_everybody_and_then_left_alone() {
+    for trouble in
+        [(503, ""), (0, ""), (200, "<html>"), (200, r#"{"token_type":"Bearer"}"#), (429, ""), (500, r#"{"error":"server_error"}"#)]
+    {
+        let (tokens, server) = tokens(&[trouble, trouble, TOKEN]);
+        for asked in 1..=2 {
+            let all = futures_util::future::join_all((0..100).map(|_| access(&tokens))).await;
+            assert!(all.iter().all(|each| matches!(each, Err(Remedy::Wait(_) | Remedy::Settings))), "{trouble:?}: {all:?}");
+            assert_eq!(*server.asked.lock(), asked, "{trouble:?}");
+            tokio::time::sleep(Duration::from_secs(6)).await;
+        }
+        assert_eq!(access(&tokens).await.as_deref(), Ok("token-2"), "{trouble:?}");
+    }
+    let (tokens, server) = tokens(&[(200, r#"{"token_type":"Bearer","access_token":"token-N","expires_in":0}"#)]);
+    for _ in 0..100 {
+        access(&tokens).await.unwrap();
+    }
+    assert_eq!(*server.asked.lock(), 1, "a token that is said to have ended is asked for again at the first 401, not each time");
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,6 @@ mod road;
 mod seeds;
 mod signature;
 mod sim;
-mod simulators;
 mod store;
 mod systems;
 mod tidy;

@@ -88,6 +88,6 @@ fn wait_for_counts(kurier: &Serving, destination: &str, pending: u64, dead: u64)
 }
 
 /// Waits until a simulator has been called so often.
-fn wait_for_calls(simulator: &crate::simulators::Simulator, count: usize) {
+fn wait_for_calls(simulator: &kurier::demo::simulators::Simulator, count: usize) {
     wait_until(&format!("{count} calls"), || simulator.calls().len() >= count);
 }

@@ -11,6 +11,11 @@ use crate::signature::fingerprint;
 
 /// How long a token counts whose server does not say so.
 pub const LIFETIME_DEFAULT: Duration = Duration::from_secs(3600);
+
+/// A shorter life is not believed: whoever says 0 would be asked before each request. If the token has ended after all,
+/// the 401 says so.
+const LIFETIME_MIN: Duration = Duration::from_secs(30);
+
 const LIFETIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Tokens are renewed a tenth of their life before its end, at most so long before.
@@ -38,7 +43,7 @@ pub struct Tokens {
 impl Tokens {
     /// Tokens that were given now, for so long.
     pub fn new(access: Secret, refresh: Option<Secret>, now: Timestamp, lifetime: Option<Duration>) -> Self {
-        let lifetime = lifetime.unwrap_or(LIFETIME_DEFAULT).min(LIFETIME_MAX);
+        let lifetime = lifetime.unwrap_or(LIFETIME_DEFAULT).clamp(LIFETIME_MIN, LIFETIME_MAX);
         let early = (lifetime / 10).min(EARLY_MAX);
         let renew_at = now.saturating_add(lifetime.saturating_sub(early));
         Self { access, refresh, renew_at, ends_at: now.saturating_add(lifetime) }

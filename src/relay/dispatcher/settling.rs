@@ -30,6 +30,9 @@ impl Dispatcher {
         let Ok((Flight { pending, destination }, ended)) = ended else { return };
         self.in_flight.remove(&pending.id);
         let now = Moment::now(&*self.tools.clock);
+        if !matches!(ended, Ended::Unread(_)) {
+            self.unread.was_read(pending.id);
+        }
         match ended {
             Ended::Made(made) => {
                 self.answered(&pending, health(&made), now);
@@ -66,14 +69,35 @@ impl Dispatcher {
                 let settlement = without_attempt(&pending, DeadCode::Unsendable, detail);
                 self.commit(pending, settlement, None);
             }
+            Ended::Unread(error) => match self.unread.failed(pending.id) {
+                Some(gap) => {
+                    tracing::error!(event.id = %pending.id.event, error, "an event can't be read; trying again");
+                    self.again(pending, gap);
+                }
+                None => {
+                    self.answered(&pending, Health::Unclear, now);
+                    let settlement = without_attempt(&pending, DeadCode::Damaged, format!("its bytes can't be read: {error}"));
+                    self.commit(pending, settlement, None);
+                }
+            },
             Ended::NotNow(error) => {
                 tracing::error!(event.id = %pending.id.event, error, "an event can't be delivered just now; trying again");
-                self.answered(&pending, Health::Unclear, now);
-                self.tools.store.attempt_ends(pending.id);
-                let (destination, position) = (pending.destination.clone(), pending.position);
-                self.board.lock().scheduler.settled(&destination, position, Next::Again(pending, now.after(READ_RETRY)));
+                self.again(pending, READ_RETRY);
+            }
+            Ended::TooEarly(wait) => {
+                self.board.lock().scheduler.hold(&pending.destination, now.after(wait));
+                self.again(pending, Duration::ZERO);
             }
         }
+    }
+
+    /// Nothing was sent: it waits again, as it was.
+    fn again(&mut self, pending: PendingDelivery, gap: Duration) {
+        let now = Moment::now(&*self.tools.clock);
+        self.answered(&pending, Health::Unclear, now);
+        self.tools.store.attempt_ends(pending.id);
+        let (destination, position) = (pending.destination.clone(), pending.position);
+        self.board.lock().scheduler.settled(&destination, position, Next::Again(pending, now.after(gap)));
     }
 
     fn answered(&self, pending: &PendingDelivery, health: Health, now: Moment) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::lane::Members;
 use super::ready::{Place, Ready};
-use super::{Next, Rules, Standing, UNSETTLED_MAX};
+use super::{IN_FLIGHT_BYTES_MAX, Next, Rules, Standing, UNSETTLED_MAX};
 use crate::model::{DeliveryId, DeliveryKind, Lane};
 use crate::relay::breaker::{Breaker, Health};
 use crate::relay::moment::Moment;
@@ -52,8 +52,11 @@ pub(super) struct Queue {
     ready: Ready,
     lanes: BTreeMap<Lane, Members>,
     in_flight: usize,
+    /// What those in flight hold in memory.
+    in_flight_bytes: u64,
     /// How many of those in flight are replays.
     replays_in_flight: usize,
+    /// Attempts that are over, or were not made, and whose settlement is being committed.
     unsettled: usize,
 }
 
@@ -70,6 +73,7 @@ impl Queue {
             ready: Ready::default(),
             lanes: BTreeMap::new(),
             in_flight: 0,
+            in_flight_bytes: 0,
             replays_in_flight: 0,
             unsettled: 0,
         }
@@ -172,8 +176,10 @@ impl Queue {
 
     /// The earliest moment at which something could start, apart from its due time.
     fn free_at(&self) -> Option<Moment> {
-        let full = self.in_flight >= self.rules.concurrency.max(1) || self.unsettled >= UNSETTLED_MAX;
-        if self.condemned || self.paused || full {
+        let is_full = self.in_flight >= self.rules.concurrency.max(1)
+            || self.in_flight_bytes >= IN_FLIGHT_BYTES_MAX
+            || self.unsettled >= UNSETTLED_MAX;
+        if self.condemned || self.paused || is_full {
             return None;
         }
         self.breaker.opens_at().map(|opens| opens.max(self.rate_until))
@@ -184,10 +190,11 @@ impl Queue {
         self.free_at().map(|free| free.max(due))
     }
 
-    /// The position that may start now.
-    pub(super) fn startable(&self, now: Moment) -> Option<u64> {
+    /// What may start now.
+    pub(super) fn startable(&self, now: Moment) -> Option<&PendingDelivery> {
         self.free_at().filter(|free| now >= *free)?;
-        self.ready.pick(now, self.replays_may()).map(|(_, position)| position)
+        let (_, position) = self.ready.pick(now, self.replays_may())?;
+        self.held.get(&position).map(|held| &held.delivery)
     }
 
     pub(super) fn held_back_until(&mut self, moment: Moment) {
@@ -195,11 +202,12 @@ impl Queue {
     }
 
     pub(super) fn start(&mut self, now: Moment) -> Option<PendingDelivery> {
-        let position = self.startable(now)?;
+        let position = self.startable(now)?.position;
         let started = self.occupy(position, Phase::InFlight)?;
         self.breaker.started();
         self.ready.starts(started.kind);
         self.in_flight += 1;
+        self.in_flight_bytes += started.bytes;
         self.replays_in_flight += usize::from(started.kind == DeliveryKind::Replay);
         Some(started)
     }
@@ -208,7 +216,7 @@ impl Queue {
     fn occupy(&mut self, position: u64, phase: Phase) -> Option<PendingDelivery> {
         let held = self.held.get_mut(&position)?;
         held.phase = phase;
-        self.unsettled += 1;
+        self.unsettled += usize::from(phase == Phase::Unsettled);
         let (place, delivery) = (held.place(), held.delivery.clone());
         self.ready.remove(delivery.kind, place);
         if let Some(members) = delivery.lane.and_then(|lane| self.lanes.get_mut(&lane)) {
@@ -236,7 +244,9 @@ impl Queue {
     pub(super) fn answered(&mut self, position: u64, health: Health, now: Moment) {
         let Some(held) = self.held.get_mut(&position).filter(|held| held.phase == Phase::InFlight) else { return };
         held.phase = Phase::Unsettled;
+        self.unsettled += 1;
         self.in_flight -= 1;
+        self.in_flight_bytes -= held.delivery.bytes;
         self.replays_in_flight -= usize::from(held.delivery.kind == DeliveryKind::Replay);
         self.breaker.ended(health, now, self.rules.breaker);
     }

@@ -29,6 +29,7 @@ fn delivery(position: u64, destination: &str, lane: Option<u64>) -> PendingDeliv
         due: Timestamp::default(),
         attempts: 0,
         version: 0,
+        bytes: 1024,
     }
 }
 
@@ -195,11 +196,42 @@ fn destinations_take_turns() {
 }
 
 #[test]
+fn what_a_destination_holds_in_memory_is_bounded_by_bytes_too() {
+    let mut scheduler = scheduler(&[("a", 1000), ("b", 1)]);
+    let large = |position, destination| PendingDelivery { bytes: 10 << 20, ..delivery(position, destination, None) };
+    for position in 1..=20 {
+        scheduler.insert(large(position, "a"), at(0), rules(1));
+    }
+    scheduler.insert(PendingDelivery { bytes: IN_FLIGHT_BYTES_MAX * 2, ..large(21, "b") }, at(0), rules(1));
+    let started = start(&mut scheduler, at(0));
+    assert_eq!(started, [1, 21, 2, 3, 4, 5, 6, 7], "an event that is larger than all of it goes too, alone");
+    assert_eq!(scheduler.wake_at(), None, "nothing to wake up for until one of them ends");
+    scheduler.answered(&"a".into(), 3, Health::Alive, at(0));
+    assert_eq!(start(&mut scheduler, at(0)), [8], "it is over, whether settled or not");
+}
+
+#[test]
+fn a_concurrency_beyond_what_may_be_unsettled_is_reached() {
+    let concurrency = UNSETTLED_MAX * 2;
+    let mut scheduler = scheduler(&[("a", concurrency)]);
+    for position in 1..=4 * UNSETTLED_MAX as u64 {
+        scheduler.insert(delivery(position, "a", None), at(0), rules(1));
+    }
+    assert_eq!(start(&mut scheduler, at(0)).len(), concurrency);
+    for position in 1..=UNSETTLED_MAX as u64 {
+        scheduler.answered(&"a".into(), position, Health::Alive, at(0));
+    }
+    assert_eq!(start(&mut scheduler, at(0)), [] as [u64; 0], "a store that can't settle stops the deliveries");
+    scheduler.settled(&"a".into(), 1, Next::Forget);
+    assert_eq!(start(&mut scheduler, at(0)).len(), UNSETTLED_MAX);
+}
+
+#[test]
 fn a_rate_holds_back_its_own_destination_only() {
     let mut scheduler = scheduler(&[("a", 9), ("b", 9)]);
     scheduler.insert(delivery(1, "a", None), at(0), rules(1));
     scheduler.insert(delivery(2, "b", None), at(0), rules(1));
-    let admit = |name: &Name| if **name == *"a" { Err(Duration::from_secs(5)) } else { Ok(()) };
+    let admit = |pending: &PendingDelivery| if *pending.destination == *"a" { Err(Duration::from_secs(5)) } else { Ok(()) };
     assert_eq!(scheduler.next(at(0), admit).unwrap().position, 2);
     assert!(scheduler.next(at(0), admit).is_none());
     assert_eq!(scheduler.wake_at(), Some(at(5)));

@@ -158,6 +158,32 @@ async fn a_request_that_means_nothing_sensible_is_refused_with_what_to_write() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn asked_twice_at_once_it_is_one_job_and_one_delivery() {
+    let world = World::open();
+    tokio::time::advance(Duration::from_secs(100_000)).await;
+    let events = dead(&world, 3).await;
+    let body = r#"{"filter":{"route":"invoices","since":"48h"}}"#;
+    let (one, other) = tokio::join!(world.post("/api/v1/replays", body), world.post("/api/v1/replays", body));
+    assert_eq!((one.status.as_u16(), one.json()["id"].as_str()), (202, other.json()["id"].as_str()));
+    assert_eq!(world.get("/api/v1/replays").await.json()["items"].as_array().unwrap().len(), 1);
+    let narrower = world.post("/api/v1/replays", r#"{"filter":{"route":"invoices","since":"1h"}}"#).await.json();
+    assert_ne!(narrower["id"], one.json()["id"]);
+    over(&world, one.json()["id"].as_str().unwrap()).await;
+    let later = world.post("/api/v1/replays", body).await.json();
+    assert_ne!(later["id"], one.json()["id"], "what is done is done anew");
+
+    let path = format!("/api/v1/events/{}/replay", events[0]);
+    let before = world.store.record(events[0]).await.unwrap().unwrap().deliveries.len();
+    let (one, other) = tokio::join!(
+        world.post(&path, r#"{"destinations":["bookkeeping"]}"#),
+        world.post(&path, r#"{"destinations":["bookkeeping","erp"]}"#)
+    );
+    assert_eq!(one.json()["deliveries"][0], other.json()["deliveries"][0]);
+    let after = world.store.record(events[0]).await.unwrap().unwrap().deliveries.len();
+    assert_eq!(after, before + 1, "the replay to erp waits since the job, the other is made once");
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_more_jobs_wait_than_the_limit() {
     let world = World::open();
     tokio::time::advance(Duration::from_secs(100_000)).await;
@@ -165,8 +191,8 @@ async fn no_more_jobs_wait_than_the_limit() {
     for number in 4..10_004 {
         world.store.accept(new_event(number, "orders", &["erp"])).await.unwrap();
     }
-    for _ in 0..WAITING_MAX {
-        assert_eq!(world.post("/api/v1/replays", r#"{"filter":{"route":"invoices"}}"#).await.status, 202);
+    for number in 0..WAITING_MAX {
+        assert_eq!(world.post("/api/v1/replays", &format!(r#"{{"filter":{{"route":"invoices","q":"{number}"}}}}"#)).await.status, 202);
     }
     assert_eq!(world.post("/api/v1/replays", r#"{"filter":{"route":"invoices"}}"#).await.problem(409), "too_many_replays");
 }

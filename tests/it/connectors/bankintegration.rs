@@ -7,8 +7,8 @@ use kurier::model::Timestamp;
 use serde_json::{Value, json};
 
 use super::{event, secret, seen, send};
-use crate::simulators::bankintegration::{ACCOUNT, API_KEY, Bank, CODE, ERP};
-use crate::simulators::{Answer, Trouble};
+use kurier::demo::simulators::bankintegration::{ACCOUNT, API_KEY, Bank, CODE, ERP};
+use kurier::demo::simulators::{Answer, Trouble};
 
 const MINUTE: &str = "2026-03-01T10:45";
 
@@ -48,7 +48,7 @@ async fn pay(settings: &Settings, payment: &Payment, at: Timestamp, again: bool)
 
 #[tokio::test]
 async fn several_payments_of_one_request_are_made_once_however_often_it_is_sent() {
-    let bank = Bank::start(MINUTE).await;
+    let bank = Bank::start(MINUTE).await.unwrap();
     let (settings, payment) = (settings(&bank, CODE), payments(&["80790000820049", "80790000820050", "80790000820051"]));
     bank.server.trouble([Trouble::LoseAnswer, Trouble::Lie(Answer::status(500))]);
     for _ in 0..2 {
@@ -60,7 +60,7 @@ async fn several_payments_of_one_request_are_made_once_however_often_it_is_sent(
 
 #[tokio::test]
 async fn an_old_authorization_is_refused_and_a_fresh_one_is_taken() {
-    let bank = Bank::start(MINUTE).await;
+    let bank = Bank::start(MINUTE).await.unwrap();
     let (settings, payment) = (settings(&bank, CODE), payments(&["1"]));
     bank.set_minute("2026-03-01T10:46");
     assert_eq!(pay(&settings, &payment, now(), false).await.verdict, Verdict::Reauthorize);
@@ -70,7 +70,7 @@ async fn an_old_authorization_is_refused_and_a_fresh_one_is_taken() {
 
 #[tokio::test]
 async fn a_wrong_code_pauses_after_one_more_try() {
-    let bank = Bank::start(MINUTE).await;
+    let bank = Bank::start(MINUTE).await.unwrap();
     let (settings, payment) = (settings(&bank, "another"), payments(&["1"]));
     assert_eq!(pay(&settings, &payment, now(), false).await.verdict, Verdict::Reauthorize);
     let outcome = pay(&settings, &payment, now(), true).await;
@@ -80,7 +80,7 @@ async fn a_wrong_code_pauses_after_one_more_try() {
 
 #[tokio::test]
 async fn what_the_bank_refuses_whole_is_dead_and_what_it_refuses_in_part_is_followed() {
-    let bank = Bank::start(MINUTE).await;
+    let bank = Bank::start(MINUTE).await.unwrap();
     let settings = settings(&bank, CODE);
     let outcome = pay(&settings, &payments(&["0"]), now(), false).await;
     assert!(outcome.verdict == Verdict::Rejected && outcome.reason.contains("unknown account"), "{}", outcome.reason);
@@ -89,7 +89,7 @@ async fn what_the_bank_refuses_whole_is_dead_and_what_it_refuses_in_part_is_foll
 
 #[tokio::test]
 async fn a_status_is_followed_until_it_is_final() {
-    let bank = Bank::start(MINUTE).await;
+    let bank = Bank::start(MINUTE).await.unwrap();
     let (settings, payment) = (settings(&bank, CODE), payments(&["1", "2"]));
     pay(&settings, &payment, now(), false).await;
     let mut followed: Followed = payment.transactions.iter().map(|one| (one.payment_id.clone(), Some(Status::Created))).collect();
@@ -113,7 +113,7 @@ async fn a_status_is_followed_until_it_is_final() {
 
 #[tokio::test]
 async fn entries_of_overlapping_windows_are_known_by_their_keys() {
-    let bank = Bank::start(MINUTE).await;
+    let bank = Bank::start(MINUTE).await.unwrap();
     let settings = settings(&bank, CODE);
     let (start, today) = ("2026-01-20".parse().unwrap(), "2026-03-01".parse().unwrap());
     let (mut fetched, mut keys, mut read) = (None, std::collections::BTreeSet::new(), 0);

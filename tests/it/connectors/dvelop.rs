@@ -6,8 +6,8 @@ use kurier::connectors::{Outcome, Request, Verdict, bearer};
 use serde_json::json;
 
 use super::{secret, seen, send, send_to_payload_url};
-use crate::simulators::dvelop::{API_KEY, Dvelop, INTEGRATION_KEY};
-use crate::simulators::{Answer, Trouble};
+use kurier::demo::simulators::dvelop::{API_KEY, Dvelop, INTEGRATION_KEY};
+use kurier::demo::simulators::{Answer, Trouble};
 
 fn authorized(mut request: Request) -> Request {
     request.headers.insert(AUTHORIZATION, bearer(&secret(API_KEY)).unwrap());
@@ -46,7 +46,7 @@ async fn tell(transfer: &Transfer, result: &Report, unknown: bool) -> Option<Out
 
 #[tokio::test]
 async fn every_transfer_is_fetched_byte_for_byte_and_stays_until_its_result_is_reported() {
-    let system = Dvelop::start(7, 3).await;
+    let system = Dvelop::start(7, 3).await.unwrap();
     let transfers = poll(&system).await.unwrap();
     assert_eq!(transfers.iter().map(|transfer| transfer.body.clone()).collect::<Vec<_>>(), system.listed());
     assert_eq!(system.server.calls().len(), 3);
@@ -62,7 +62,7 @@ async fn every_transfer_is_fetched_byte_for_byte_and_stays_until_its_result_is_r
 
 #[tokio::test]
 async fn a_report_whose_answer_was_lost_is_known_to_have_arrived() {
-    let system = Dvelop::start(1, 3).await;
+    let system = Dvelop::start(1, 3).await.unwrap();
     let transfer = &poll(&system).await.unwrap()[0];
     system.server.trouble([Trouble::LoseAnswer]);
     assert_eq!(tell(transfer, &Report::Successful, false).await, None);
@@ -73,7 +73,7 @@ async fn a_report_whose_answer_was_lost_is_known_to_have_arrived() {
 
 #[tokio::test]
 async fn a_report_without_both_languages_or_with_too_much_is_refused() {
-    let system = Dvelop::start(1, 3).await;
+    let system = Dvelop::start(1, 3).await.unwrap();
     let transfer = &poll(&system).await.unwrap()[0];
     let half = Report::Failed { de: "Fehlgeschlagen.".to_owned(), en: String::new() };
     let outcome = tell(transfer, &half, false).await.unwrap();
@@ -83,7 +83,7 @@ async fn a_report_without_both_languages_or_with_too_much_is_refused() {
 
 #[tokio::test]
 async fn a_fault_in_the_middle_of_a_poll_takes_nothing_of_its_page() {
-    let system = Dvelop::start(6, 3).await;
+    let system = Dvelop::start(6, 3).await.unwrap();
     let mut walk = Walk::new(&pull(&system));
     assert_eq!(walk.take(&seen(&send(authorized(walk.request().unwrap())).await.unwrap())).unwrap().len(), 3);
     let elsewhere = json!({ "_links": { "next": { "href": "https://evil.example/" } }, "transfers": [{}] });
@@ -100,7 +100,7 @@ async fn a_fault_in_the_middle_of_a_poll_takes_nothing_of_its_page() {
 
 #[tokio::test]
 async fn a_page_that_is_longer_than_any_answer_is_read_whole() {
-    let system = Dvelop::start(500, 500).await;
+    let system = Dvelop::start(500, 500).await.unwrap();
     assert_eq!(poll(&system).await.unwrap().len(), 500);
     assert!(system.listed().concat().len() > kurier::egress::REPLY_BODY_BYTES_MAX);
 }

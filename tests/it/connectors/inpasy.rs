@@ -6,8 +6,8 @@ use kurier::connectors::inpasy::{
 use serde_json::{Value, json};
 
 use super::{seen, send};
-use crate::simulators::inpasy::InPaSy;
-use crate::simulators::{Answer, Trouble};
+use kurier::demo::simulators::inpasy::InPaSy;
+use kurier::demo::simulators::{Answer, Trouble};
 
 fn settings(system: &InPaSy) -> Settings {
     Settings::new(SettingsDraft {
@@ -39,7 +39,7 @@ async fn begin(system: &InPaSy, method: &str) -> (Lid, Started) {
 }
 
 fn completion(system: &InPaSy, lid: &Lid, word: &str, post: bool) -> (Callback, Finding) {
-    let call = system.call_back(lid.as_str(), word, post);
+    let call = system.call_back(lid.as_str(), word, post).unwrap();
     let sources = Sources { query: call.query.as_bytes(), content_type: call.content_type, body: &call.body, ..Sources::default() };
     let callback = Callback::read(&sources, &settings(system)).unwrap();
     let completion = callback.completion(&settings(system)).unwrap();
@@ -49,7 +49,7 @@ fn completion(system: &InPaSy, lid: &Lid, word: &str, post: bool) -> (Callback, 
 
 #[tokio::test]
 async fn an_order_is_started_in_the_systems_charset_and_its_payer_is_sent_on() {
-    let system = InPaSy::start().await;
+    let system = InPaSy::start().await.unwrap();
     let (lid, started) = begin(&system, "kreditkarte").await;
     assert_eq!(started, Started::Redirect(format!("https://kasse.example/vbv?lid={lid}").parse().unwrap()));
     let order = &system.orders()[lid.as_str()];
@@ -62,7 +62,7 @@ async fn an_order_is_started_in_the_systems_charset_and_its_payer_is_sent_on() {
 
 #[tokio::test]
 async fn a_completion_by_get_or_post_is_matched_and_a_contradiction_is_told() {
-    let system = InPaSy::start().await;
+    let system = InPaSy::start().await.unwrap();
     let (lid, _) = begin(&system, "giropay").await;
     let (_, paid) = completion(&system, &lid, "ok", false);
     let Decision::Event { kind: Kind::Succeeded, track: Some(track), late: false } = Track::decide(Some(&Track::default()), &paid) else {
@@ -79,7 +79,7 @@ async fn a_completion_by_get_or_post_is_matched_and_a_contradiction_is_told() {
 
 #[tokio::test]
 async fn a_start_that_fails_says_whether_it_may_have_worked() {
-    let system = InPaSy::start().await;
+    let system = InPaSy::start().await.unwrap();
     let settings = settings(&system);
     let order = Order::new(&posted("rechnung"), &settings).unwrap();
     let lid = Lid::from_random(7);

@@ -4,8 +4,8 @@ use kurier::connectors::{Outcome, Verdict};
 use serde_json::json;
 
 use super::{event, secret, seen, send};
-use crate::simulators::payjoe::{ACCESS_ID, API_KEY, PayJoe, USER};
-use crate::simulators::{Answer, Trouble};
+use kurier::demo::simulators::payjoe::{ACCESS_ID, API_KEY, PayJoe, USER};
+use kurier::demo::simulators::{Answer, Trouble};
 
 fn settings(system: &PayJoe, api_key: &str) -> Settings {
     Settings::new(SettingsDraft {
@@ -43,7 +43,7 @@ async fn play(settings: &Settings, records: &[Checked]) -> Vec<Outcome> {
 
 #[tokio::test]
 async fn the_seeds_record_is_taken() {
-    let system = PayJoe::start().await;
+    let system = PayJoe::start().await.unwrap();
     let seed = br#"{"BerichtID":45,"UniqueIdentifier":"1T46DG0575BX16SSD","Buchungsdatum":"2018-01-05T14:25:55.2426324+01:00","Valutadatum":"2018-01-09T14:25:55.2426324+01:00","Waehrung":978,"BruttoBetrag":"20.00","BruttoWaehrung":978,"IBAN":"DE5850070024012346789","Referenz3":null,"Zahlungsstatus":1,"NichtSaldorelevant":0}"#;
     let checked = record(seed, event(), false).unwrap();
     assert_eq!(play(&settings(&system, API_KEY), &[checked]).await[0].verdict, Verdict::Delivered);
@@ -52,7 +52,7 @@ async fn the_seeds_record_is_taken() {
 
 #[tokio::test]
 async fn records_that_payjoe_dislikes_are_found_and_the_others_are_taken() {
-    let system = PayJoe::start().await;
+    let system = PayJoe::start().await.unwrap();
     let bad = [3, 41, 42];
     let records: Vec<_> = (0..60).map(|id| payment(id, if bad.contains(&id) { "refuse" } else { "ok" })).collect();
     let outcomes = play(&settings(&system, API_KEY), &records).await;
@@ -66,7 +66,7 @@ async fn records_that_payjoe_dislikes_are_found_and_the_others_are_taken() {
 
 #[tokio::test]
 async fn an_upload_whose_answer_was_lost_is_repeated_and_counts_once() {
-    let system = PayJoe::start().await;
+    let system = PayJoe::start().await.unwrap();
     let records: Vec<_> = (0..5).map(|id| payment(id, "ok")).collect();
     system.server.trouble([Trouble::LoseAnswer, Trouble::Lie(Answer::status(200)), Trouble::Instead(Answer::status(503))]);
     for _ in 0..3 {
@@ -78,7 +78,7 @@ async fn an_upload_whose_answer_was_lost_is_repeated_and_counts_once() {
 
 #[tokio::test]
 async fn wrong_credentials_pause_and_are_not_shown() {
-    let system = PayJoe::start().await;
+    let system = PayJoe::start().await.unwrap();
     let outcome = play(&settings(&system, "wrong-key"), &[payment(1, "ok"), payment(2, "ok")]).await.pop().unwrap();
     assert_eq!(outcome.verdict, Verdict::Pause);
     assert!(
@@ -91,7 +91,7 @@ async fn wrong_credentials_pause_and_are_not_shown() {
 
 #[tokio::test]
 async fn no_upload_has_more_than_500_records() {
-    let system = PayJoe::start().await;
+    let system = PayJoe::start().await.unwrap();
     let settings = settings(&system, API_KEY);
     let records: Vec<_> = (0..501).map(|id| payment(id, "ok")).collect();
     let all: Vec<&Checked> = records.iter().collect();

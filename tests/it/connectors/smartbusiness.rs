@@ -8,8 +8,8 @@ use kurier::model::{FaultKind, Secret, Timestamp};
 use serde_json::json;
 
 use super::{secret, seen, send, send_within};
-use crate::simulators::smartbusiness::{CLIENT_ID, CLIENT_SECRET, REDIRECT, SmartBusiness};
-use crate::simulators::{Answer, Trouble};
+use kurier::demo::simulators::smartbusiness::{CLIENT_ID, CLIENT_SECRET, REDIRECT, SmartBusiness};
+use kurier::demo::simulators::{Answer, Trouble};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -42,7 +42,7 @@ async fn outcome(settings: &Settings, access: &Secret, number: &str, unknown: bo
 
 #[tokio::test]
 async fn an_invoice_is_made_with_the_clients_own_credentials_in_either_format() {
-    let system = SmartBusiness::start().await;
+    let system = SmartBusiness::start().await.unwrap();
     for (token_form, number) in [(false, "R-1"), (true, "R-2")] {
         let settings = Settings::new(SettingsDraft { token_form, ..draft(&system) }).ok().unwrap();
         let access = tokens(&settings, &Grant::ClientCredentials).await.ok().unwrap().access;
@@ -56,10 +56,10 @@ async fn an_invoice_is_made_with_the_clients_own_credentials_in_either_format() 
 
 #[tokio::test]
 async fn a_customer_authorizes_with_pkce_and_each_refresh_token_counts_once() {
-    let system = SmartBusiness::start().await;
+    let system = SmartBusiness::start().await.unwrap();
     let settings = Settings::new(SettingsDraft { by_person: true, ..draft(&system) }).ok().unwrap();
     let (url, pending) = settings.client.authorize(&[9; 64], NOW).ok().unwrap();
-    let back = system.approve(&url);
+    let back = system.approve(&url).unwrap();
     let code = pending.complete(back.query().unwrap().as_bytes(), NOW).ok().unwrap();
     let first = tokens(&settings, &code).await.ok().unwrap();
     assert!(matches!(tokens(&settings, &code).await, Err(TokenFailure::Renew { .. })), "a code counts once");
@@ -77,10 +77,10 @@ async fn a_customer_authorizes_with_pkce_and_each_refresh_token_counts_once() {
 
 #[tokio::test]
 async fn a_refresh_whose_answer_was_lost_ends_with_a_person_being_asked() {
-    let system = SmartBusiness::start().await;
+    let system = SmartBusiness::start().await.unwrap();
     let settings = Settings::new(SettingsDraft { by_person: true, ..draft(&system) }).ok().unwrap();
     let (url, pending) = settings.client.authorize(&[9; 64], NOW).ok().unwrap();
-    let code = pending.complete(system.approve(&url).query().unwrap().as_bytes(), NOW).ok().unwrap();
+    let code = pending.complete(system.approve(&url).unwrap().query().unwrap().as_bytes(), NOW).ok().unwrap();
     let session = Session::default().obtained(tokens(&settings, &code).await.ok().unwrap());
     let late = NOW.saturating_add(Duration::from_secs(43_200));
     let Next::Renew(grant) = session.next(false, late) else { panic!("a renewal") };
@@ -96,7 +96,7 @@ async fn a_refresh_whose_answer_was_lost_ends_with_a_person_being_asked() {
 
 #[tokio::test]
 async fn an_invoice_whose_answer_was_lost_is_not_made_twice() {
-    let system = SmartBusiness::start().await;
+    let system = SmartBusiness::start().await.unwrap();
     let settings = Settings::new(draft(&system)).ok().unwrap();
     let access = tokens(&settings, &Grant::ClientCredentials).await.ok().unwrap().access;
     system.server.trouble([Trouble::LoseAnswer]);
@@ -109,7 +109,7 @@ async fn an_invoice_whose_answer_was_lost_is_not_made_twice() {
 
 #[tokio::test]
 async fn an_ended_token_is_renewed_once_and_the_rate_limit_is_kept() {
-    let system = SmartBusiness::start().await;
+    let system = SmartBusiness::start().await.unwrap();
     let settings = Settings::new(draft(&system)).ok().unwrap();
     let access = tokens(&settings, &Grant::ClientCredentials).await.ok().unwrap().access;
     system.end_access();
@@ -125,7 +125,7 @@ async fn an_ended_token_is_renewed_once_and_the_rate_limit_is_kept() {
 
 #[tokio::test]
 async fn a_list_is_polled_to_its_end_past_faults() {
-    let system = SmartBusiness::start().await;
+    let system = SmartBusiness::start().await.unwrap();
     system.add_invoices(450);
     let list = Some("/receivables/invoices".to_owned());
     let settings = Settings::new(SettingsDraft { list, request: None, ..draft(&system) }).ok().unwrap();

@@ -67,6 +67,18 @@ async fn what_when_excludes_ends_skipped_without_an_attempt_and_holds_nothing_up
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_when_excludes_takes_nothing_of_the_rate_and_what_goes_keeps_it() {
+    let world = world("        when: .body.amount > 0", "limits: { rate: 1/min }");
+    for number in 0..60 {
+        send(&world, number, if number % 20 == 0 { r#"{"amount":1}"# } else { r#"{"amount":0}"# }, &["erp"]).await;
+    }
+    world.settle().await;
+    let gaps: Vec<i64> = world.got("erp", |got| got.millis()).windows(2).map(|two| two[1] - two[0]).collect();
+    assert!(gaps.len() == 2 && gaps.iter().all(|gap| (60_000..61_000).contains(gap)), "three of sixty go, a minute apart: {gaps:?}");
+    assert_eq!(world.got("erp", |got| got.header("kurier-attempt").to_owned()), ["1", "1", "1"], "waiting for the rate is no attempt");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_program_that_fails_ends_its_own_delivery_with_the_reason_and_its_line() {
     for (program, reason) in [
         ("def f: 1 + f; f", "`transform` in line 7 recurses too deep"),

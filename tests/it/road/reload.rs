@@ -1,7 +1,7 @@
 //! Reload, stop and start, on the built binary.
 
 use super::{GITHUB, home, routes};
-use crate::harness::{Sink, github_signature, request, wait_until};
+use crate::harness::{Sink, github_signature, request, standard_signature, wait_until};
 
 fn push(address: std::net::SocketAddr, secret: &str) -> u16 {
     let signature = github_signature(secret, b"{}");
@@ -37,6 +37,28 @@ fn a_rotated_secret_file_counts_without_a_signal() {
     home.write("hub.secret", "the second one\n");
     wait_until("the second secret counts", || push(kurier.public, "the second one") == 200);
     assert_eq!(push(kurier.public, "the first one"), 401);
+}
+
+#[test]
+fn a_rotated_secret_signs_what_goes_out_too() {
+    let sink = Sink::start();
+    let home = home(&sink);
+    home.write("routes.yaml", &routes(&sink).replace("{ env: ERP_SIGNING_SECRET }", "{ file: out.secret }"));
+    let (first, second) = ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD");
+    home.write("out.secret", first);
+    let kurier = home.serve();
+    let signed_by = |nth: usize, secret: &str| {
+        let got = sink.wait_for(nth).remove(nth - 1);
+        let header = |name| got.header(name).unwrap().to_owned();
+        header("webhook-signature") == standard_signature(secret, &header("webhook-id"), &header("webhook-timestamp"), &got.body)
+    };
+    assert_eq!(push(kurier.public, GITHUB), 200);
+    assert!(signed_by(1, first));
+    home.write("out.secret", second);
+    wait_until("the reload is said", || kurier.log().contains("is reloaded"));
+    let another = github_signature(GITHUB, b"[]");
+    assert_eq!(request(kurier.public, "POST", "/callbacks/github", &[("x-hub-signature-256", &another)], b"[]").status(), 200);
+    assert!(signed_by(2, second) && !signed_by(2, first));
 }
 
 #[test]

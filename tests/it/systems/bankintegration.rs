@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::{SOON, home, look, post, pulled, types, wait_for_calls, wait_for_counts};
 use crate::harness::{Home, Sink, wait_until};
-use crate::simulators::bankintegration::{ACCOUNT, API_KEY, Bank, CODE, ERP};
-use crate::simulators::{Answer, Trouble};
+use kurier::demo::simulators::bankintegration::{ACCOUNT, API_KEY, Bank, CODE, ERP};
+use kurier::demo::simulators::{Answer, Trouble};
 
 /// Any minute: the binary's clock is the machine's.
 const ANY_TIME: &str = "";
@@ -45,7 +45,7 @@ fn wages(amounts: &[&str]) -> serde_json::Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn several_payments_are_signed_at_send_time_and_made_once_through_kill_9() {
-    let bank = Bank::start(ANY_TIME).await;
+    let bank = Bank::start(ANY_TIME).await.unwrap();
     let home = bank_home(&bank, CODE, &[], &Sink::start());
     // Refused once: it is signed anew at once. Then the answer is lost, and then the process.
     bank.server.trouble([Trouble::Instead(Answer::status(401)), Trouble::LoseAnswer, Trouble::Hang]);
@@ -61,7 +61,7 @@ async fn several_payments_are_signed_at_send_time_and_made_once_through_kill_9()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_authorization_pauses_and_a_wrong_payment_is_a_dead_letter_that_names_the_field() {
-    let bank = Bank::start(ANY_TIME).await;
+    let bank = Bank::start(ANY_TIME).await.unwrap();
     let home = bank_home(&bank, "another-code", &[], &Sink::start());
     let kurier = home.serve();
     post(&kurier, &json!({ "transactions": [{ "paymentDate": "2026-12-01", "amount": "-1", "currency": "DKK", "account": "1" }] }));
@@ -80,7 +80,7 @@ async fn a_wrong_authorization_pauses_and_a_wrong_payment_is_a_dead_letter_that_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn statements_and_balances_are_fetched_once_each_although_windows_overlap() {
-    let (bank, erp) = (Bank::start(ANY_TIME).await, Sink::start());
+    let (bank, erp) = (Bank::start(ANY_TIME).await.unwrap(), Sink::start());
     let home = bank_home(&bank, CODE, &["report: account, from: 2026-02-10", "report: balance"], &erp);
     for _ in 0..2 {
         let kurier = home.serve();
@@ -102,7 +102,7 @@ async fn statements_and_balances_are_fetched_once_each_although_windows_overlap(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payment_that_was_ordered_stays_followed_when_its_repeat_is_refused() {
-    let (bank, erp) = (Bank::start(ANY_TIME).await, Sink::start());
+    let (bank, erp) = (Bank::start(ANY_TIME).await.unwrap(), Sink::start());
     let home = bank_home(&bank, CODE, &["report: status"], &erp);
     // It is ordered, and the answer is lost; the second time the bank knows the request and refuses it.
     bank.server.trouble([Trouble::LoseAnswer, Trouble::Instead(Answer::status(409))]);
@@ -119,7 +119,7 @@ async fn a_payment_that_was_ordered_stays_followed_when_its_repeat_is_refused() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_status_of_payments_is_followed_until_it_is_final_and_each_change_is_an_event() {
-    let (bank, erp) = (Bank::start(ANY_TIME).await, Sink::start());
+    let (bank, erp) = (Bank::start(ANY_TIME).await.unwrap(), Sink::start());
     let home = bank_home(&bank, CODE, &["report: status"], &erp);
     let kurier = home.serve();
     post(&kurier, &wages(&["154"]));

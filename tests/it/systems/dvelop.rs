@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::{SOON, home, look, pulled, types, wait_for_calls, wait_for_states};
 use crate::harness::{Home, Serving, Sink, dvelop_signature, request, wait_until};
-use crate::simulators::dvelop::{API_KEY, Dvelop, INTEGRATION_KEY};
-use crate::simulators::{Answer, Trouble};
+use kurier::demo::simulators::dvelop::{API_KEY, Dvelop, INTEGRATION_KEY};
+use kurier::demo::simulators::{Answer, Trouble};
 
 const SECRET: &str = "a-secret-of-the-tests";
 
@@ -41,7 +41,7 @@ fn push(kurier: &Serving, body: &[u8]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhooks_result_is_reported_to_the_link_that_it_names() {
-    let (dvelop, sink) = (Dvelop::start(2, 10).await, Sink::start());
+    let (dvelop, sink) = (Dvelop::start(2, 10).await.unwrap(), Sink::start());
     sink.script(&["503 Soon", "200 OK", "422 No"]);
     let home = invoices(&sink, "");
     let kurier = home.serve();
@@ -62,7 +62,7 @@ async fn a_webhooks_result_is_reported_to_the_link_that_it_names() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_report_outlives_kill_9_before_and_after_it_arrives() {
-    let (dvelop, sink) = (Dvelop::start(2, 10).await, Sink::start());
+    let (dvelop, sink) = (Dvelop::start(2, 10).await.unwrap(), Sink::start());
     let home = invoices(&sink, "");
     // Nothing of the first arrives, the answer to the second is lost.
     for (transfer, trouble) in [(0, Trouble::Hang), (1, Trouble::LoseAnswer)] {
@@ -83,7 +83,7 @@ async fn a_report_outlives_kill_9_before_and_after_it_arrives() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_is_told_of_dead_letters_and_a_refused_report_can_be_replayed() {
-    let (dvelop, sink, ops) = (Dvelop::start(1, 10).await, Sink::start(), Sink::start());
+    let (dvelop, sink, ops) = (Dvelop::start(1, 10).await.unwrap(), Sink::start(), Sink::start());
     let home = invoices(&sink, &format!("  ops: {{ url: \"{}\", retry: {SOON} }}\nnotify: ops\n", ops.url("/alarm")));
     dvelop.server.trouble([Trouble::Instead(Answer::status(422))]);
     let kurier = home.serve();
@@ -157,7 +157,7 @@ destinations:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn transfers_are_fetched_delivered_byte_for_byte_and_reported_once_each() {
-    let (dvelop, sink) = (Dvelop::start(7, 3).await, Sink::start());
+    let (dvelop, sink) = (Dvelop::start(7, 3).await.unwrap(), Sink::start());
     let home = transfers(&dvelop, &sink);
     // The second page is down at first: what the first one held is kept, and known at the next poll.
     dvelop.server.trouble([Trouble::Instead(Answer::status(503))]);
@@ -178,7 +178,7 @@ async fn transfers_are_fetched_delivered_byte_for_byte_and_reported_once_each() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_between_polls_fetches_nothing_twice() {
-    let (dvelop, sink) = (Dvelop::start(5, 2).await, Sink::start());
+    let (dvelop, sink) = (Dvelop::start(5, 2).await.unwrap(), Sink::start());
     sink.otherwise("503 Not yet");
     let home = transfers(&dvelop, &sink);
     for _ in 0..3 {
@@ -196,7 +196,7 @@ async fn kill_9_between_polls_fetches_nothing_twice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poll_that_is_refused_pauses_until_an_operator_resumes_it() {
-    let (dvelop, sink) = (Dvelop::start(1, 10).await, Sink::start());
+    let (dvelop, sink) = (Dvelop::start(1, 10).await.unwrap(), Sink::start());
     let home = transfers(&dvelop, &sink);
     dvelop.server.trouble([Trouble::Instead(Answer::status(401))]);
     let kurier = home.serve();

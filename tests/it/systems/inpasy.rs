@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::{SOON, home};
 use crate::harness::{Home, Message, Serving, Sink, request, wait_until};
-use crate::simulators::inpasy::InPaSy;
-use crate::simulators::{Answer, Trouble};
+use kurier::demo::simulators::inpasy::InPaSy;
+use kurier::demo::simulators::{Answer, Trouble};
 
 const TOKEN: &str = "a-token-of-the-shop-that-is-long-enough";
 
@@ -66,7 +66,7 @@ fn state(kurier: &Serving, lid: &str) -> Value {
 
 /// InPaSy calls back, by GET or by POST.
 fn call_back(kurier: &Serving, system: &InPaSy, lid: &str, word: &str, post: bool) {
-    let callback = system.call_back(lid, word, post);
+    let callback = system.call_back(lid, word, post).unwrap();
     let target = if callback.query.is_empty() { "/callbacks/inpasy".to_owned() } else { format!("/callbacks/inpasy?{}", callback.query) };
     let mut headers = vec![("authorization", "Basic aW5wYXN5OmdlaGVpbQ==")];
     headers.extend(callback.content_type.map(|kind| ("content-type", kind)));
@@ -85,7 +85,7 @@ fn events(kurier: &Serving) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_started_and_completed_and_repeats_and_contradictions_are_told_apart() {
-    let (system, sink) = (InPaSy::start().await, Sink::start());
+    let (system, sink) = (InPaSy::start().await.unwrap(), Sink::start());
     let home = shop(&system, &sink, true);
     let kurier = home.serve();
     let placed = place(&kurier, &order("giropay"));
@@ -117,7 +117,7 @@ async fn an_order_is_started_and_completed_and_repeats_and_contradictions_are_to
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_is_wrong_names_every_parameter_and_starts_nothing() {
-    let (system, sink) = (InPaSy::start().await, Sink::start());
+    let (system, sink) = (InPaSy::start().await.unwrap(), Sink::start());
     let home = shop(&system, &sink, true);
     let kurier = home.serve();
     let wrong = json!({ "auftragsart": "H010002", "Mail": "nobody", "hinweis": "x", "menge": "0", "betrag": "10,00", "Bezahlverfahren": "bar", "vkz": "1" });
@@ -143,7 +143,7 @@ async fn an_order_that_is_wrong_names_every_parameter_and_starts_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_whose_start_got_no_answer_stays_open_through_kill_9_and_its_callback_counts() {
-    let (system, sink) = (InPaSy::start().await, Sink::start());
+    let (system, sink) = (InPaSy::start().await.unwrap(), Sink::start());
     let home = shop(&system, &sink, false);
     let kurier = home.serve();
     system.server.trouble([Trouble::LoseAnswer, Trouble::Instead(Answer::status(400))]);

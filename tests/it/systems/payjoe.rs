@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::{SOON, home, look, post, wait_for_calls, wait_for_counts};
 use crate::harness::{Home, Serving};
-use crate::simulators::payjoe::{ACCESS_ID, API_KEY, PayJoe, USER};
-use crate::simulators::{Answer, Trouble};
+use kurier::demo::simulators::payjoe::{ACCESS_ID, API_KEY, PayJoe, USER};
+use kurier::demo::simulators::{Answer, Trouble};
 
 fn bookkeeping(system: &PayJoe, batch: &str, more: &str) -> Home {
     home(&format!(
@@ -35,7 +35,7 @@ fn pay(kurier: &Serving, id: usize, text: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn payments_travel_in_batches_and_a_bad_one_blocks_no_other() {
-    let system = PayJoe::start().await;
+    let system = PayJoe::start().await.unwrap();
     let home = bookkeeping(&system, "{ max: 10, wait: 300ms }", "");
     let kurier = home.serve();
     for id in 0..25 {
@@ -59,7 +59,7 @@ async fn payments_travel_in_batches_and_a_bad_one_blocks_no_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_in_the_middle_of_a_batch_loses_no_record_and_counts_none_twice() {
-    let system = PayJoe::start().await;
+    let system = PayJoe::start().await.unwrap();
     let home = bookkeeping(&system, "{ max: 50, wait: 200ms }", "");
     system.server.trouble([Trouble::Hang]);
     let kurier = home.serve();
@@ -78,7 +78,7 @@ async fn kill_9_in_the_middle_of_a_batch_loses_no_record_and_counts_none_twice()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_credentials_pause_the_destination_and_are_shown_nowhere() {
-    let system = PayJoe::start().await;
+    let system = PayJoe::start().await.unwrap();
     let home = bookkeeping(&system, "{ max: 1, wait: 0s }", "").with_env("PAYJOE_KEY", "a-wrong-key");
     let kurier = home.serve();
     pay(&kurier, 1, "ok");

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::{SOON, home, look, post, pulled, wait_for_calls, wait_for_counts};
 use crate::harness::{Home, Serving, Sink, request, wait_until};
-use crate::simulators::smartbusiness::{CLIENT_ID, CLIENT_SECRET, SmartBusiness};
-use crate::simulators::{Answer, Trouble};
+use kurier::demo::simulators::smartbusiness::{CLIENT_ID, CLIENT_SECRET, SmartBusiness};
+use kurier::demo::simulators::{Answer, Trouble};
 
 fn invoicing(system: &SmartBusiness, request: &str) -> Home {
     home(&format!(
@@ -38,7 +38,7 @@ fn numbers(system: &SmartBusiness) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invoice_is_made_once_although_its_token_ended_and_an_answer_was_lost() {
-    let system = SmartBusiness::start().await;
+    let system = SmartBusiness::start().await.unwrap();
     let home = invoicing(&system, "POST /receivables/invoices");
     let kurier = home.serve();
     post(&kurier, &json!({ "order": "1" }));
@@ -67,7 +67,7 @@ async fn an_invoice_is_made_once_although_its_token_ended_and_an_answer_was_lost
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_client_credentials_pause_and_mended_ones_go_on() {
-    let system = SmartBusiness::start().await;
+    let system = SmartBusiness::start().await.unwrap();
     let home = invoicing(&system, "POST /receivables/invoices");
     home.write("secret", "a-wrong-one");
     let text = std::fs::read_to_string(home.path().join("routes.yaml")).unwrap();
@@ -87,7 +87,7 @@ async fn wrong_client_credentials_pause_and_mended_ones_go_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_destination_may_ask_for_a_token_and_a_401_is_answered_by_a_fresh_one() {
-    let system = SmartBusiness::start().await;
+    let system = SmartBusiness::start().await.unwrap();
     let home = home(&format!(
         r#"
 routes:
@@ -120,7 +120,7 @@ destinations:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rate_limit_holds_requests_back_until_its_reset() {
-    let system = SmartBusiness::start().await;
+    let system = SmartBusiness::start().await.unwrap();
     let home = invoicing(&system, "POST /receivables/invoices");
     let kurier = home.serve();
     system.leave(1);
@@ -134,7 +134,7 @@ async fn a_rate_limit_holds_requests_back_until_its_reset() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_is_fetched_whole_and_what_is_known_is_passed_over_after_a_restart() {
-    let (system, erp) = (SmartBusiness::start().await, Sink::start());
+    let (system, erp) = (SmartBusiness::start().await.unwrap(), Sink::start());
     system.add_invoices(450);
     let home = home(&format!(
         r#"
@@ -164,7 +164,7 @@ destinations:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_customer_authorizes_in_the_browser_and_each_refresh_token_counts_once_through_kill_9() {
-    let (system, ops) = (SmartBusiness::start().await, Sink::start());
+    let (system, ops) = (SmartBusiness::start().await.unwrap(), Sink::start());
     let home = invoicing(&system, "POST /receivables/invoices").with_env("STORE_KEY", "0123456789abcdef0123456789abcdef");
     let text = std::fs::read_to_string(home.path().join("routes.yaml")).unwrap();
     let text = text
@@ -180,7 +180,7 @@ async fn a_customer_authorizes_in_the_browser_and_each_refresh_token_counts_once
     let authorize = |kurier: &Serving| {
         let answer = request(kurier.admin, "POST", "/api/v1/destinations/invoicing/authorize", &[], b"");
         let answer: Value = serde_json::from_slice(&answer.body).unwrap();
-        let back = system.approve(&answer["location"].as_str().unwrap().parse().unwrap());
+        let back = system.approve(&answer["location"].as_str().unwrap().parse().unwrap()).unwrap();
         let forged = format!("{}?code=x&state=guess", back.path());
         assert_eq!(request(kurier.public, "GET", &forged, &[], b"").status(), 400);
         let target = format!("{}?{}", back.path(), back.query().unwrap());

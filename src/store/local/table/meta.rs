@@ -112,6 +112,7 @@ impl Meta {
             due,
             attempts: delivery.attempts,
             version: delivery.version,
+            bytes: self.place.bytes(),
         })
     }
 

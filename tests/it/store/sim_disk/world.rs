@@ -60,13 +60,14 @@ impl Inode {
 #[derive(Debug, Clone)]
 pub(super) enum NameChange {
     Created(PathBuf, u64),
-    Renamed(PathBuf, PathBuf),
+    /// From, to, and the file that moved: a folder's entry leads to a file, whatever had its old name since.
+    Renamed(PathBuf, PathBuf, u64),
     Removed(PathBuf),
 }
 
 impl NameChange {
     fn is_in(&self, dir: &Path) -> bool {
-        let (Self::Created(path, _) | Self::Renamed(_, path) | Self::Removed(path)) = self;
+        let (Self::Created(path, _) | Self::Renamed(_, path, _) | Self::Removed(path)) = self;
         path.parent() == Some(dir)
     }
 
@@ -75,10 +76,11 @@ impl NameChange {
             Self::Created(path, inode) => {
                 names.insert(path.clone(), *inode);
             }
-            Self::Renamed(from, to) => {
-                if let Some(inode) = names.remove(from) {
-                    names.insert(to.clone(), inode);
+            Self::Renamed(from, to, inode) => {
+                if names.get(from) == Some(inode) {
+                    names.remove(from);
                 }
+                names.insert(to.clone(), *inode);
             }
             Self::Removed(path) => {
                 names.remove(path);
@@ -202,8 +204,8 @@ impl World {
     }
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        self.file(from)?;
-        self.change(NameChange::Renamed(from.to_owned(), to.to_owned()))
+        let inode = self.file(from)?;
+        self.change(NameChange::Renamed(from.to_owned(), to.to_owned(), inode))
     }
 
     pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {

@@ -8,21 +8,29 @@ use percent_encoding::percent_decode_str;
 
 use super::{Answer, Call, Simulator};
 
-pub(crate) struct InPaSy {
-    pub(crate) server: Simulator,
+/// The system.
+pub struct InPaSy {
+    /// Where it is.
+    pub server: Simulator,
     orders: Arc<Mutex<BTreeMap<String, BTreeMap<String, String>>>>,
 }
 
 /// A callback as it is made.
-pub(crate) struct CallBack {
-    pub(crate) query: String,
-    pub(crate) content_type: Option<&'static str>,
-    pub(crate) body: Vec<u8>,
+pub struct CallBack {
+    /// What stands behind the `?`.
+    pub query: String,
+    /// Of the body, where there is one.
+    pub content_type: Option<&'static str>,
+    /// The form.
+    pub body: Vec<u8>,
 }
 
 impl InPaSy {
     /// One that speaks ISO-8859-1.
-    pub(crate) async fn start() -> Self {
+    ///
+    /// # Errors
+    /// There is no port.
+    pub async fn start() -> anyhow::Result<Self> {
         let orders: Arc<Mutex<BTreeMap<String, BTreeMap<String, String>>>> = Arc::default();
         let shared = orders.clone();
         let issued = Mutex::new(0_u64);
@@ -38,24 +46,26 @@ impl InPaSy {
             "/start" => begin(call, &mut shared.lock()),
             _ => Answer::status(404),
         })
-        .await;
-        Self { server, orders }
+        .await?;
+        Ok(Self { server, orders })
     }
 
     /// The orders by their lid.
-    pub(crate) fn orders(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+    pub fn orders(&self) -> BTreeMap<String, BTreeMap<String, String>> {
         self.orders.lock().clone()
     }
 
-    /// How the end of an order is called back, by GET or by POST.
-    pub(crate) fn call_back(&self, lid: &str, word: &str, post: bool) -> CallBack {
-        assert!(self.orders.lock().contains_key(lid), "only what was started ends");
-        if post {
+    /// How the end of an order is called back, by GET or by POST; none for one that was never started.
+    pub fn call_back(&self, lid: &str, word: &str, post: bool) -> Option<CallBack> {
+        if !self.orders.lock().contains_key(lid) {
+            return None;
+        }
+        Some(if post {
             let body = [format!("lid={lid}&status={word}&grund=Abbruch+durch+K").as_bytes(), b"\xe4ufer"].concat();
             CallBack { query: String::new(), content_type: Some("application/x-www-form-urlencoded"), body }
         } else {
             CallBack { query: format!("lid={lid}&status={word}"), content_type: None, body: vec![] }
-        }
+        })
     }
 }
 

@@ -11,12 +11,17 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Answer, Call, Simulator};
 
-pub(crate) const CLIENT_ID: &str = "client";
-pub(crate) const CLIENT_SECRET: &str = "client-secret";
-pub(crate) const REDIRECT: &str = "https://hooks.example.ch/oauth/smartbusiness";
+/// The client.
+pub const CLIENT_ID: &str = "client";
+/// Its secret.
+pub const CLIENT_SECRET: &str = "client-secret";
+/// Where the client says that browsers come back to.
+pub const REDIRECT: &str = "https://hooks.example.ch/oauth/smartbusiness";
 
-pub(crate) struct SmartBusiness {
-    pub(crate) server: Simulator,
+/// The system.
+pub struct SmartBusiness {
+    /// Where it is.
+    pub server: Simulator,
     state: Arc<Mutex<State>>,
 }
 
@@ -33,18 +38,24 @@ struct State {
 }
 
 impl SmartBusiness {
-    pub(crate) async fn start() -> Self {
+    /// Empty, and without anybody's consent.
+    ///
+    /// # Errors
+    /// There is no port.
+    pub async fn start() -> anyhow::Result<Self> {
         let state: Arc<Mutex<State>> = Arc::default();
         let shared = state.clone();
-        let server = Simulator::start(move |call| answer(call, &mut shared.lock())).await;
-        Self { server, state }
+        let server = Simulator::start(move |call| answer(call, &mut shared.lock())).await?;
+        Ok(Self { server, state })
     }
 
-    pub(crate) fn invoices(&self) -> Vec<Value> {
+    /// The invoices that it has.
+    pub fn invoices(&self) -> Vec<Value> {
         self.state.lock().invoices.clone()
     }
 
-    pub(crate) fn add_invoices(&self, count: usize) {
+    /// So many invoices were made by others.
+    pub fn add_invoices(&self, count: usize) {
         let invoices = &mut self.state.lock().invoices;
         for _ in 0..count {
             let id = invoices.len() + 1;
@@ -53,27 +64,29 @@ impl SmartBusiness {
     }
 
     /// All access tokens end now.
-    pub(crate) fn end_access(&self) {
+    pub fn end_access(&self) {
         self.state.lock().access.clear();
     }
 
     /// So many requests more.
-    pub(crate) fn leave(&self, requests: u32) {
+    pub fn leave(&self, requests: u32) {
         self.state.lock().left = Some(requests);
     }
 
-    /// The browser of a customer who says yes: where it is sent back to.
-    pub(crate) fn approve(&self, authorize: &url::Url) -> url::Url {
-        let value = |name: &str| authorize.query_pairs().find(|(known, _)| known == name).unwrap().1.into_owned();
-        assert_eq!((value("response_type").as_str(), value("client_id").as_str()), ("code", CLIENT_ID));
-        assert_eq!((value("redirect_uri").as_str(), value("code_challenge_method").as_str()), (REDIRECT, "S256"));
+    /// The browser of a customer who says yes: where it is sent back to; none where the customer is not asked at all.
+    pub fn approve(&self, authorize: &url::Url) -> Option<url::Url> {
+        let value = |name: &str| authorize.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value.into_owned());
+        let expected = [("response_type", "code"), ("client_id", CLIENT_ID), ("redirect_uri", REDIRECT), ("code_challenge_method", "S256")];
+        if expected.iter().any(|(name, right)| value(name).as_deref() != Some(right)) {
+            return None;
+        }
         let mut state = self.state.lock();
         state.issued += 1;
         let code = format!("code-{}", state.issued);
-        state.codes.insert(code.clone(), value("code_challenge"));
-        let mut back: url::Url = REDIRECT.parse().unwrap();
-        back.query_pairs_mut().append_pair("code", &code).append_pair("state", &value("state"));
-        back
+        state.codes.insert(code.clone(), value("code_challenge")?);
+        let mut back: url::Url = REDIRECT.parse().ok()?;
+        back.query_pairs_mut().append_pair("code", &code).append_pair("state", &value("state")?);
+        Some(back)
     }
 }
 

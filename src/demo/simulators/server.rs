@@ -1,9 +1,10 @@
-//! A small HTTP server with a script of troubles.
+//! A small HTTP server that remembers what it was asked, with a script of troubles.
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
@@ -13,50 +14,65 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use url::Url;
 
 /// A request as received.
 #[derive(Debug, Clone)]
-pub(crate) struct Call {
-    pub(crate) method: Method,
-    pub(crate) path: String,
-    pub(crate) query: String,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+pub struct Call {
+    /// Its method.
+    pub method: Method,
+    /// Its path.
+    pub path: String,
+    /// What stands behind the `?`.
+    pub query: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
 }
 
 impl Call {
-    pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    /// A header, empty where there is none.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
     /// The values of a query or a form in UTF-8.
-    pub(crate) fn value(&self, name: &str) -> Option<String> {
+    pub fn value(&self, name: &str) -> Option<String> {
         url::form_urlencoded::parse(self.query.as_bytes()).find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
     }
 
-    pub(crate) fn json(&self) -> Option<serde_json::Value> {
+    /// The body, where it is JSON.
+    pub fn json(&self) -> Option<serde_json::Value> {
         serde_json::from_slice(&self.body).ok()
     }
 }
 
 /// What is answered.
 #[derive(Debug, Clone)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: Vec<(&'static str, String)>,
-    pub(crate) body: Vec<u8>,
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: Vec<(&'static str, String)>,
+    /// Its body.
+    pub body: Vec<u8>,
 }
 
 impl Answer {
-    pub(crate) fn status(status: u16) -> Self {
+    /// Nothing but a status.
+    pub fn status(status: u16) -> Self {
         Self { status, headers: vec![], body: vec![] }
     }
 
-    pub(crate) fn json(status: u16, body: &serde_json::Value) -> Self {
+    /// A JSON text.
+    pub fn json(status: u16, body: &serde_json::Value) -> Self {
         Self { status, headers: vec![("content-type", "application/json".to_owned())], body: body.to_string().into_bytes() }
     }
 
-    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    /// The same with one more header.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
@@ -64,7 +80,7 @@ impl Answer {
 
 /// What goes wrong with one request.
 #[derive(Debug, Clone)]
-pub(crate) enum Trouble {
+pub enum Trouble {
     /// This is answered; nothing happens.
     Instead(Answer),
     /// It happens, and this is answered all the same.
@@ -75,23 +91,31 @@ pub(crate) enum Trouble {
     Hang,
 }
 
+/// Most calls that are remembered; a demo may run for days.
+const CALLS_MAX: usize = 10_000;
+
 /// A running server. It ends with this value.
-pub(crate) struct Simulator {
-    address: SocketAddr,
+pub struct Simulator {
+    base: Url,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
 
 struct Shared {
     troubles: Mutex<VecDeque<Trouble>>,
-    calls: Mutex<Vec<Call>>,
+    /// The last [`CALLS_MAX`], and what each was answered; none: nobody answered it.
+    calls: Mutex<VecDeque<(Call, Option<u16>)>>,
     handle: Box<dyn Fn(&Call) -> Answer + Send + Sync>,
 }
 
 impl Simulator {
-    pub(crate) async fn start(handle: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
+    /// Answers on a free port of loopback as `handle` says.
+    ///
+    /// # Errors
+    /// There is no port.
+    pub async fn start(handle: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("opening a simulator's port")?;
+        let base = Url::parse(&format!("http://{}", listener.local_addr().context("a simulator's address")?))?;
         let shared = Arc::new(Shared { troubles: Mutex::default(), calls: Mutex::default(), handle: Box::new(handle) });
         let served = shared.clone();
         let task = tokio::spawn(async move {
@@ -106,25 +130,37 @@ impl Simulator {
                 });
             }
         });
-        Self { address, shared, task }
+        Ok(Self { base, shared, task })
     }
 
-    pub(crate) fn url(&self, path: &str) -> url::Url {
-        format!("http://{}{path}", self.address).parse().unwrap()
+    /// The address of one of its paths.
+    pub fn url(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(path);
+        url
     }
 
     /// The next requests meet these troubles, one each.
-    pub(crate) fn trouble(&self, troubles: impl IntoIterator<Item = Trouble>) {
+    pub fn trouble(&self, troubles: impl IntoIterator<Item = Trouble>) {
         self.shared.troubles.lock().extend(troubles);
     }
 
     /// No trouble is left.
-    pub(crate) fn calm(&self) {
+    pub fn calm(&self) {
         self.shared.troubles.lock().clear();
     }
 
-    pub(crate) fn calls(&self) -> Vec<Call> {
-        self.shared.calls.lock().clone()
+    /// What it was asked.
+    pub fn calls(&self) -> Vec<Call> {
+        self.shared.calls.lock().iter().map(|(call, _)| call.clone()).collect()
+    }
+
+    /// What it was asked, with the status that was answered, and forgets it.
+    pub fn take_answered(&self) -> Vec<(Call, u16)> {
+        let mut calls = self.shared.calls.lock();
+        let answered = calls.iter().filter_map(|(call, status)| Some((call.clone(), (*status)?))).collect();
+        calls.retain(|(_, status)| status.is_none());
+        answered
     }
 }
 
@@ -145,25 +181,35 @@ impl Shared {
             headers: head.headers,
             body,
         };
-        self.calls.lock().push(call.clone());
         let trouble = self.troubles.lock().pop_front();
+        let hangs = matches!(trouble, Some(Trouble::Hang));
         let answer = match trouble {
-            None => (self.handle)(&call),
-            Some(Trouble::Instead(answer)) => answer,
+            None => Some((self.handle)(&call)),
+            Some(Trouble::Instead(answer)) => Some(answer),
             Some(Trouble::Lie(answer)) => {
                 (self.handle)(&call);
-                answer
+                Some(answer)
             }
             Some(Trouble::LoseAnswer) => {
                 (self.handle)(&call);
-                return Err("the answer is lost");
+                None
             }
-            Some(Trouble::Hang) => std::future::pending().await,
+            Some(Trouble::Hang) => None,
         };
+        {
+            let mut calls = self.calls.lock();
+            let surplus = (calls.len() + 1).saturating_sub(CALLS_MAX);
+            calls.drain(..surplus);
+            calls.push_back((call, answer.as_ref().map(|answer| answer.status)));
+        }
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+        let answer = answer.ok_or("the answer is lost")?;
         let mut response = Response::builder().status(answer.status);
         for (name, value) in answer.headers {
             response = response.header(name, value);
         }
-        Ok(response.body(Full::new(answer.body.into())).unwrap())
+        response.body(Full::new(answer.body.into())).map_err(|_error| "what is to be answered is no answer")
     }
 }

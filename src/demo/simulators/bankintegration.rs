@@ -12,13 +12,19 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Answer, Call, Simulator};
 
-pub(crate) const ERP: &str = "MyERP";
-pub(crate) const API_KEY: &str = "00112233-4455-6677-8899-aabbccddeeff";
-pub(crate) const CODE: &str = "kundekode";
-pub(crate) const ACCOUNT: &str = "52470021527478";
+/// The ERP system that is registered.
+pub const ERP: &str = "MyERP";
+/// Its key.
+pub const API_KEY: &str = "00112233-4455-6677-8899-aabbccddeeff";
+/// The customer's integration code.
+pub const CODE: &str = "kundekode";
+/// The customer's account.
+pub const ACCOUNT: &str = "52470021527478";
 
-pub(crate) struct Bank {
-    pub(crate) server: Simulator,
+/// The bank.
+pub struct Bank {
+    /// Where it is.
+    pub server: Simulator,
     state: Arc<Mutex<State>>,
 }
 
@@ -38,37 +44,35 @@ struct Payment {
 
 impl Bank {
     /// A bank whose clock stands in this minute.
-    pub(crate) async fn start(minute: &str) -> Self {
+    ///
+    /// # Errors
+    /// There is no port.
+    pub async fn start(minute: &str) -> anyhow::Result<Self> {
         let entries = (1..=28).map(|day| (format!("2026-02-{day:02}"), day, "-12.50")).collect();
         let state = Arc::new(Mutex::new(State { minute: minute.to_owned(), payments: BTreeMap::new(), entries }));
         let shared = state.clone();
-        let server = Simulator::start(move |call| answer(call, &mut shared.lock())).await;
-        Self { server, state }
+        let server = Simulator::start(move |call| answer(call, &mut shared.lock())).await?;
+        Ok(Self { server, state })
     }
 
-    pub(crate) fn set_minute(&self, minute: &str) {
+    /// Sets its clock.
+    pub fn set_minute(&self, minute: &str) {
         minute.clone_into(&mut self.state.lock().minute);
     }
 
     /// What was paid, by paymentId.
-    pub(crate) fn paid(&self) -> BTreeMap<String, String> {
+    pub fn paid(&self) -> BTreeMap<String, String> {
         self.state.lock().payments.iter().map(|(id, payment)| (id.clone(), payment.amount.clone())).collect()
     }
 }
 
-/// The key as .NET writes a GUID's bytes: the first three groups from their end.
-fn key() -> Vec<u8> {
-    let mut bytes = hex::decode(API_KEY.replace('-', "")).unwrap();
-    bytes[..4].reverse();
-    bytes[4..6].reverse();
-    bytes[6..8].reverse();
-    bytes
-}
+/// [`API_KEY`] as .NET writes a GUID's bytes: the first three groups from their end.
+const KEY: [u8; 16] = [0x33, 0x22, 0x11, 0x00, 0x55, 0x44, 0x77, 0x66, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff];
 
-fn expected(parts: [&str; 10]) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(&key()).unwrap();
+fn expected(parts: [&str; 10]) -> Option<String> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(&KEY).ok()?;
     mac.update(parts.join("#").as_bytes());
-    STANDARD.encode(mac.finalize().into_bytes())
+    Some(STANDARD.encode(mac.finalize().into_bytes()))
 }
 
 /// The request's id, once its authorization is found right.
@@ -126,7 +130,7 @@ fn answer(call: &Call, state: &mut State) -> Answer {
 /// A payment that is known already is not made again. One to account 0 is refused.
 fn pay(request_id: &str, transactions: &[Value], state: &mut State) -> Answer {
     let answers = transactions.iter().map(|one| {
-        let id = one["paymentId"].as_str().unwrap().to_owned();
+        let id = one["paymentId"].as_str().unwrap_or_default().to_owned();
         if one["account"] == "0" {
             return json!({ "paymentId": id, "status": 32, "errors": [{ "code": "12", "text": "unknown account" }] });
         }

@@ -8,26 +8,34 @@ use serde_json::{Value, json};
 
 use super::{Answer, Call, Simulator};
 
-pub(crate) const USER: &str = "kunde@payjoe.de";
-pub(crate) const API_KEY: &str = "3k5TStP?=k(!w";
-pub(crate) const ACCESS_ID: u64 = 5697;
+/// The customer.
+pub const USER: &str = "kunde@payjoe.de";
+/// The customer's key.
+pub const API_KEY: &str = "3k5TStP?=k(!w";
+/// The customer's access.
+pub const ACCESS_ID: u64 = 5697;
 
-pub(crate) struct PayJoe {
-    pub(crate) server: Simulator,
+/// The system.
+pub struct PayJoe {
+    /// Where it is.
+    pub server: Simulator,
     payments: Arc<Mutex<BTreeMap<String, Value>>>,
 }
 
 impl PayJoe {
     /// Records whose `Buchungstext` is `refuse` are refused for reasons that no document names.
-    pub(crate) async fn start() -> Self {
+    ///
+    /// # Errors
+    /// There is no port.
+    pub async fn start() -> anyhow::Result<Self> {
         let payments: Arc<Mutex<BTreeMap<String, Value>>> = Arc::default();
         let shared = payments.clone();
-        let server = Simulator::start(move |call| answer(call, &mut shared.lock())).await;
-        Self { server, payments }
+        let server = Simulator::start(move |call| answer(call, &mut shared.lock())).await?;
+        Ok(Self { server, payments })
     }
 
     /// What was uploaded, by its UniqueIdentifier.
-    pub(crate) fn payments(&self) -> BTreeMap<String, Value> {
+    pub fn payments(&self) -> BTreeMap<String, Value> {
         self.payments.lock().clone()
     }
 }
@@ -53,7 +61,7 @@ fn answer(call: &Call, payments: &mut BTreeMap<String, Value>) -> Answer {
         return Answer::json(200, &json!({ "Erfolgreich": false, "Fehler": "Die Zahlungen konnten nicht verarbeitet werden." }));
     }
     for record in records {
-        payments.insert(record["UniqueIdentifier"].as_str().unwrap().to_owned(), record.clone());
+        payments.insert(record["UniqueIdentifier"].as_str().unwrap_or_default().to_owned(), record.clone());
     }
     Answer::json(200, &json!({ "Erfolgreich": true, "LetztesZahlungsdatum": "2018-01-07T14:50:55.26" }))
 }

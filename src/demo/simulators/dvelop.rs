@@ -7,13 +7,17 @@ use serde_json::{Value, json};
 
 use super::{Answer, Call, Simulator};
 
-pub(crate) const API_KEY: &str = "d-velop-api-key";
-pub(crate) const INTEGRATION_KEY: &str = "abc";
+/// The key of its API.
+pub const API_KEY: &str = "d-velop-api-key";
+/// The key of the one integration that it knows.
+pub const INTEGRATION_KEY: &str = "abc";
 
 const PATH: &str = "/smartinvoice/api/v1/transfers";
 
-pub(crate) struct Dvelop {
-    pub(crate) server: Simulator,
+/// The system.
+pub struct Dvelop {
+    /// Where it is.
+    pub server: Simulator,
     transfers: Arc<Mutex<Vec<Transfer>>>,
 }
 
@@ -24,10 +28,13 @@ struct Transfer {
 
 impl Dvelop {
     /// So many transfers wait, in pages of so many.
-    pub(crate) async fn start(count: usize, per_page: usize) -> Self {
+    ///
+    /// # Errors
+    /// There is no port.
+    pub async fn start(count: usize, per_page: usize) -> anyhow::Result<Self> {
         let transfers: Arc<Mutex<Vec<Transfer>>> = Arc::default();
         let shared = transfers.clone();
-        let server = Simulator::start(move |call| answer(call, &mut shared.lock(), per_page)).await;
+        let server = Simulator::start(move |call| answer(call, &mut shared.lock(), per_page)).await?;
         for id in 0..count {
             let href = server.url(&format!("{PATH}/{id}"));
             // Blanks and trailing zeros, which a re-written JSON would lose.
@@ -36,15 +43,16 @@ impl Dvelop {
             );
             transfers.lock().push(Transfer { listed, result: None });
         }
-        Self { server, transfers }
+        Ok(Self { server, transfers })
     }
 
-    pub(crate) fn listed(&self) -> Vec<Vec<u8>> {
+    /// The transfers as they are listed.
+    pub fn listed(&self) -> Vec<Vec<u8>> {
         self.transfers.lock().iter().map(|transfer| transfer.listed.clone().into_bytes()).collect()
     }
 
     /// The results reported so far.
-    pub(crate) fn results(&self) -> Vec<Option<Value>> {
+    pub fn results(&self) -> Vec<Option<Value>> {
         self.transfers.lock().iter().map(|transfer| transfer.result.clone()).collect()
     }
 }
@@ -70,7 +78,7 @@ fn list(call: &Call, transfers: &[Transfer], per_page: usize) -> Answer {
     if call.value("integration_key").as_deref() != Some(INTEGRATION_KEY) || call.header("accept") != "application/json" {
         return Answer::status(400);
     }
-    let start: usize = call.value("start").map_or(0, |start| start.parse().unwrap());
+    let Ok(start) = call.value("start").map_or(Ok(0), |start| start.parse::<usize>()) else { return Answer::status(400) };
     let waiting: Vec<&str> =
         transfers.iter().filter(|transfer| transfer.result.is_none()).map(|transfer| transfer.listed.as_str()).collect();
     let end = (start + per_page).min(waiting.len());
