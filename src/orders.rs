@@ -14,6 +14,7 @@ mod place;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::{Mutex, MutexGuard};
 use xxhash_rust::xxh3::xxh3_64;
@@ -31,6 +32,11 @@ pub use place::{Answered, PlaceError, Placed};
 
 /// Orders that are decided about at a time; others of the same place wait.
 const LOCKS: usize = 64;
+
+/// Most orders that are kept, some 120 bytes each: a part of what the store has for states, so that a shop that places
+/// orders without end takes nothing of what pauses, tokens and replays need. They leave once they have ended and the
+/// store's retention is over.
+pub const ORDERS_MAX: usize = 50_000;
 
 /// Why an order can't be looked at or kept just now.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -54,13 +60,15 @@ struct Inner {
     acceptor: Acceptor,
     locks: Vec<Mutex<()>>,
     ids: ids::Ids,
+    /// How many are kept: counted at each look, and what was placed since.
+    count: AtomicUsize,
 }
 
 impl Orders {
     /// The orders of this store. `transport` reads whole status pages.
     pub fn new(store: Arc<dyn Store>, transport: Arc<dyn Transport>, clock: Arc<dyn Clock>, acceptor: Acceptor) -> Self {
         let locks = (0..LOCKS).map(|_| Mutex::default()).collect();
-        Self(Arc::new(Inner { store, transport, clock, acceptor, locks, ids: ids::Ids::default() }))
+        Self(Arc::new(Inner { store, transport, clock, acceptor, locks, ids: ids::Ids::default(), count: AtomicUsize::new(0) }))
     }
 
     /// An order as it stands.

@@ -16,6 +16,6 @@ status=$?
 
 echo
 echo "$KURIER_SIM_SEEDS seeds of each simulation, $KURIER_CRASH_ROUNDS rounds of kill -9, $(((SECONDS - begun) / 60)) minutes:"
-grep -aoE 'soak: .*|KURIER_SIM_SEED=[0-9]+ plays .*|NOT TESTED: .*|panicked at .*|test result: .*' "$log" | sed 's/^soak: /  /; t; s/^/  ! /'
+grep -aoE 'soak: .*|KURIER_SIM_SEED=[0-9]+ plays .*|NOT TESTED: .*|test .* FAILED$|test result: .*' "$log" | sed 's/^soak: /  /; t; s/^/  ! /'
 [ "$status" = 0 ] && echo "All green." || echo "Red: see $log. Put the seed into tests/fixtures/seeds-once-red.txt once it is understood."
 exit "$status"

@@ -73,6 +73,10 @@ fn problem(error: &PlaceError) -> Problem {
             "unclear",
             format!("{reason}; the order {lid} may have been started: it stays open, and its callback counts"),
         ),
+        PlaceError::TooMany => Problem::conflict(
+            "too_many_orders",
+            format!("{error}; nothing was done. They leave when they have ended and `store.retention` is over: shorten `expire` or it"),
+        ),
         PlaceError::Store(trouble) => in_trouble(trouble),
     }
 }

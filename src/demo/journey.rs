@@ -5,6 +5,7 @@ use std::io::Write;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::samples::Sample;
+use super::simulators::Call;
 
 /// Prints to standard output, one journey's line after the other.
 pub(super) struct Printer(Mutex<std::io::Stdout>);
@@ -37,14 +38,34 @@ impl Turn<'_> {
             _ => "refused",
         };
         let request = format!("{} {}", sample.method, sample.path);
-        self.line(&format!("sender      {:<30} {request:<26} {status}  {meaning}", sample.title));
+        self.line(&format!("{:<13}{:<32} {request:<40} {status}  {meaning}", "sender", sample.title));
+    }
+
+    /// What an application was answered that placed an order.
+    pub(super) fn placed(mut self, path: &str, status: u16, location: &str) {
+        let request = format!("POST {path}");
+        self.line(&format!(
+            "{:<13}{:<32} {request:<40} {status}  stored, started; the customer goes on to {location}",
+            "application", "an InPaSy order"
+        ));
+    }
+
+    /// What a system was asked, and what that means.
+    pub(super) fn asked(mut self, system: &str, call: &Call, status: u16, meaning: &str) {
+        let request = format!("{} {}", call.method, call.path);
+        self.line(&format!("{:<13}{system:<32} {request:<40} {status}  {meaning}", "system"));
     }
 
     /// What the downstream did with an attempt.
     pub(super) fn attempted(mut self, path: &str, headers: &http::HeaderMap, status: u16, meaning: &str) {
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("-").to_owned();
         let attempt = format!("{path}, attempt {}", header("kurier-attempt"));
-        self.line(&format!("downstream  {:<30} {attempt:<26} {status}  {meaning}  {}", header("kurier-route"), header("webhook-id")));
+        self.line(&format!(
+            "{:<13}{:<32} {attempt:<40} {status}  {meaning}  {}",
+            "downstream",
+            header("kurier-route"),
+            header("webhook-id")
+        ));
     }
 
     fn line(&mut self, text: &str) {

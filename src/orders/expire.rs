@@ -1,11 +1,12 @@
 //! Orders that nobody calls back about.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::kept::state_prefix;
+use super::kept::{PREFIX, state_prefix};
 use super::{Kept, Orders, Trouble};
 use crate::accept::Fetched;
 use crate::clock::Calendar;
@@ -23,6 +24,9 @@ impl Orders {
         loop {
             let current = config.load_full();
             let is_believed = calendar.is_believed(&*self.0.clock);
+            if let Err(error) = self.count().await {
+                tracing::error!(%error, "orders can't be counted; trying again");
+            }
             for route in &current.routes {
                 let Some(settings) = route.inpasy.as_ref().filter(|_| is_believed) else { continue };
                 if let Err(error) = self.look(route, settings, current.store.retention).await {
@@ -31,6 +35,13 @@ impl Orders {
             }
             sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Counts the orders that are kept, of routes that are gone too.
+    pub(super) async fn count(&self) -> Result<(), Trouble> {
+        let count = self.0.store.states(PREFIX).await?.len();
+        self.0.count.store(count, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn look(&self, route: &Route, settings: &Settings, retention: Duration) -> Result<(), Trouble> {

@@ -25,9 +25,12 @@ struct Stored {
     words: Vec<String>,
 }
 
+/// The names of all orders begin so.
+pub(super) const PREFIX: &str = "inpasy/";
+
 /// The names of a route's orders begin so.
 pub(super) fn state_prefix(route: &Name) -> String {
-    format!("inpasy/{route}/")
+    format!("{PREFIX}{route}/")
 }
 
 pub(super) fn state_name(route: &Name, lid: &Lid) -> String {

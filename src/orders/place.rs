@@ -1,11 +1,12 @@
 //! Placing an order: checked, given an id, made durable as open, started.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::Value;
 use url::Url;
 
-use super::{Kept, Orders, Trouble};
+use super::{Kept, ORDERS_MAX, Orders, Trouble};
 use crate::connectors::inpasy::{Lid, Order, ParameterProblem, Settings, Started, id_request, judge_id, judge_start, start};
 use crate::connectors::{Outcome, Reply, Request, Verdict};
 use crate::egress::{Outbound, Reach};
@@ -63,6 +64,9 @@ pub enum PlaceError {
         /// What is known.
         reason: String,
     },
+    /// [`ORDERS_MAX`] are kept; nothing was done.
+    #[error("{ORDERS_MAX} orders are kept already")]
+    TooMany,
     /// The store.
     #[error(transparent)]
     Store(#[from] Trouble),
@@ -75,6 +79,9 @@ impl Orders {
     /// Why it was not placed.
     pub async fn place(&self, route: &Name, settings: &Settings, posted: &Value) -> Result<Placed, PlaceError> {
         let order = Order::new(posted, settings).map_err(PlaceError::Parameters)?;
+        if self.0.count.load(Ordering::Relaxed) >= ORDERS_MAX {
+            return Err(PlaceError::TooMany);
+        }
         let lid = self.opened(route, settings, &order).await?;
         let request = start(settings, &order, &lid).map_err(PlaceError::Refused);
         let started = match request {
@@ -112,6 +119,7 @@ impl Orders {
             let _lock = inner.lock(route, &lid).await;
             if inner.kept(route, &lid).await?.is_none() {
                 inner.keep(route, &lid, Some(&Kept::open(inner.clock.now()))).await.map_err(Trouble::from)?;
+                inner.count.fetch_add(1, Ordering::Relaxed);
                 return Ok(lid);
             }
             if order.lid.is_some() {

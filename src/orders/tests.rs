@@ -86,6 +86,30 @@ async fn an_order_without_a_callback_expires_once_and_is_forgotten_in_the_end() 
     task.abort();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_shop_without_end_gets_no_more_orders_than_the_limit() {
+    let store = Arc::new(MemoryStore::new());
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(START));
+    let (orders, live) = orders(&store, clock.clone());
+    let kept = Kept::open(clock.now()).to_bytes();
+    for number in 0..ORDERS_MAX {
+        store.set_state(format!("inpasy/gone/{number:012}"), Some(kept.clone().into())).await.unwrap();
+    }
+    let config = live.load_full();
+    let (route, settings) = (&config.routes[0].name, config.routes[0].inpasy.clone().unwrap());
+    let order = serde_json::json!({ "auftragsart": "H010002", "Name": "M", "Mail": "m@example.de", "hinweis": "Karten",
+        "menge": "2", "betrag": "10.00", "Bezahlverfahren": "giropay", "lid": "123456789012" });
+    let place = async || orders.place(route, &settings, &order).await;
+    orders.count().await.unwrap();
+    assert!(matches!(place().await, Err(PlaceError::TooMany)));
+    assert_eq!(orders.order(route, &Lid::parse("123456789012").unwrap()).await.unwrap(), None, "nothing was done");
+    store.set_state("inpasy/gone/000000000000".to_owned(), None).await.unwrap();
+    orders.count().await.unwrap();
+    assert!(!matches!(place().await, Err(PlaceError::TooMany)));
+    let another = serde_json::json!({ "lid": "123456789013", "x": order });
+    assert!(matches!(orders.place(route, &settings, &another).await, Err(PlaceError::Parameters(_))), "what is wrong is said first");
+}
+
 fn callback(word: &str) -> Inbound {
     Inbound {
         method: http::Method::GET,

@@ -178,7 +178,12 @@ fn the_demo_ends_well() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     for expected in [
         "d.velop smart invoice",
-        "InPaSy completion",
+        "the result is reported: the ERP system has the invoice",
+        "the customer goes on to https://kasse.example/",
+        "the payment is started",
+        "the payment is uploaded as a record",
+        "the payment request arrives, signed for this minute",
+        "the invoice is made",
         "recognised as a repeat",
         "refused: not authenticated",
         "to be tried again",

@@ -119,6 +119,25 @@ destinations:
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_server_in_trouble_is_asked_once_for_all_and_nothing_is_lost() {
+    let system = SmartBusiness::start().await.unwrap();
+    let home = invoicing(&system, "POST /receivables/invoices");
+    let kurier = home.serve();
+    // Down; then a page instead of JSON; then a token that never counts and has no life.
+    let dead = json!({ "token_type": "Bearer", "access_token": "nobody's", "expires_in": 0 });
+    let page = Answer { status: 200, headers: vec![("content-type", "text/html".to_owned())], body: b"<html>".to_vec() };
+    system.server.trouble([Answer::status(503), page, Answer::json(200, &dead)].map(Trouble::Instead));
+    for order in 0..20 {
+        post(&kurier, &json!({ "order": order.to_string() }));
+    }
+    wait_for_counts(&kurier, "invoicing", 0, 0);
+    assert_eq!(numbers(&system).len(), 20);
+    let asked = system.server.calls().iter().filter(|call| call.path.ends_with("access-tokens")).count();
+    assert_eq!(asked, 4, "three troubles and one token, for twenty deliveries");
+    assert!(kurier.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rate_limit_holds_requests_back_until_its_reset() {
     let system = SmartBusiness::start().await.unwrap();
     let home = invoicing(&system, "POST /receivables/invoices");
