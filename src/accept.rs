@@ -16,7 +16,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::clock::Clock;
 use crate::config::Route;
-use crate::model::{Answer, Event, Inbound, Lane, keep_end_to_end};
+use crate::connectors::sns::CONFIRMATION;
+use crate::model::{Answer, Event, EventId, Inbound, Lane, keep_end_to_end};
 use crate::signature::Verified;
 use crate::store::{CommitError, NewDelivery, NewEvent, Receipt, Store};
 
@@ -62,7 +63,16 @@ impl Acceptor {
     /// # Errors
     /// Whether nothing is stored, or nobody knows.
     pub async fn accept(&self, route: &Route, verified: Verified) -> Result<Receipt, Unaccepted> {
-        self.commit(self.prepare(route, verified)).await
+        let id = self.ids.mint(verified.inbound().received_at);
+        self.commit(self.prepare(route, verified, id)).await
+    }
+
+    /// The same under an id that is given: for what is tried more than once, and must not become two events.
+    ///
+    /// # Errors
+    /// Whether nothing is stored, or nobody knows.
+    pub async fn accept_as(&self, route: &Route, verified: Verified, id: EventId) -> Result<Receipt, Unaccepted> {
+        self.commit(self.prepare(route, verified, id)).await
     }
 
     /// Commits an item that nobody sent: it was fetched, or Kurier made it.
@@ -100,16 +110,19 @@ impl Acceptor {
         })
     }
 
-    fn prepare(&self, route: &Route, verified: Verified) -> NewEvent {
+    fn prepare(&self, route: &Route, verified: Verified, id: EventId) -> NewEvent {
         let dedupe = key::dedupe(route, &verified, self.clock.now());
         let lane = route.order_by.as_ref().and_then(|order_by| order_by.key.render(verified.inbound()));
         let lane = lane.map(|value| Lane(xxh3_64(&value)));
         let (inbound, facts) = verified.into_parts();
         let received_at = inbound.received_at;
-        // What is for the operator's eyes only is kept and brought nowhere.
-        let destinations = if facts.operator_only { &[][..] } else { &route.deliver[..] };
-        let deliveries =
-            destinations.iter().map(|deliver| NewDelivery { destination: deliver.to.clone(), lane, due: received_at }).collect();
+        let deliveries = if facts.operator_only {
+            // It is kept for the operator's eyes and brought nowhere, but for what the route confirms by itself.
+            let confirms = route.confirm.iter().filter(|_| facts.event_type.as_deref() == Some(CONFIRMATION));
+            confirms.map(|destination| NewDelivery { destination: destination.clone(), lane: None, due: received_at }).collect()
+        } else {
+            route.deliver.iter().map(|deliver| NewDelivery { destination: deliver.to.clone(), lane, due: received_at }).collect()
+        };
         let answer = route.respond.clone().or(facts.answer).unwrap_or_else(Answer::ok);
         let target = without_parameters(without_secret(route, &inbound), route.verifier.credential_parameters());
         let mut headers = inbound.headers;
@@ -118,7 +131,7 @@ impl Acceptor {
             headers.remove(name);
         }
         let event = Event {
-            id: self.ids.mint(received_at),
+            id,
             route: route.name.clone(),
             received_at,
             peer: Some(inbound.peer),

@@ -13,6 +13,7 @@ mod operate;
 mod orders;
 mod problem;
 mod query;
+mod refusals;
 mod replays;
 mod routes;
 mod view;
@@ -31,6 +32,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use crate::clock::Clock;
 use crate::config;
 use crate::orders::Orders;
+use crate::quarantine::Releases;
 use crate::replays::Replays;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -55,6 +57,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// The relay, as far as operators see and steer it.
     pub destinations: Arc<dyn Destinations>,
+    /// Refused requests that are kept, and their release.
+    pub releases: Releases,
     /// Replays of many events.
     pub replays: Replays,
     /// Orders of InPaSy.
@@ -137,6 +141,9 @@ impl Inner {
             Action::Replays => replays::list(call),
             Action::ShowReplay => replays::show(call, name),
             Action::StopReplay => replays::stop(call, name).await,
+            Action::Refusals => refusals::list(call).await,
+            Action::Refusal => refusals::show(call, name).await,
+            Action::Release => refusals::release(call).await,
             Action::Destinations => destinations::list(call),
             Action::Pause => destinations::pause(call, name).await,
             Action::Resume => destinations::resume(call, name).await,
@@ -151,7 +158,7 @@ impl Inner {
 /// One request whose caller may do what it asks.
 struct Call<'a> {
     parts: &'a Parts,
-    config: &'a config::Config,
+    config: &'a Arc<config::Config>,
     caller: Caller,
     query: &'a str,
     body: Bytes,

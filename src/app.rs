@@ -4,6 +4,7 @@
 mod descriptors;
 mod keys;
 mod listen;
+mod refused;
 mod reload;
 mod roads;
 mod wire;
@@ -23,11 +24,12 @@ use tokio::time::Instant;
 use crate::accept::{Acceptor, IdSource};
 use crate::admin::{self, Admin};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, Live, LoadError, LoadOptions, Loaded, ProcessEnvironment};
+use crate::config::{self, Config, Fingerprints, Live, LoadError, LoadOptions, Loaded, ProcessEnvironment};
 use crate::document::Problem;
 use crate::egress::TransportError;
 use crate::ingress::{self, Ingress};
 use crate::orders::Orders;
+use crate::quarantine::Releases;
 use crate::replays::Replays;
 use crate::server::{self, LiveOptions};
 use crate::store::local::{LocalOptions, LocalStore, StoreError};
@@ -73,6 +75,7 @@ pub struct Running {
     public: Port,
     admin: Port,
     roads: Roads,
+    releases: Releases,
     store: Arc<dyn Store>,
 }
 
@@ -90,9 +93,7 @@ impl Running {
     /// What kept it from starting. Nothing stays behind.
     pub async fn start(file: &Path) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let options = LoadOptions { now: Some(clock.now()), ..LoadOptions::default() };
-        let Loaded { config, warnings, read, .. } = config::load(file, &ProcessEnvironment, &options)?;
-        warn(file, &warnings);
+        let (config, read) = load(file, &*clock)?;
         let listeners = Listeners::open(config.server.listen, config.admin.listen)?;
         let metrics = Arc::new(Metrics::new());
         metrics.prepare(config.routes.iter().map(|route| &route.name), config.destinations.keys());
@@ -104,7 +105,7 @@ impl Running {
 
         let settled = Settled::default();
         let ids = IdSource::random().map_err(StartError::Random)?;
-        let mut roads = Roads::start(Common {
+        let common = Common {
             config: config.clone(),
             changes,
             store: store.clone(),
@@ -112,11 +113,13 @@ impl Running {
             clock: clock.clone(),
             metrics: metrics.clone(),
             ids: ids.clone(),
-        })?;
+        };
+        let mut roads = Roads::start(common.clone())?;
         let acceptor = Acceptor::new(store.clone(), clock.clone(), ids.clone());
-        let orders = Orders::new(store.clone(), roads.fetching(), clock.clone(), acceptor);
+        let orders = Orders::new(store.clone(), roads.fetching(), clock.clone(), acceptor.clone());
         roads.follow(orders.clone().expire(config.clone()));
-        let keys = keys::Keeper::new(config.clone(), clock.clone())?;
+        let keys = keys::Keeper::new(config.clone(), clock.clone(), roads.tokens())?;
+        let releases = refused::start(common, orders.clone(), acceptor, Arc::new(keys.clone()));
         let ingress = Ingress::new(ingress::Parts {
             config: config.clone(),
             store: store.clone(),
@@ -125,6 +128,7 @@ impl Running {
             metrics: metrics.clone(),
             keys: Arc::new(keys.clone()),
             orders: orders.clone(),
+            quarantine: releases.quarantine().clone(),
             tokens: roads.tokens(),
             ids,
             stopping: stopping.clone(),
@@ -135,6 +139,7 @@ impl Running {
             destinations: Arc::new(wire::RelayDestinations(roads.relay())),
             orders,
             tokens: roads.tokens(),
+            releases: releases.clone(),
             replays: Replays::start(store.clone(), clock.clone()),
             clock: clock.clone(),
             metrics: metrics.clone(),
@@ -155,7 +160,7 @@ impl Running {
         let public = Port::serve("public port", public, ingress.service(), public_options);
         let admin = Port::serve("admin port", admin_listener, admin, Arc::new(ArcSwap::from_pointee(wire::admin_options())));
         tracing::info!(listen = %public_address, admin = %admin_address, "kurier is up: callbacks on {public_address}, admin on {admin_address}");
-        Ok(Self { config, public_address, admin_address, reloader, stopping, public, admin, roads, store })
+        Ok(Self { config, public_address, admin_address, reloader, stopping, public, admin, roads, releases, store })
     }
 
     /// Where senders connect.
@@ -189,6 +194,9 @@ impl Running {
         // Side by side: one sender that trickles must not take the time in which attempts could finish.
         tokio::join!(self.public.close(deadline), self.roads.stop(deadline.saturating_duration_since(Instant::now())));
         self.admin.close(Instant::now() + CLOSING_RESERVE / 2).await;
+        if tokio::time::timeout(CLOSING_RESERVE / 4, self.releases.quarantine().close()).await.is_err() {
+            tracing::warn!("the quarantine did not write in time what it was given last");
+        }
         self.store.close().await;
         tracing::info!("kurier has stopped");
     }
@@ -218,6 +226,13 @@ async fn open_store(config: &Config, clock: Arc<dyn Clock>, metrics: Arc<Metrics
         ..LocalOptions::new(&settings.path)
     };
     Ok(Arc::new(LocalStore::open(options, clock, Some(metrics)).await?))
+}
+
+fn load(file: &Path, clock: &dyn Clock) -> Result<(Config, Fingerprints), LoadError> {
+    let options = LoadOptions { now: Some(clock.now()), ..LoadOptions::default() };
+    let Loaded { config, warnings, read, .. } = config::load(file, &ProcessEnvironment, &options)?;
+    warn(file, &warnings);
+    Ok((config, read))
 }
 
 fn warn(file: &Path, warnings: &[Problem]) {

@@ -14,6 +14,7 @@ mod exit;
 mod health;
 mod init;
 mod output;
+mod refusals;
 mod replay;
 mod secret;
 mod send;
@@ -67,8 +68,8 @@ enum Command {
     Demo(demo::Args),
     /// Check a configuration the way the start does, and name every problem
     Check(check::Args),
-    /// Run signature vectors, or explain one captured request
-    Verify(verify::Args),
+    /// Run signature vectors, or explain one request: captured, or in quarantine
+    Verify(Box<verify::Args>),
     /// Show events of a running server
     Events(Box<events::Args>),
     /// Deliver stored events again
@@ -135,7 +136,7 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failu
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args).await,
         Command::Check(args) => check::run(&args, context),
-        Command::Verify(args) => verify::run(&args, context),
+        Command::Verify(args) => verify::run(*args, context).await,
         Command::Events(args) => events::run(*args, context).await,
         Command::Replay(args) => replay::run(args, context).await,
         Command::Destinations(args) => destinations::run(args, context).await,

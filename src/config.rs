@@ -38,7 +38,7 @@ pub use path::RouteIndex;
 pub use reload::{reload_refusals, removed_destinations};
 pub use schema::schema;
 pub use settings::*;
-pub use systems::{BankReport, Pull, Source, Target, acknowledgement_name, pull_name};
+pub use systems::{BankReport, Pull, Source, Target, acknowledgement_name, key_source_name, pull_name};
 pub use watch::Watcher;
 
 /// A commented configuration to start from: what `kurier init` writes.

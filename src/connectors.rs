@@ -1,4 +1,4 @@
-//! The five systems that Kurier speaks to natively: what is said to them, what they answer, and what that means.
+//! The systems that Kurier speaks to natively: what is said to them, what they answer, and what that means.
 //!
 //! Everything here is a pure function: from settings and an event (or records) to a [`Request`], from a [`Reply`] to
 //! an [`Outcome`]. Nothing sends, waits, stores or asks for the time; whoever does tells it. Credentials are put into
@@ -16,6 +16,7 @@ mod keys;
 pub mod oauth;
 pub mod payjoe;
 pub mod smartbusiness;
+pub mod sns;
 mod text;
 
 use std::time::Duration;

@@ -36,6 +36,7 @@ use crate::accept::{Acceptor, IdSource};
 use crate::clock::Clock;
 use crate::config::{self, Live};
 use crate::orders::Orders;
+use crate::quarantine::Quarantine;
 use crate::server::ServeOptions;
 use crate::signature::KeyKeeper;
 use crate::store::{Settled, Store};
@@ -75,6 +76,8 @@ pub struct Parts {
     pub keys: Arc<dyn KeyKeeper>,
     /// Orders that callbacks complete.
     pub orders: Orders,
+    /// Where refused requests are kept, of routes that keep them.
+    pub quarantine: Quarantine,
     /// Authorizations that browsers bring back.
     pub tokens: Tokens,
     /// Where event ids come from.
@@ -97,6 +100,7 @@ struct Inner {
     acceptor: Acceptor,
     keys: Arc<dyn KeyKeeper>,
     orders: Orders,
+    quarantine: Quarantine,
     tokens: Tokens,
     stopping: Arc<AtomicBool>,
     standing: Standing,
@@ -110,11 +114,25 @@ impl Ingress {
     /// The public side, made once; a reload changes only what `config` points to, and limiters and counters
     /// live on.
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, store, settled, clock, metrics, keys, orders, tokens, ids, stopping } = parts;
+        let Parts { config, store, settled, clock, metrics, keys, orders, quarantine, tokens, ids, stopping } = parts;
         let acceptor = Acceptor::new(store.clone(), clock.clone(), ids);
         let standing = Standing::new(clock.clone(), metrics.clone());
         let budget = Budget::default();
-        Self(Arc::new(Inner { config, store, settled, clock, metrics, acceptor, keys, orders, tokens, stopping, standing, budget }))
+        Self(Arc::new(Inner {
+            config,
+            store,
+            settled,
+            clock,
+            metrics,
+            acceptor,
+            keys,
+            orders,
+            quarantine,
+            tokens,
+            stopping,
+            standing,
+            budget,
+        }))
     }
 
     /// The service for `server::serve`.

@@ -25,6 +25,7 @@ pub mod model;
 pub mod notify;
 pub mod orders;
 pub mod pull;
+pub mod quarantine;
 pub mod relay;
 pub mod replays;
 pub mod server;

@@ -18,7 +18,7 @@ pub use delivery::{Attempt, AttemptResult, DeadCode, DeadReason, Delivery, Deliv
 pub use event::{Answer, Event, Inbound};
 pub use figures::{DestinationCounts, StoreStats};
 pub use headers::{is_hop_by_hop, keep_end_to_end};
-pub use id::{DeliveryId, EventId, InvalidId};
+pub use id::{DeliveryId, EventId, InvalidId, RefusalId};
 pub use notice::{Notice, NoticeKind};
 pub use rate::Rate;
 pub use secret::{ClientTls, Secret};

@@ -80,6 +80,14 @@ impl Orders {
     }
 }
 
+#[cfg(test)]
+impl Orders {
+    /// Orders that nobody places, for tests of what lies around them.
+    pub(crate) fn unreachable(store: Arc<dyn Store>, clock: Arc<dyn Clock>, acceptor: Acceptor) -> Self {
+        Self::new(store, Arc::new(crate::egress::HttpTransport::new().unwrap()), clock, acceptor)
+    }
+}
+
 impl Inner {
     async fn lock(&self, route: &Name, lid: &Lid) -> MutexGuard<'_, ()> {
         let place = xxh3_64(kept::state_name(route, lid).as_bytes()) % LOCKS as u64;

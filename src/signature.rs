@@ -98,12 +98,35 @@ pub struct Facts {
     handshake: Option<Handshake>,
 }
 
+/// A request that is not authenticated, given back with the reason.
+pub struct Unverified {
+    /// The request.
+    pub inbound: Inbound,
+    /// Why it is refused.
+    pub refusal: Refusal,
+}
+
 /// What a request turned out to be.
 pub enum Judged {
     /// A genuine one.
     Event(Box<Verified>),
     /// A question about the address itself, with its answer: it is never an event.
     Handshake(Handshake),
+}
+
+/// What was found out about a request, before it is moved into that.
+enum Found {
+    Genuine(Facts),
+    Handshake(Handshake),
+}
+
+impl Found {
+    fn of(self, inbound: Inbound) -> Judged {
+        match self {
+            Self::Genuine(facts) => Judged::Event(Box::new(Verified { inbound, facts })),
+            Self::Handshake(answer) => Judged::Handshake(answer),
+        }
+    }
 }
 
 /// Why a request is not authenticated; for logs and metrics, never for the caller.
@@ -225,6 +248,25 @@ impl Verifier {
         self.judge_in(inbound, Context { now: Some(now), keys })
     }
 
+    /// The same, for those who keep what is refused.
+    ///
+    /// # Errors
+    /// The request itself, and why it is refused.
+    pub fn judge_or_return(&self, inbound: Inbound, now: Timestamp, keys: &dyn KeyKeeper) -> Result<Judged, Box<Unverified>> {
+        match self.facts_in(&inbound, Context { now: Some(now), keys }) {
+            Ok(found) => Ok(found.of(inbound)),
+            Err(refusal) => Err(Box::new(Unverified { inbound, refusal })),
+        }
+    }
+
+    /// Whether the request asks about the address itself, well or not: it can never become an event.
+    pub fn is_handshake(&self, inbound: &Inbound) -> bool {
+        let request = Request::of_inbound(inbound);
+        let json = Document::new(&inbound.body, &self.pointers);
+        let scope = Scope::new(&request, &json);
+        self.check.schemes().iter().any(|scheme| scheme.handshakes.iter().any(|rule| rule.when.holds(&scope)))
+    }
+
     /// Checks a request that can only be an event, with the keys that the schemes hold themselves.
     ///
     /// # Errors
@@ -237,18 +279,20 @@ impl Verifier {
     }
 
     fn judge_in(&self, inbound: Inbound, context: Context<'_>) -> Result<Judged, Refusal> {
-        let facts = {
-            let request = Request::of_inbound(&inbound);
-            let json = Document::new(&inbound.body, &self.pointers);
-            if let Some(answer) = self.check.unverified(&request, &json, inbound.peer, context) {
-                return answer.map(Judged::Handshake);
-            }
-            self.check.verify(&request, &json, inbound.peer, context).map_err(|failure| failure.refusal)?
-        };
-        match facts.handshake {
-            Some(answer) if !facts.operator_only => Ok(Judged::Handshake(answer)),
-            Some(_) | None => Ok(Judged::Event(Box::new(Verified { inbound, facts }))),
+        self.facts_in(&inbound, context).map(|found| found.of(inbound))
+    }
+
+    fn facts_in(&self, inbound: &Inbound, context: Context<'_>) -> Result<Found, Refusal> {
+        let request = Request::of_inbound(inbound);
+        let json = Document::new(&inbound.body, &self.pointers);
+        if let Some(answer) = self.check.unverified(&request, &json, inbound.peer, context) {
+            return answer.map(Found::Handshake);
         }
+        let facts = self.check.verify(&request, &json, inbound.peer, context).map_err(|failure| failure.refusal)?;
+        Ok(match facts.handshake {
+            Some(answer) if !facts.operator_only => Found::Handshake(answer),
+            Some(_) | None => Found::Genuine(facts),
+        })
     }
 
     /// Methods that the preset brings.
@@ -275,6 +319,16 @@ impl Verifier {
     /// Whether the sender tries the address with HEAD and expects success.
     pub fn head_ok(&self) -> bool {
         self.check.schemes().iter().any(|scheme| scheme.head_ok)
+    }
+
+    /// Whether some requests are kept for the operator and go to no destination.
+    pub fn keeps_for_operator(&self) -> bool {
+        self.check.schemes().iter().any(|scheme| scheme.handshakes.iter().any(|rule| rule.keep))
+    }
+
+    /// Whether every request passes.
+    pub fn lets_all_in(&self) -> bool {
+        matches!(self.check, Check::Open)
     }
 
     /// How much of the body is bound.

@@ -30,9 +30,11 @@ fn route(path: &str) -> Route {
         respond: Some(Answer { status: 202, content_type: None, body: Bytes::new() }),
         wait: None,
         deliver: vec![DeliverTo::everything(Name::from("erp")), DeliverTo::everything(Name::from("archive"))],
+        quarantine: None,
         inpasy: None,
         pull: None,
         acknowledge: None,
+        confirm: None,
     }
 }
 

@@ -22,6 +22,9 @@ pub(super) enum Action {
     Replays,
     ShowReplay,
     StopReplay,
+    Refusals,
+    Refusal,
+    Release,
     Destinations,
     Pause,
     Resume,
@@ -52,7 +55,7 @@ pub(super) struct Endpoint {
 impl Endpoint {
     /// Whether its request's body is read.
     pub(super) fn takes_body(&self) -> bool {
-        matches!(self.action, Action::Replay | Action::BeginReplay | Action::PlaceOrder)
+        matches!(self.action, Action::Replay | Action::BeginReplay | Action::Release | Action::PlaceOrder)
     }
 }
 
@@ -71,7 +74,7 @@ const READ: Access = Access::Scope(Scope::Read);
 const OPERATE: Access = Access::Scope(Scope::Operate);
 const ORDERS: Access = Access::Scope(Scope::Orders);
 
-pub(super) static ENDPOINTS: [Endpoint; 20] = [
+pub(super) static ENDPOINTS: [Endpoint; 23] = [
     row(Method::GET, "/livez", Access::Anyone, Action::Live),
     row(Method::GET, "/readyz", Access::Anyone, Action::Ready),
     row(Method::GET, "/metrics", READ, Action::Metrics),
@@ -84,6 +87,9 @@ pub(super) static ENDPOINTS: [Endpoint; 20] = [
     row(Method::GET, "/api/v1/replays", READ, Action::Replays),
     row(Method::GET, "/api/v1/replays/{id}", READ, Action::ShowReplay),
     row(Method::DELETE, "/api/v1/replays/{id}", OPERATE, Action::StopReplay),
+    row(Method::GET, "/api/v1/refusals", READ, Action::Refusals),
+    row(Method::GET, "/api/v1/refusals/{id}", READ, Action::Refusal),
+    row(Method::POST, "/api/v1/refusals/release", OPERATE, Action::Release),
     row(Method::POST, "/api/v1/deliveries/{id}/cancel", OPERATE, Action::Cancel),
     row(Method::GET, "/api/v1/destinations", READ, Action::Destinations),
     row(Method::POST, "/api/v1/destinations/{name}/pause", OPERATE, Action::Pause),

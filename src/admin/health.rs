@@ -56,12 +56,14 @@ pub(super) fn metrics(parts: &Parts, config: &Config, shown: &Shown) -> Response
     let mut shown = shown.0.lock();
     shown.extend(config.destinations.keys().cloned());
     shown.extend(counts.keys().cloned());
-    let drains: BTreeMap<Name, Option<Duration>> = parts.destinations.list().into_iter().map(|view| (view.name, view.drains_in)).collect();
+    let views: BTreeMap<Name, (Option<Duration>, bool)> =
+        parts.destinations.list().into_iter().map(|view| (view.name, (view.drains_in, view.paused.is_some()))).collect();
     let backlog = |name: &Name| {
         let count = counts.get(name).copied().unwrap_or_default();
         let age = count.oldest_pending.map_or(Duration::ZERO, |oldest| now.since(oldest));
-        let drains_in = if count.pending == 0 { Some(Duration::ZERO) } else { drains.get(name).copied().flatten() };
-        (name.clone(), Backlog { count, age, drains_in })
+        let (drains_in, paused) = views.get(name).copied().unwrap_or_default();
+        let drains_in = if count.pending == 0 { Some(Duration::ZERO) } else { drains_in };
+        (name.clone(), Backlog { count, age, drains_in, paused })
     };
     let counts: BTreeMap<Name, Backlog> = shown.iter().map(backlog).collect();
     answer::text(StatusCode::OK, OPENMETRICS, parts.metrics.encode(&counts, &parts.store.stats()))

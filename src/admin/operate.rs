@@ -76,11 +76,15 @@ pub(super) fn named_destinations(call: &Call<'_>, named: &[String]) -> Result<Ve
     Ok(found)
 }
 
-/// Where the event's route delivers now; when the route is gone, those of its deliveries that still exist.
+/// Where the event's route delivers now, or confirms what this asks to be confirmed; when the route is gone, those of its
+/// deliveries that still exist.
 fn default_destinations(call: &Call<'_>, record: &EventRecord) -> Result<Vec<Name>, Problem> {
     let route = call.config.route(&record.event.route);
     let mut seen = BTreeSet::new();
     let names: Vec<Name> = match route {
+        Some(route) if record.deliveries.iter().any(|delivery| Some(&delivery.destination) == route.confirm.as_ref()) => {
+            route.confirm.iter().cloned().collect()
+        }
         Some(route) => route.deliver.iter().map(|deliver| deliver.to.clone()).collect(),
         None => record.deliveries.iter().map(|delivery| delivery.destination.clone()).collect(),
     };

@@ -85,6 +85,10 @@ impl Problem {
         Self::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", format!("the body did not come within {limit:?}"))
     }
 
+    pub(super) fn unreadable(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, detail)
+    }
+
     pub(super) fn stopping() -> Self {
         let detail = "the server is stopping; nothing was changed, try again later";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail).with(RETRY_AFTER, "5")

@@ -66,11 +66,14 @@ impl Query {
 
     /// `cursor`, as [`cursor`] made it for this kind of list.
     pub(super) fn cursor(&self, kind: char) -> Result<Option<String>, Problem> {
-        let Some(text) = self.get("cursor") else { return Ok(None) };
-        let decoded = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        let place = decoded.as_deref().and_then(|decoded| decoded.strip_prefix(kind)).map(str::to_owned);
-        place.map(Some).ok_or_else(bad_cursor)
+        self.get("cursor").map(|text| place(kind, text)).transpose()
     }
+}
+
+/// The place in a list of this kind that a cursor stands for.
+pub(super) fn place(kind: char, text: &str) -> Result<String, Problem> {
+    let decoded = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    decoded.as_deref().and_then(|decoded| decoded.strip_prefix(kind)).map(str::to_owned).ok_or_else(bad_cursor)
 }
 
 /// A time: RFC 3339, or how long ago.

@@ -32,6 +32,7 @@ fn shown(route: &Arc<Route>, standing: &BTreeMap<String, Bytes>) -> Value {
         "dedupe_window_seconds": route.dedupe_window.as_secs(),
         "body_limit_bytes": route.body_limit,
         "rate": route.rate.map(|rate| rate.to_string()),
+        "quarantine": route.quarantine.map(|set| json!({ "keep": set.keep, "max_age_seconds": set.max_age.as_secs() })),
         "pull": route.pull.as_ref().map(|pull| pulled(pull, standing.get(&format!("pull/{}", route.name)))),
     })
 }

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::config::Live;
 use crate::egress::{HttpTransport, PublicTransport, Transport, TransportError};
 use crate::signature::{KeyKeeper, KeyState, WantedKey};
+use crate::tokens::Tokens;
 
 use ask::Place;
 
@@ -54,6 +55,8 @@ struct Inner {
     public: Arc<dyn Transport>,
     /// For the operator's own sources.
     own: Arc<dyn Transport>,
+    /// Access tokens for those of them that ask for one.
+    tokens: Tokens,
     places: Mutex<HashMap<Place, Entry>>,
     fetches: Arc<Semaphore>,
 }
@@ -90,13 +93,13 @@ enum Need {
 
 impl Keeper {
     /// A keeper that has nothing yet.
-    pub(super) fn new(config: Live, clock: Arc<dyn Clock>) -> Result<Self, TransportError> {
-        Ok(Self::over(config, clock, Arc::new(PublicTransport::new()?), Arc::new(HttpTransport::new()?)))
+    pub(super) fn new(config: Live, clock: Arc<dyn Clock>, tokens: Tokens) -> Result<Self, TransportError> {
+        Ok(Self::over(config, clock, tokens, Arc::new(PublicTransport::new()?), Arc::new(HttpTransport::new()?)))
     }
 
-    fn over(config: Live, clock: Arc<dyn Clock>, public: Arc<dyn Transport>, own: Arc<dyn Transport>) -> Self {
+    fn over(config: Live, clock: Arc<dyn Clock>, tokens: Tokens, public: Arc<dyn Transport>, own: Arc<dyn Transport>) -> Self {
         let fetches = Arc::new(Semaphore::new(FETCHES_MAX));
-        Self(Arc::new(Inner { config, clock, public, own, places: Mutex::default(), fetches }))
+        Self(Arc::new(Inner { config, clock, public, own, tokens, places: Mutex::default(), fetches }))
     }
 }
 

@@ -20,6 +20,7 @@ use crate::telemetry::Metrics;
 use crate::tokens::Tokens;
 
 /// What all of them work with.
+#[derive(Clone)]
 pub(super) struct Common {
     pub(super) config: Live,
     pub(super) changes: watch::Receiver<()>,

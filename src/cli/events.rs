@@ -5,16 +5,17 @@ use serde_json::{Value, json};
 use super::Context;
 use super::client::{Client, Remote};
 use super::exit::{Exit, Failure};
+use super::refusals;
 use super::show;
 use super::table::{Table, duration, field, items, time};
 use crate::config::Scope;
 use crate::model::Timestamp;
 
-/// Events on one page of the API.
-const PAGE_MAX: usize = 500;
+/// Items on one page of the API.
+pub(super) const PAGE_MAX: usize = 500;
 
-/// Events that are listed where nobody says otherwise.
-const LIMIT_DEFAULT: usize = 50;
+/// Items that are listed where nobody says otherwise.
+pub(super) const LIMIT_DEFAULT: usize = 50;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -34,6 +35,10 @@ enum Command {
     List(List),
     /// Show one event whole: headers, body, deliveries, attempts
     Show(show::Args),
+    /// List refused requests that are in quarantine, newest first
+    Refused(refusals::List),
+    /// Let in what is in quarantine and passes now, as of its time of receipt; after a secret was corrected
+    Release(refusals::Release),
 }
 
 #[derive(clap::Args, Default, PartialEq)]
@@ -84,10 +89,14 @@ pub(super) async fn run(args: Args, context: &mut Context) -> Result<Exit, Failu
     if args.command.is_some() && args.list != List::default() {
         return Err(Failure::usage("filters stand after `list`: `kurier events list --state dead`"));
     }
-    let client = Client::new(args.remote, context, Some(Scope::Read))?;
-    match args.command.unwrap_or(Command::List(args.list)) {
+    let command = args.command.unwrap_or(Command::List(args.list));
+    let scope = if matches!(command, Command::Release(_)) { Scope::Operate } else { Scope::Read };
+    let client = Client::new(args.remote, context, Some(scope))?;
+    match command {
         Command::List(list) => self::list(&client, list, context).await,
         Command::Show(args) => show::run(&client, &args, context).await,
+        Command::Refused(list) => refusals::list(&client, &list, context).await,
+        Command::Release(release) => refusals::release(&client, &release, context).await,
     }
 }
 

@@ -1,16 +1,18 @@
-//! `kurier verify`: signature vectors, and the doctor for one captured request.
+//! `kurier verify`: signature vectors, and the doctor for one request: captured in a file, or in quarantine. Of the latter
+//! the server says what is wrong, so that no secret leaves it.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::client::{Client, Remote};
 use super::exit::{Exit, Failure};
-use super::table::printable;
+use super::table::{field, items, printable};
 use super::{Context, settings};
-use crate::config::{Config, Route};
-use crate::model::Timestamp;
+use crate::config::{Config, Route, Scope};
+use crate::model::{RefusalId, Timestamp};
 use crate::signature::vectors::{self, Report};
-use crate::signature::{Diagnosis, Verifier, captured};
+use crate::signature::{Diagnosis, Step, Verifier, captured};
 
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["vectors", "route"]))]
@@ -19,13 +21,17 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     vectors: Option<PathBuf>,
 
-    /// Explain why a captured request of this route verifies or not
-    #[arg(long, value_name = "NAME", requires = "request")]
+    /// Explain why a request of this route verifies or not
+    #[arg(long, value_name = "NAME", requires = "from")]
     route: Option<String>,
 
     /// The captured request: an HTTP/1.1 message, or JSON with method, url, headers and body
-    #[arg(long, value_name = "FILE", requires = "route")]
+    #[arg(long, value_name = "FILE", requires = "route", group = "from")]
     request: Option<PathBuf>,
+
+    /// A refused request in the quarantine of the running server
+    #[arg(long, value_name = "ID", requires = "route", group = "from")]
+    refusal: Option<RefusalId>,
 
     /// When the request was received, in RFC 3339 [default: what the file says, else now]
     #[arg(long, value_name = "TIME", requires = "request")]
@@ -38,14 +44,49 @@ pub(super) struct Args {
     /// Name the vectors that passed too
     #[arg(long, short, conflicts_with = "json", requires = "vectors")]
     verbose: bool,
+
+    #[command(flatten)]
+    remote: Remote,
 }
 
-pub(super) fn run(args: &Args, context: &mut Context) -> Result<Exit, Failure> {
-    match (&args.vectors, &args.route, &args.request) {
-        (Some(file), _, _) => run_vectors(args, file, context),
-        (None, Some(route), Some(request)) => explain(args, route, request, context),
-        (None, _, _) => Err(Failure::usage("--route and --request go together")),
+pub(super) async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
+    match (&args.vectors, &args.route, &args.request, args.refusal) {
+        (Some(file), ..) => run_vectors(&args, file, context),
+        (None, Some(route), Some(request), _) => explain(&args, route, request, context),
+        (None, Some(route), None, Some(refusal)) => {
+            let client = Client::new(args.remote, context, Some(Scope::Read))?;
+            explain_refusal(&client, route, refusal, args.json, context).await
+        }
+        (None, ..) => Err(Failure::usage("--route goes with --request or --refusal")),
     }
+}
+
+/// What the server's doctor says.
+async fn explain_refusal(client: &Client, route: &str, id: RefusalId, as_json: bool, context: &mut Context) -> Result<Exit, Failure> {
+    let refusal = client.get(&["api", "v1", "refusals", &id.to_string()], &[]).await?;
+    let of = field(&refusal, "route");
+    if of != route {
+        return Err(Failure::usage(format!("{id} was refused by the route `{}`, not by `{route}`", printable(&of, false))));
+    }
+    let told = &refusal["diagnosis"];
+    let diagnosis = Diagnosis {
+        accepted: told["accepted"] == true,
+        verdict: field(told, "verdict").into(),
+        steps: items(told, "steps")
+            .iter()
+            .map(|step| Step { name: field(step, "name").into(), good: step["good"] == true, seen: field(step, "seen") })
+            .collect(),
+        findings: items(told, "findings").iter().filter_map(|finding| Some(finding.as_str()?.to_owned())).collect(),
+    };
+    if as_json {
+        context.out.json(&refusal)?;
+    } else {
+        print(&diagnosis, context)?;
+        if diagnosis.accepted {
+            eprintln!("next: `kurier events release --route {route}` lets it in");
+        }
+    }
+    Ok(if diagnosis.accepted { Exit::Done } else { Exit::Failed })
 }
 
 fn run_vectors(args: &Args, file: &Path, context: &mut Context) -> Result<Exit, Failure> {
@@ -102,9 +143,13 @@ fn explain(args: &Args, name: &str, file: &Path, context: &mut Context) -> Resul
 fn print(diagnosis: &Diagnosis, context: &mut Context) -> Result<(), Failure> {
     for step in &diagnosis.steps {
         let mark = if step.good { "ok " } else { "NO " };
-        context.out.line(format!("{mark} {:<12} {}", step.name, printable(&step.seen, false)))?;
+        context.out.line(format!("{mark} {:<12} {}", printable(&step.name, false), printable(&step.seen, false)))?;
     }
-    context.out.line(if diagnosis.accepted { diagnosis.verdict.to_owned() } else { format!("refused: {}", diagnosis.verdict) })?;
+    context.out.line(if diagnosis.accepted {
+        diagnosis.verdict.to_string()
+    } else {
+        format!("refused: {}", printable(&diagnosis.verdict, false))
+    })?;
     for finding in &diagnosis.findings {
         context.out.line(printable(finding, false))?;
     }

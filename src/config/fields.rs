@@ -5,7 +5,7 @@
 
 use super::limits::{
     BODY_BYTES_MAX, CONCURRENCY_MAX, CONNECTIONS_MAX, DAY_MS, DURATION_MS_MAX, HEAD_BYTES_MAX, HEAD_BYTES_MIN, HOUR_MS,
-    IN_FLIGHT_BYTES_MAX, KIB, MINUTE_MS, SECOND_MS, STORE_BYTES_MAX, STORE_BYTES_MIN, WAIT_MS_MAX,
+    IN_FLIGHT_BYTES_MAX, KIB, MINUTE_MS, QUARANTINE_KEEP_MAX, SECOND_MS, STORE_BYTES_MAX, STORE_BYTES_MIN, WAIT_MS_MAX,
 };
 use super::table::{Field, Keys, Shape, Table};
 use systems::{ACKNOWLEDGE, BANKINTEGRATION, INPASY, PAYJOE, PULL, SMARTBUSINESS};
@@ -185,7 +185,16 @@ static ROUTE: Table = Table {
             "Where its events go.",
         )
         .required(),
-        Field::new("acknowledge", Shape::Object(&ACKNOWLEDGE), "The call back to the source once the event is settled."),
+        Field::new(
+            "quarantine",
+            Shape::Object(&QUARANTINE),
+            "Keeps requests that are not authenticated, untrusted and undelivered, until they are released or too old.",
+        ),
+        Field::new(
+            "acknowledge",
+            Shape::Object(&ACKNOWLEDGE),
+            "The call back to the source: of an event's result, or that a subscription is wanted.",
+        ),
         Field::new(
             "pull",
             Shape::Object(&PULL),
@@ -261,6 +270,22 @@ static ROUTE_LIMITS: Table = Table {
     fields: &[
         Field::new("rate", Shape::Rate, "Requests per time, counted after verification."),
         Field::new("body", Shape::Size { min: 1, max: BODY_BYTES_MAX }, "Longest body; the preset's, else the server's."),
+    ],
+};
+
+static QUARANTINE: Table = Table {
+    name: "quarantine",
+    doc: "How many requests that are not authenticated are kept, and for how long.",
+    one: false,
+    fields: &[
+        Field::new("keep", Shape::Integer { min: 1, max: QUARANTINE_KEEP_MAX }, "Most of them; a new one takes the oldest one's place.")
+            .default("1000"),
+        Field::new(
+            "max_age",
+            Shape::Duration { min: SECOND_MS, max: DURATION_MS_MAX },
+            "For how long one is kept; no longer than `store.retention`.",
+        )
+        .default("3d"),
     ],
 };
 

@@ -49,6 +49,13 @@ pub const STORE_BYTES_MAX: u64 = 1 << 50;
 /// For how long a dedupe key is remembered unless the route says otherwise: as long as senders retry.
 pub const DEDUPE_WINDOW_DEFAULT: Duration = Duration::from_secs(3 * 24 * 3600);
 
+/// The default of refused requests that a quarantine keeps.
+pub const QUARANTINE_KEEP_DEFAULT: usize = 1000;
+/// The most refused requests that a quarantine keeps: a file each.
+pub const QUARANTINE_KEEP_MAX: u64 = 100_000;
+/// The default time for which they are kept: as long as senders retry.
+pub const QUARANTINE_AGE_DEFAULT: Duration = Duration::from_secs(3 * 24 * 3600);
+
 /// The default of attempts at a time per destination.
 pub const CONCURRENCY_DEFAULT: u64 = 16;
 /// The most attempts at a time per destination: each holds an event and a connection.

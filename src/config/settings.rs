@@ -177,12 +177,25 @@ pub struct Route {
     pub wait: Option<Wait>,
     /// Where its events go.
     pub deliver: Vec<DeliverTo>,
+    /// Whether requests that are not authenticated are kept, to be looked at and released.
+    pub quarantine: Option<Quarantine>,
     /// How orders of InPaSy are started and completed.
     pub inpasy: Option<Arc<inpasy::Settings>>,
     /// What it fetches.
     pub pull: Option<Arc<Pull>>,
     /// How d.velop is told of its events' results.
     pub acknowledge: Option<Arc<dvelop::Acknowledge>>,
+    /// The destination that stands for confirmations of its subscription at Amazon SNS, where those are made.
+    pub confirm: Option<Name>,
+}
+
+/// `quarantine` of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quarantine {
+    /// Most requests that are kept; a new one takes the oldest one's place.
+    pub keep: usize,
+    /// For how long one is kept.
+    pub max_age: Duration,
 }
 
 /// `respond.wait` of a route, and the answers to what came of it; where one is not said, it is the usual one.

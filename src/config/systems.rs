@@ -8,11 +8,17 @@ use jiff::civil::Date;
 use url::Url;
 
 use super::{Config, Destination};
-use crate::connectors::{bankintegration, dvelop, oauth, payjoe, smartbusiness};
+use crate::connectors::{bankintegration, dvelop, oauth, payjoe, smartbusiness, sns};
 use crate::model::{Name, Secret};
 
 /// What an acknowledgement's destination is called: its route, then this. No configured name holds a colon.
 const ACKNOWLEDGE: &str = ":acknowledge";
+
+/// The same for confirmations of a subscription.
+const CONFIRM: &str = ":confirm";
+
+/// The same for a key source's access tokens.
+const KEYS: &str = ":keys";
 
 /// The same for what a route fetches.
 const PULL: &str = ":pull";
@@ -37,6 +43,8 @@ pub enum Target {
     SmartBusiness(Arc<smartbusiness::Settings>),
     /// The report links of d.velop smart invoice, which every transfer names itself.
     DvelopReport(Arc<dvelop::Acknowledge>),
+    /// The links by which Amazon SNS has subscriptions confirmed.
+    SnsConfirm(Arc<sns::Confirm>),
     /// Where a route's events are fetched: nothing is ever delivered there.
     Pull(Arc<Pull>),
 }
@@ -87,6 +95,7 @@ impl Target {
             Self::BankIntegration(settings) => Some(&settings.base_url),
             Self::SmartBusiness(settings) => Some(&settings.base_url),
             Self::DvelopReport(_) => None,
+            Self::SnsConfirm(settings) => settings.endpoint.as_ref(),
             Self::Pull(pull) => Some(match &pull.source {
                 Source::Dvelop(settings) => &settings.base_url,
                 Source::BankIntegration { settings, .. } => &settings.base_url,
@@ -100,7 +109,12 @@ impl Target {
         match self {
             // An upload holds a whole batch of them.
             Self::PayJoe { settings, .. } => requests.saturating_mul(settings.batch_max).min(BATCHED_MAX),
-            Self::Http(_) | Self::BankIntegration(_) | Self::SmartBusiness(_) | Self::DvelopReport(_) | Self::Pull(_) => requests,
+            Self::Http(_)
+            | Self::BankIntegration(_)
+            | Self::SmartBusiness(_)
+            | Self::DvelopReport(_)
+            | Self::SnsConfirm(_)
+            | Self::Pull(_) => requests,
         }
     }
 
@@ -113,7 +127,7 @@ impl Target {
 /// Shows the address without user, password, query and fragment.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(mut url) = self.url().cloned() else { return f.write_str("the event's report link") };
+        let Some(mut url) = self.url().cloned() else { return f.write_str("the link that the event names") };
         // Both fail only for urls that can't have a user.
         if url.set_username("").and_then(|()| url.set_password(None)).is_err() {
             return f.write_str("?");
@@ -134,7 +148,9 @@ impl Destination {
                 Source::SmartBusiness(settings) => settings,
                 Source::Dvelop(_) | Source::BankIntegration { .. } => return None,
             },
-            Target::Http(_) | Target::PayJoe { .. } | Target::BankIntegration(_) | Target::DvelopReport(_) => return None,
+            Target::Http(_) | Target::PayJoe { .. } | Target::BankIntegration(_) | Target::DvelopReport(_) | Target::SnsConfirm(_) => {
+                return None;
+            }
         };
         Some((&settings.client, settings.by_client, settings.refresh_token.as_ref()))
     }
@@ -145,9 +161,19 @@ pub fn acknowledgement_name(route: &str) -> Name {
     Name::from(format!("{route}{ACKNOWLEDGE}"))
 }
 
+/// The name of the destination to which confirmations of a route's subscription go.
+pub(super) fn confirmation_name(route: &str) -> Name {
+    Name::from(format!("{route}{CONFIRM}"))
+}
+
 /// The name under which a route's fetching is shown, measured, paused and resumed.
 pub fn pull_name(route: &str) -> Name {
     Name::from(format!("{route}{PULL}"))
+}
+
+/// The name by which a key source's access tokens are known.
+pub fn key_source_name(source: &str) -> Name {
+    Name::from(format!("{source}{KEYS}"))
 }
 
 impl Config {

@@ -167,7 +167,7 @@ impl Inner {
         *unread = false;
         let Head { parts, received_at, target, .. } = head;
         let inbound = Inbound { method: parts.method, target, base, headers: parts.headers, body, peer, received_at };
-        match self.judge(route, inbound).await? {
+        match self.judge(route, inbound, takes).await? {
             Judged::Handshake(handshake) => Ok(Done::Handshake(handshake)),
             Judged::Event(_) if !takes => Err(Refused::Method(route.methods.clone()).into()),
             Judged::Event(verified) => {
@@ -181,12 +181,19 @@ impl Inner {
     }
 
     /// Fetched keys are waited for here, before anything of the way in is held but the request's own bytes.
-    async fn judge(&self, route: &Route, inbound: Inbound) -> Result<Judged, Refused> {
+    async fn judge(&self, route: &Route, inbound: Inbound, takes: bool) -> Result<Judged, Refused> {
         let verifier = &route.verifier;
         for wanted in verifier.wanted_keys(&inbound) {
             self.keys.fetch(&wanted).await;
         }
-        verifier.judge(inbound, self.clock.now(), &*self.keys).map_err(|why| Refused::Unauthenticated(why, verifier.on_invalid()))
+        let now = self.clock.now();
+        verifier.judge_or_return(inbound, now, &*self.keys).map_err(|unverified| {
+            let why = unverified.refusal;
+            if takes {
+                self.quarantine.keep(route, *unverified, now);
+            }
+            Refused::Unauthenticated(why, verifier.on_invalid())
+        })
     }
 
     async fn commit(&self, route: &Route, verified: Verified) -> Result<Receipt, Failure> {

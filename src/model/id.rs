@@ -1,4 +1,4 @@
-//! Identities that leave the process: event ids and delivery ids.
+//! Identities that leave the process: of events, of deliveries and of refused requests that are kept.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,6 +26,11 @@ pub struct DeliveryId {
     pub ordinal: u32,
 }
 
+/// The identity of a refused request that is kept: `ref_` and the ULID of the event that it becomes once it is released,
+/// so that no two releases of it can make two events.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RefusalId(EventId);
+
 /// A text that is no id of the kind asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not {expected}")]
@@ -51,6 +56,23 @@ impl EventId {
     }
 }
 
+impl RefusalId {
+    /// The refusal that is released as this event.
+    pub fn new(event: EventId) -> Self {
+        Self(event)
+    }
+
+    /// The event that it becomes.
+    pub fn event(self) -> EventId {
+        self.0
+    }
+
+    /// When the request was received, to the millisecond.
+    pub fn received_at(self) -> Timestamp {
+        Timestamp::from_millis(i64::try_from(Ulid(self.0.0).timestamp_ms()).unwrap_or(i64::MAX))
+    }
+}
+
 impl DeliveryId {
     /// The delivery of `event` with this ordinal.
     pub fn new(event: EventId, ordinal: u32) -> Self {
@@ -73,6 +95,15 @@ impl FromStr for EventId {
             .and_then(parse_ulid)
             .map(Self)
             .ok_or_else(|| InvalidId { text: text.chars().take(64).collect(), expected: "an event id (`evt_` and 26 characters)" })
+    }
+}
+
+impl FromStr for RefusalId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let id = text.strip_prefix("ref_").and_then(parse_ulid).map(|ulid| Self(EventId(ulid)));
+        id.ok_or_else(|| InvalidId { text: text.chars().take(64).collect(), expected: "a refusal's id (`ref_` and 26 characters)" })
     }
 }
 
@@ -103,6 +134,18 @@ impl fmt::Debug for EventId {
     }
 }
 
+impl fmt::Display for RefusalId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ref_{}", Ulid(self.0.0).to_string().to_ascii_lowercase())
+    }
+}
+
+impl fmt::Debug for RefusalId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for DeliveryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "dlv_{}_{}", Ulid(self.event.0).to_string().to_ascii_lowercase(), self.ordinal)
@@ -126,12 +169,16 @@ mod tests {
         let delivery = DeliveryId::new(event, 7);
         assert_eq!(delivery.to_string().parse(), Ok(delivery));
         assert!(!event.to_string().contains('.'));
+        let refusal = RefusalId::new(event);
+        assert_eq!(refusal.to_string().parse(), Ok(refusal));
+        assert_eq!(refusal.received_at(), Timestamp::from_millis(1_700_000_000_123));
+        assert_eq!(refusal.to_string().replace("ref_", "evt_"), event.to_string());
     }
 
     #[test]
     fn other_texts_are_refused_with_what_was_expected() {
         for text in ["", "evt_", "evt_01", "dlv_01hf7yat1vs7k5g8n3kgdh9z8x_1", "evt_01hf7yat1vs7k5g8n3kgdh9z8u"] {
-            assert!(text.parse::<EventId>().is_err(), "{text}");
+            assert!(text.parse::<EventId>().is_err() && text.parse::<RefusalId>().is_err(), "{text}");
         }
         assert_eq!(
             "x".parse::<DeliveryId>().unwrap_err().to_string(),

@@ -12,6 +12,7 @@ mod headers;
 mod payjoe;
 mod programs;
 mod smartbusiness;
+mod sns;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -150,6 +151,9 @@ async fn exchange(tools: &Tools, job: Job, now: Timestamp) -> Result<Exchanged, 
     if let Target::DvelopReport(settings) = &destination.target {
         return dvelop::report(tools, &job, settings).await;
     }
+    if let Target::SnsConfirm(settings) = &destination.target {
+        return sns::confirm(tools, &job, settings).await;
+    }
     let mut event = read(tools.store.event(job.pending.id.event).await)?;
     // The route may have left the configuration since; then only what the event itself says is known.
     let route = job.config.route(&event.route);
@@ -162,7 +166,7 @@ async fn exchange(tools: &Tools, job: Job, now: Timestamp) -> Result<Exchanged, 
         rate.check().map_err(Ended::TooEarly)?;
     }
     match &destination.target {
-        Target::Http(_) | Target::DvelopReport(_) => {}
+        Target::Http(_) | Target::DvelopReport(_) | Target::SnsConfirm(_) => {}
         Target::Pull(_) => return Err(Ended::Unmade("events are fetched from there, and none is delivered".to_owned())),
         Target::PayJoe { settings, uploads } => return payjoe::send(tools, &job, settings, *uploads, &event).await,
         Target::BankIntegration(settings) => return bankintegration::send(tools, &job, settings, &event).await,

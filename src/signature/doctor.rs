@@ -1,15 +1,17 @@
 //! Why a request does not verify: each step with what was seen, and the one change that would make it pass.
 //!
-//! For the operator, offline, never on the way in. It shows lengths, names and times, never a secret and never a
+//! For the operator, never on the way in. It shows lengths, names and times, never a secret and never a
 //! signature that would be right: of the signed text it tells the length only, as its digest is a signature in
 //! schemes that are plain digests.
 
 mod rewritten;
 mod trials;
 
+use std::borrow::Cow;
+
 use super::Verifier;
 use super::extract::Format;
-use super::keeper::{Context, NoKeys};
+use super::keeper::{Context, KeyKeeper, KeyState, NoKeys};
 use super::key::{Key, Keys};
 use super::request::{Document, Request, Scope};
 use super::scheme::{Plan, Scheme};
@@ -23,7 +25,7 @@ pub struct Diagnosis {
     /// Whether it verifies as it is.
     pub accepted: bool,
     /// The verdict's word: `accepted`, `handshake`, or why it is refused.
-    pub verdict: &'static str,
+    pub verdict: Cow<'static, str>,
     /// Each step in the order of the evaluation.
     pub steps: Vec<Step>,
     /// Single changes under which it verifies, each as a sentence.
@@ -34,7 +36,7 @@ pub struct Diagnosis {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// What was looked at.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Whether it was as it has to be.
     pub good: bool,
     /// What was seen, without secrets.
@@ -45,14 +47,19 @@ impl Verifier {
     /// Explains what this verifier makes of a request as of `now`, and tries what usually is wrong. `others` are
     /// verifiers of other routes, with their names.
     pub fn diagnose(&self, inbound: &Inbound, now: Timestamp, others: &[(&str, &Self)]) -> Diagnosis {
-        let context = Context { now: Some(now), keys: &NoKeys };
+        self.diagnose_with(inbound, now, others, &NoKeys)
+    }
+
+    /// The same with the keys that somebody keeps.
+    pub fn diagnose_with(&self, inbound: &Inbound, now: Timestamp, others: &[(&str, &Self)], keys: &dyn KeyKeeper) -> Diagnosis {
+        let context = Context { now: Some(now), keys };
         let verdict = match self.judge_in(inbound.clone(), context) {
             Ok(super::Judged::Event(_)) => "accepted",
             Ok(super::Judged::Handshake(_)) => "handshake",
             Err(refusal) => refusal.as_str(),
         };
         let accepted = matches!(verdict, "accepted" | "handshake");
-        let mut diagnosis = Diagnosis { accepted, verdict, ..Diagnosis::default() };
+        let mut diagnosis = Diagnosis { accepted, verdict: verdict.into(), ..Diagnosis::default() };
         self.walk(self.check(), inbound, context, &mut diagnosis.steps);
         if !accepted {
             diagnosis.findings = trials::findings(self, inbound, now);
@@ -74,16 +81,20 @@ impl Verifier {
 
     fn walk(&self, check: &Check, inbound: &Inbound, context: Context<'_>, steps: &mut Vec<Step>) {
         match check {
-            Check::Open => steps.push(Step { name: "scheme", good: true, seen: "none: everything passes".to_owned() }),
+            Check::Open => steps.push(Step { name: "scheme".into(), good: true, seen: "none: everything passes".to_owned() }),
             Check::Address(networks) => {
                 let good = networks.iter().any(|network| network.contains(&inbound.peer.to_canonical()));
-                steps.push(Step { name: "address", good, seen: format!("{} (a captured file does not know its sender)", inbound.peer) });
+                steps.push(Step {
+                    name: "address".into(),
+                    good,
+                    seen: format!("{} (a captured file does not know its sender)", inbound.peer),
+                });
             }
             Check::Scheme(scheme) => self.scheme_steps(scheme, inbound, context, steps),
             Check::Any(members) | Check::All(members) => {
                 let kind = if matches!(check, Check::Any(_)) { "any of" } else { "all of" };
                 for (index, member) in members.iter().enumerate() {
-                    steps.push(Step { name: "member", good: true, seen: format!("{kind} {}, number {}", members.len(), index + 1) });
+                    steps.push(Step { name: "member".into(), good: true, seen: format!("{kind} {}, number {}", members.len(), index + 1) });
                     self.walk(member, inbound, context, steps);
                 }
             }
@@ -93,7 +104,7 @@ impl Verifier {
     fn scheme_steps(&self, scheme: &Scheme, inbound: &Inbound, context: Context<'_>, steps: &mut Vec<Step>) {
         let request = Request::of_inbound(inbound);
         let json = Document::new(&inbound.body, self.pointers());
-        let mut push = |name, good, seen: String| steps.push(Step { name, good, seen });
+        let mut push = |name: &'static str, good, seen: String| steps.push(Step { name: name.into(), good, seen });
         if !scheme.handshakes.is_empty() {
             match scheme.unverified(&request, &json, context) {
                 Some(Ok(answer)) => push("handshake", true, format!("answered with {} and {} bytes", answer.status, answer.body.len())),
@@ -121,7 +132,7 @@ impl Verifier {
                     for source in &plan.carrier.from {
                         let there = bare.is_present(source);
                         let seen = if there { "is there and can't be read" } else { "is not there" };
-                        steps.push(Step { name: "signature", good: false, seen: format!("{} {seen}", self.named(source)) });
+                        steps.push(Step { name: "signature".into(), good: false, seen: format!("{} {seen}", self.named(source)) });
                     }
                 }
             }
@@ -155,7 +166,7 @@ struct Walk<'w, 's, 'r, 'd, 'k> {
 
 impl<'s> Walk<'s, 's, '_, '_, '_> {
     fn push(&mut self, name: &'static str, good: bool, seen: String) {
-        self.steps.push(Step { name, good, seen });
+        self.steps.push(Step { name: name.into(), good, seen });
     }
 
     fn all(&mut self, extracted: &super::extract::Extracted) {
@@ -205,7 +216,11 @@ impl<'s> Walk<'s, 's, '_, '_, '_> {
                 self.push("keys", known, format!("{} {shown}; {} configured", self.verifier.named(by), own.len()));
             }
             Keys::Remote(remote) => match remote.wanted(&self.scope) {
-                Ok(wanted) => self.push("keys", true, format!("would be fetched: {wanted:?}; this command fetches nothing")),
+                Ok(wanted) => match self.context.keys.look(&wanted) {
+                    KeyState::Known(_) => self.push("keys", true, format!("fetched: {wanted:?}")),
+                    KeyState::Unknown => self.push("keys", false, format!("its source says that there is no {wanted:?}")),
+                    KeyState::Unavailable => self.push("keys", true, format!("would be fetched: {wanted:?}; it is not at hand here")),
+                },
                 Err(refusal) => self.push("keys", false, format!("none would be fetched: {}", refusal.as_str())),
             },
         }

@@ -45,6 +45,14 @@ impl<'a> Fields<'a> {
         pairs.iter().flat_map(|(name, value)| name.iter().chain(value.iter())).copied().collect()
     }
 
+    /// Names and values in order of names (then values), with this between the two and that between the pairs.
+    pub(super) fn joined(&self, between: &str, after: &str) -> Vec<u8> {
+        let mut pairs: Vec<_> = self.0.iter().collect();
+        pairs.sort();
+        let joined: Vec<Vec<u8>> = pairs.iter().map(|(name, value)| [name, between.as_bytes(), value].concat()).collect();
+        joined.join(after.as_bytes())
+    }
+
     /// The values in order of their names, case-insensitive, without those of one name.
     pub(super) fn values_sorted(&self, except: &[u8]) -> Vec<u8> {
         let mut pairs: Vec<_> = self.0.iter().filter(|(name, _)| **name != *except).collect();
@@ -80,6 +88,8 @@ mod tests {
         let fields = Fields::parse(b"b=2&A=1&mac=x&a=0&b=2").unwrap();
         assert_eq!(fields.sorted(), b"A1a0b2macx");
         assert_eq!(fields.values_sorted(b"mac"), b"1022");
+        assert_eq!(fields.joined("=", "&"), b"A=1&a=0&b=2&b=2&mac=x");
+        assert_eq!(Fields::parse(b"").unwrap().joined("", ""), b"");
         assert!(Fields::parse("a=1&".repeat(FIELDS_MAX).as_bytes()).is_ok());
         assert!(Fields::parse("a=1&".repeat(FIELDS_MAX + 1).as_bytes()).is_err());
     }

@@ -135,7 +135,7 @@ fn key_source(name: &str) -> &'static str {
             "{ url: https://production.plaid.com/webhook_verification_key/get, pointer: /key, body: { key_id: \"{id}\", client_id: …, secret: { env: PLAID_API_SECRET } } }"
         }
         "ebay" => {
-            "{ url: \"https://api.ebay.com/commerce/notification/v1/public_key/{id}\", pointer: /key, auth: { bearer: { env: EBAY_APP_TOKEN } } }"
+            "{ url: \"https://api.ebay.com/commerce/notification/v1/public_key/{id}\", pointer: /key,\n    auth: { oauth2: { token_url: https://api.ebay.com/identity/v1/oauth2/token, client_id: …, client_secret: { env: EBAY_CLIENT_SECRET }, scopes: [https://api.ebay.com/oauth/api_scope], client_auth: basic } } }"
         }
         _ => "{ url: \"https://…/{id}\", auth: …, pointer: /key }",
     }

@@ -13,7 +13,7 @@ use super::Refusal;
 use super::charset::Charset;
 use super::limits::{ORACLE_BYTES_MAX, SIGNED_HEADERS_MAX};
 use super::mac::{Sink, crc32};
-use super::request::Scope;
+use super::request::{Request, Scope};
 use super::source::Source;
 
 pub(super) use parse::{Allowed, compile, field, jws, literal};
@@ -53,6 +53,8 @@ enum What {
     QueryString,
     Host,
     Secret,
+    /// The URL, its query and then the form in order of their names.
+    UrlSorted,
     FormSorted,
     FormValuesSorted {
         except: Box<str>,
@@ -177,7 +179,7 @@ impl Program {
             What::Nested(..) | What::Body | What::Method | What::Url | What::Path | What::PathAndQuery | What::QueryString | What::Host => {
                 None
             }
-            What::Secret | What::FormSorted | What::FormValuesSorted { .. } | What::SignedHeaders(_) => None,
+            What::Secret | What::UrlSorted | What::FormSorted | What::FormValuesSorted { .. } | What::SignedHeaders(_) => None,
         })
     }
 
@@ -188,14 +190,15 @@ impl Program {
             What::Nested(..) | What::Body | What::Method | What::Url | What::Path | What::PathAndQuery | What::QueryString | What::Host => {
                 None
             }
-            What::Secret | What::FormSorted | What::FormValuesSorted { .. } | What::Source(_) => None,
+            What::Secret | What::UrlSorted | What::FormSorted | What::FormValuesSorted { .. } | What::Source(_) => None,
         })
     }
 
     /// Whether the whole body goes in, or single fields of it.
     pub(super) fn body_use(&self) -> (bool, bool) {
         let places = self.places();
-        let whole = places.iter().any(|place| matches!(place.what, What::Body | What::FormSorted | What::FormValuesSorted { .. }));
+        let whole = |place: &&Place| matches!(place.what, What::Body | What::UrlSorted | What::FormSorted | What::FormValuesSorted { .. });
+        let whole = places.iter().any(whole);
         let fields = places.iter().any(|place| matches!(place.what, What::Source(Source::Json { .. } | Source::Form(_) | Source::Xml(_))));
         (whole, fields)
     }
@@ -232,6 +235,7 @@ impl What {
             Self::QueryString => Cow::Borrowed(request.path_and_query().1),
             Self::Host => Cow::Borrowed(request.host().as_bytes()),
             Self::Secret => return Ok(scope.key.map(Cow::Borrowed)),
+            Self::UrlSorted => Cow::Owned(url_sorted(request)?),
             Self::FormSorted => Cow::Owned(request.form()?.sorted()),
             Self::FormValuesSorted { except } => Cow::Owned(request.form()?.values_sorted(except.as_bytes())),
             Self::SignedHeaders(headers) => return headers.value(scope).map(Some),
@@ -333,6 +337,16 @@ fn answered(value: &[u8], scope: &Scope<'_, '_, '_>) -> Result<Vec<u8>, Refusal>
 fn json_escape(value: &[u8]) -> Vec<u8> {
     let quoted = serde_json::Value::String(String::from_utf8_lossy(value).into_owned()).to_string();
     quoted.as_bytes()[1..quoted.len() - 1].to_vec()
+}
+
+/// Plivo signs the URL without its query, then `?`, the query's pairs in order, a dot between them and what follows, and the
+/// form's names and values in order; of what is not there, nothing.
+fn url_sorted(request: &Request<'_>) -> Result<Vec<u8>, Refusal> {
+    let (query, form) = (request.query()?.joined("=", "&"), request.form()?.joined("", ""));
+    let mark = if query.is_empty() && form.is_empty() { "" } else { "?" };
+    let dot = if query.is_empty() || form.is_empty() { "" } else { "." };
+    let path = request.path_and_query().0;
+    Ok([request.base.as_bytes(), path, mark.as_bytes(), &query, dot.as_bytes(), &form].concat())
 }
 
 /// HubSpot signs the URL with these escapes undone, and no others.

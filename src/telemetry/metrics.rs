@@ -104,6 +104,8 @@ pub struct Backlog {
     pub age: Duration,
     /// When all of it will have ended; none: nobody can tell.
     pub drains_in: Option<Duration>,
+    /// Whether the destination is paused.
+    pub paused: bool,
 }
 
 /// The metrics of one running Kurier.
@@ -118,10 +120,14 @@ pub struct Metrics {
     oldest_pending: Family<Labels<1>, Gauge>,
     dead: Family<Labels<1>, Gauge>,
     drains_in: Family<Labels<1>, Gauge<f64, AtomicU64>>,
+    paused: Family<Labels<1>, Gauge>,
     commit_seconds: Histogram,
     store_bytes: Gauge,
     store_writable: Gauge,
     reloads: Family<Labels<1>, Counter>,
+    kept: Family<Labels<1>, Gauge>,
+    not_kept: Family<Labels<1>, Counter>,
+    released: Family<Labels<1>, Counter>,
 }
 
 impl Default for Metrics {
@@ -144,10 +150,14 @@ impl Metrics {
             oldest_pending: Family::default(),
             dead: Family::default(),
             drains_in: Family::default(),
+            paused: Family::default(),
             commit_seconds: seconds_histogram(),
             store_bytes: Gauge::default(),
             store_writable: Gauge::default(),
             reloads: Family::default(),
+            kept: Family::default(),
+            not_kept: Family::default(),
+            released: Family::default(),
         };
         metrics.register();
         metrics
@@ -168,6 +178,7 @@ impl Metrics {
         registry.register("pending_deliveries", "Deliveries that wait for an attempt", self.pending.clone());
         registry.register_with_unit("oldest_pending", "Age of the oldest pending delivery", Unit::Seconds, self.oldest_pending.clone());
         registry.register("dead_letters", "Dead letters in the store", self.dead.clone());
+        registry.register("destination_paused", "1 while the destination is paused, else 0", self.paused.clone());
         registry.register_with_unit(
             "drain_estimate",
             "Time until nothing is pending at the pace of the last minute; +Inf while there is none",
@@ -183,6 +194,9 @@ impl Metrics {
         registry.register_with_unit("store", "Size of the store on disk", Unit::Bytes, self.store_bytes.clone());
         registry.register("store_writable", "1 while commits succeed, else 0", self.store_writable.clone());
         registry.register("config_reloads", "Reloads of the configuration by result", self.reloads.clone());
+        registry.register("refusals_kept", "Refused requests in quarantine", self.kept.clone());
+        registry.register("refusals_dropped", "Refused requests that the quarantine could not take", self.not_kept.clone());
+        registry.register("refusals_released", "Refused requests that became events after all", self.released.clone());
     }
 
     /// Makes every series of these routes and destinations exist, at 0.
@@ -203,6 +217,7 @@ impl Metrics {
             self.oldest_pending.get_or_create(&one("destination", destination)).set(0);
             self.dead.get_or_create(&one("destination", destination)).set(0);
             self.drains_in.get_or_create(&one("destination", destination)).set(0.0);
+            self.paused.get_or_create(&one("destination", destination)).set(0);
         }
         for result in ["ok", "refused"] {
             drop(self.reloads.get_or_create_owned(&one("result", &Name::from(result))));
@@ -235,6 +250,21 @@ impl Metrics {
         self.commit_seconds.observe(took.as_secs_f64());
     }
 
+    /// How many refused requests of a route are in quarantine.
+    pub fn refusals_kept(&self, route: &Name, count: usize) {
+        self.kept.get_or_create(&one("route", route)).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// The counter of refused requests of a route that the quarantine could not take.
+    pub fn refusals_dropped(&self, route: &Name) -> Counter {
+        self.not_kept.get_or_create_owned(&one("route", route))
+    }
+
+    /// The counter of refused requests of a route that became events after all.
+    pub fn refusals_released(&self, route: &Name) -> Counter {
+        self.released.get_or_create_owned(&one("route", route))
+    }
+
     /// Counts a reload.
     pub fn reloaded(&self, accepted: bool) {
         let result = Name::from(if accepted { "ok" } else { "refused" });
@@ -243,13 +273,14 @@ impl Metrics {
 
     /// Everything as OpenMetrics text, with the gauges set from these figures, by destination.
     pub fn encode(&self, backlogs: &BTreeMap<Name, Backlog>, stats: &StoreStats) -> String {
-        for (destination, Backlog { count, age, drains_in }) in backlogs {
+        for (destination, Backlog { count, age, drains_in, paused }) in backlogs {
             let set = |family: &Family<Labels<1>, Gauge>, value: u64| {
                 family.get_or_create(&one("destination", destination)).set(i64::try_from(value).unwrap_or(i64::MAX));
             };
             set(&self.pending, count.pending);
             set(&self.oldest_pending, age.as_secs());
             set(&self.dead, count.dead);
+            set(&self.paused, u64::from(*paused));
             let seconds = drains_in.map_or(f64::INFINITY, |time| time.as_secs_f64());
             self.drains_in.get_or_create(&one("destination", destination)).set(seconds);
         }
@@ -282,6 +313,7 @@ mod tests {
             "kurier_oldest_pending_seconds{destination=\"erp\"} 0",
             "kurier_dead_letters{destination=\"erp\"} 0",
             "kurier_drain_estimate_seconds{destination=\"erp\"} 0",
+            "kurier_destination_paused{destination=\"erp\"} 0",
             "kurier_commit_duration_seconds_count 0",
             "kurier_store_bytes 0",
         ] {

@@ -15,4 +15,4 @@ mod tls;
 mod waiting;
 mod world;
 
-pub(crate) use world::{orders, tokens};
+pub(crate) use world::{orders, quarantine, tokens};

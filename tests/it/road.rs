@@ -1,8 +1,10 @@
 //! The whole road, on the built binary: a signed callback is checked, kept safe and delivered.
 
+mod alerts;
 mod crash;
 mod delivery;
 mod operator;
+mod quarantine;
 mod reload;
 mod small_disk;
 

@@ -5,6 +5,7 @@ mod dvelop;
 mod inpasy;
 mod payjoe;
 mod smartbusiness;
+mod sns;
 
 use crate::harness::{Home, PATIENCE, Serving, request, wait_until};
 

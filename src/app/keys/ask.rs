@@ -1,18 +1,23 @@
 //! One fetch: the request to a place, and the key in its answer.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value as Json;
 use url::Url;
 
 use super::{FETCH_TIMEOUT, Fault, Inner};
-use crate::config::KeySource;
-use crate::egress::{Outbound, Reach};
+use crate::config::{Auth, KeySource, key_source_name};
+use crate::connectors::bearer;
+use crate::connectors::oauth::Client;
+use crate::egress::{self, Outbound, Reach, Reply};
+use crate::model::{Name, Secret};
 use crate::signature::WantedKey;
+use crate::tokens::Who;
 
 /// What is percent-encoded of an id in a url: all but what is unreserved.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -47,15 +52,20 @@ impl Inner {
     /// The key's text, or why there is none.
     pub(super) async fn ask(&self, place: &Place) -> Result<Bytes, (Fault, String)> {
         let failed = |detail: &str| (Fault::Failed, detail.to_owned());
-        let (transport, request, pointer) = match place {
-            Place::Url(url) => (&self.public, get(url)?, None),
+        let sent = |sent: Result<Reply, egress::Fault>| sent.map_err(|fault| (Fault::Failed, fault.to_string()));
+        let (reply, pointer) = match place {
+            Place::Url(url) => (sent(self.public.send(get(url)?).await)?, None),
             Place::Source { name, id } => {
-                let config = self.config.load();
+                let config = self.config.load_full();
                 let source = config.key_sources.get(&**name).ok_or_else(|| failed("it is no longer configured"))?;
-                (&self.own, request(source, id)?, source.pointer.clone())
+                let request = request(source, id)?;
+                let reply = match &source.auth {
+                    Some(Auth::OAuth2(client)) => self.with_token(name, client, request).await?,
+                    Some(Auth::Bearer(_) | Auth::Basic { .. } | Auth::Headers(_)) | None => sent(self.own.send(request).await)?,
+                };
+                (reply, source.pointer.clone())
             }
         };
-        let reply = transport.send(request).await.map_err(|fault| (Fault::Failed, fault.to_string()))?;
         match reply.status {
             StatusCode::OK if reply.truncated => Err(failed("the answer is too long")),
             StatusCode::OK => match pointer {
@@ -65,6 +75,36 @@ impl Inner {
             StatusCode::NOT_FOUND | StatusCode::GONE => Err((Fault::Unknown, format!("the answer is {}", reply.status))),
             other => Err((Fault::Failed, format!("the answer is {other}"))),
         }
+    }
+}
+
+impl Inner {
+    /// Asks with an access token; where it is refused, once more with a fresh one.
+    async fn with_token(&self, source: &str, client: &Arc<Client>, mut request: Outbound) -> Result<Reply, (Fault, String)> {
+        let name = key_source_name(source);
+        let mut reply = None;
+        for _ in 0..2 {
+            let access = self.access(name.clone(), client.clone()).await.map_err(|reason| (Fault::Failed, reason))?;
+            let value = bearer(&access).map_err(|_error| (Fault::Failed, "the access token can't stand in a header".to_owned()))?;
+            request.headers.insert(AUTHORIZATION, value);
+            let got = self.own.send(request.clone()).await.map_err(|fault| (Fault::Failed, fault.to_string()))?;
+            if got.status != StatusCode::UNAUTHORIZED {
+                return Ok(got);
+            }
+            self.tokens.refused(Who { name: &name, client, by_client: true, refresh: None }, &access).await;
+            reply = Some(got);
+        }
+        reply.ok_or_else(|| (Fault::Failed, "it was not asked".to_owned()))
+    }
+
+    /// An access token. The time for a fetch may end meanwhile; the token is had all the same, for the next one.
+    async fn access(&self, name: Name, client: Arc<Client>) -> Result<Secret, String> {
+        let tokens = self.tokens.clone();
+        let asking = tokio::spawn(async move {
+            let who = Who { name: &name, client: &client, by_client: true, refresh: None };
+            tokens.access(who).await.map_err(|no_token| no_token.reason)
+        });
+        asking.await.unwrap_or_else(|_panic| Err("asking for an access token failed".to_owned()))
     }
 }
 

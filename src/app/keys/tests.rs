@@ -8,6 +8,8 @@ use crate::clock::TokioClock;
 use crate::config::{self, Environment, LoadOptions};
 use crate::egress::{Fault as EgressFault, Outbound, Reply};
 use crate::model::{FaultKind, Timestamp};
+use crate::store::SealedStates;
+use crate::store::memory::MemoryStore;
 
 /// Answers from a script, slowly, and notes what it was asked.
 #[derive(Default)]
@@ -51,6 +53,10 @@ routes: { a: { path: /a, verify: none, deliver: [d] } }
 destinations: { d: { url: https://d.example } }
 key_sources:
   bank: { url: 'https://bank.example/keys/{id}', auth: { bearer: { env: TOKEN } } }
+  ebay:
+    url: https://ebay.example/public_key/{id}
+    pointer: /key
+    auth: { oauth2: { token_url: https://ebay.example/token, client_id: kurier, client_secret: { env: TOKEN }, client_auth: basic } }
   plaid: { url: https://plaid.example/get, pointer: /key, body: { key_id: '{id}', secret: { env: TOKEN } } }
 ";
 
@@ -61,7 +67,8 @@ fn keeper(answers: impl IntoIterator<Item = Result<(u16, &'static str), ()>>) ->
     let script = Arc::new(Scripted { answers: Mutex::new(answers.into_iter().collect()), ..Scripted::default() });
     let clock = Arc::new(TokioClock::starting_at(Timestamp::from_millis(1_700_000_000_000)));
     let live = Arc::new(arc_swap::ArcSwap::from_pointee(config));
-    (script.clone(), Keeper::over(live, clock, script.clone(), script))
+    let tokens = Tokens::new(script.clone(), clock.clone(), Arc::new(SealedStates::new(Arc::new(MemoryStore::new()), None)));
+    (script.clone(), Keeper::over(live, clock, tokens, script.clone(), script))
 }
 
 fn url() -> WantedKey {
@@ -163,6 +170,41 @@ async fn a_source_is_asked_with_its_credentials_and_the_id_as_one_segment() {
     assert_eq!(asked[0].2["authorization"], "Bearer s3cr3t-s3cr3t-s3cr3t");
     assert_eq!((&asked[1].0, &asked[1].3[..]), (&Method::POST, &br#"{"key_id":"k\"1","secret":"s3cr3t-s3cr3t-s3cr3t"}"#[..]));
     assert_eq!(asked.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_wants_a_token_is_asked_with_one_and_once_more_when_it_is_refused() {
+    const FIRST: &str = r#"{"access_token":"one","token_type":"Bearer","expires_in":7200}"#;
+    const SECOND: &str = r#"{"access_token":"two","token_type":"Bearer","expires_in":7200}"#;
+    let (key, pem) = (r#"{"key":"pem"}"#, known("pem"));
+    let (script, keeper) = keeper([
+        Ok((200, FIRST)),
+        Ok((200, key)),
+        Ok((200, key)),
+        Ok((401, "")),
+        Ok((200, SECOND)),
+        Ok((200, key)),
+        Ok((401, "")),
+        Ok((503, "")),
+    ]);
+    let ebay = |id: &str| WantedKey::Named { source: "ebay".into(), id: id.into() };
+    for id in ["a", "b", "c"] {
+        keeper.fetch(&ebay(id)).await;
+        assert_eq!(keeper.look(&ebay(id)), pem, "{id}");
+    }
+    keeper.fetch(&ebay("d")).await;
+    assert_eq!(keeper.look(&ebay("d")), KeyState::Unavailable, "no token: that is a 503, not a 401");
+    let asked = script.asked.lock();
+    let said: Vec<(&str, &str)> = asked
+        .iter()
+        .map(|(_, url, headers, _)| (url.rsplit('/').next().unwrap(), headers["authorization"].to_str().unwrap()))
+        .map(|(url, auth)| (url, if auth.starts_with("Basic ") { "Basic" } else { auth }))
+        .collect();
+    let (one, two) = ("Bearer one", "Bearer two");
+    assert_eq!(
+        said,
+        [("token", "Basic"), ("a", one), ("b", one), ("c", one), ("token", "Basic"), ("c", two), ("d", two), ("token", "Basic")]
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use super::destination::is_open;
 use super::route::Draft;
 use super::{Compiler, shared};
+use crate::config::KeySource;
 use crate::config::resolve::nearest;
 use crate::config::scalar;
 use crate::config::section::Section;
 use crate::config::units::shown;
 use crate::config::wrong::Wrong;
-use crate::config::{Auth, KeySource};
 use crate::document::{Entry, Node};
 use crate::model::Name;
 use crate::signature::Verifier;
@@ -34,10 +34,6 @@ impl Compiler<'_> {
         let url = section.text("url")?;
         let body = section.section("body");
         let auth = self.auth(&section.section("auth"));
-        if let Some(Auth::OAuth2(_)) = auth {
-            let wrong = Wrong::new("a key source can't have `oauth2`").hint("`bearer`, `basic` or `header`");
-            self.report.error(wrong, section.span("auth"), section.path("auth"));
-        }
         let mut members = Vec::new();
         for entry in body.entries() {
             let secret = self.text_or_secret(&entry.value, &body.path(&entry.key))?;

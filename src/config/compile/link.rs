@@ -2,6 +2,7 @@
 //! another, limits that contradict one another, and what is allowed and yet worth a warning.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use http::Method;
 
@@ -14,10 +15,14 @@ use crate::config::wrong::Wrong;
 use crate::config::{DeliverTo, Destination, Format, PathPattern, Server, StoreSettings};
 use crate::document::{Entry, Node};
 use crate::model::Name;
-use crate::signature::Binding;
+use crate::signature::{Binding, Verifier};
 
 /// With more destinations than this an unknown one gets no hint.
 const NAMES_COMPARED_MAX: usize = 1000;
+
+fn show(time: Duration) -> String {
+    show_duration(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
 
 impl Compiler<'_> {
     pub(super) fn link(
@@ -81,6 +86,23 @@ impl Compiler<'_> {
         }
     }
 
+    fn check_quarantine(&mut self, draft: &Draft, store: &StoreSettings) {
+        let Some((quarantine, place)) = &draft.quarantine else { return };
+        if quarantine.max_age > store.retention {
+            // Whether one was released already is known by its event, which must still be there.
+            let wrong = Wrong::new(format!(
+                "refused requests are kept for {}, longer than events (`store.retention` is {})",
+                show(quarantine.max_age),
+                show(store.retention)
+            ));
+            self.report.error(wrong.hint("set `max_age` no longer than that"), place.span, &place.path);
+        }
+        if draft.verifier.as_ref().is_some_and(Verifier::lets_all_in) {
+            let wrong = Wrong::new("nothing comes into this quarantine: the route takes every request").hint("its `verify` is `none`");
+            self.report.warn(wrong, place.span, &place.path);
+        }
+    }
+
     fn check_route(&mut self, draft: &Draft, destinations: &BTreeMap<Name, Destination>, server: &Server, store: &StoreSettings) {
         if draft.body_limit > server.limits.in_flight {
             let wrong = Wrong::new(format!(
@@ -91,7 +113,6 @@ impl Compiler<'_> {
             self.report.error(wrong, draft.body.span, &draft.body.path);
         }
         if draft.dedupe_window > store.retention && !draft.is_pulled {
-            let show = |time: std::time::Duration| show_duration(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
             let wrong = Wrong::new(format!(
                 "keys are remembered for {}, events are kept for {} only: a late repeat is answered, and its event is gone",
                 show(draft.dedupe_window),
@@ -99,7 +120,15 @@ impl Compiler<'_> {
             ));
             self.report.warn(wrong, draft.window.span, &draft.window.path);
         }
-        let unbound = match draft.verifier.as_ref().map(crate::signature::Verifier::binding) {
+        self.check_quarantine(draft, store);
+        if let Some((_, place)) = &draft.confirm
+            && draft.verifier.as_ref().is_some_and(|verifier| !verifier.keeps_for_operator())
+        {
+            let wrong =
+                Wrong::new("no request of this route asks for a confirmation").hint("SNS goes with `verify: { preset: aws-sns, … }`");
+            self.report.error(wrong, place.span, &place.path);
+        }
+        let unbound = match draft.verifier.as_ref().map(Verifier::binding) {
             Some(_) if draft.is_pulled => None,
             Some(Binding::None) => Some("the scheme does not bind the body: nothing in it is proven to come from the sender"),
             Some(Binding::Fields) => Some("the scheme binds some fields of the body only: believe no others"),
@@ -108,7 +137,7 @@ impl Compiler<'_> {
         if let Some(text) = unbound {
             self.report.warn(Wrong::new(text), draft.verify.span, &draft.verify.path);
         }
-        if draft.verifier.as_ref().is_some_and(crate::signature::Verifier::keeps_credentials) {
+        if draft.verifier.as_ref().is_some_and(Verifier::keeps_credentials) {
             let wrong = Wrong::new("the sender's secret stands in the body, which is stored and delivered as it is");
             self.report.warn(wrong.hint("whoever may read events may send them too"), draft.verify.span, &draft.verify.path);
         }

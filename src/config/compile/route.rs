@@ -9,17 +9,17 @@ use http::Method;
 
 use super::systems::{Acknowledging, Pulling};
 use super::{Compiler, shared};
-use crate::config::limits::{BODY_BYTES_MAX, DEDUPE_WINDOW_DEFAULT};
+use crate::config::limits::{BODY_BYTES_MAX, DEDUPE_WINDOW_DEFAULT, QUARANTINE_AGE_DEFAULT, QUARANTINE_KEEP_DEFAULT};
 use crate::config::path::{SECRET_SEGMENT, is_plain_segment, parse};
 use crate::config::section::{Section, in_memory};
 use crate::config::within::within;
 use crate::config::wrong::Wrong;
-use crate::config::{DeliverTo, Destination, Failing, Jq, OrderBy, PathPattern, Route, Server, Wait};
+use crate::config::{DeliverTo, Destination, Failing, Jq, OrderBy, PathPattern, Quarantine, Route, Server, Wait};
 use crate::connectors::inpasy;
 use crate::document::{Node, Span};
 use crate::jq;
-use crate::model::{Answer, Name, Rate};
-use crate::signature::{Template, Verifier};
+use crate::model::{Answer, Name, Rate, Secret};
+use crate::signature::{KeyMaterial, SecretSource, Template, Verifier};
 
 /// What a callback of InPaSy is answered, unless the route says otherwise: what is asked for is not published.
 fn taken() -> Answer {
@@ -27,7 +27,7 @@ fn taken() -> Answer {
 }
 
 /// What belongs to requests only.
-const SENT_ONLY: [&str; 7] = ["path", "path_secret", "methods", "verify", "limits", "respond", "inpasy"];
+const SENT_ONLY: [&str; 8] = ["path", "path_secret", "methods", "verify", "limits", "respond", "inpasy", "quarantine"];
 
 /// A route whose connections to the rest are not yet checked.
 pub(super) struct Draft {
@@ -48,6 +48,8 @@ pub(super) struct Draft {
     pub(super) wait: Option<Wait>,
     pub(super) deliver: Vec<(DeliverTo, Place)>,
     pub(super) acknowledge: Option<Acknowledging>,
+    pub(super) confirm: Option<(Destination, Place)>,
+    pub(super) quarantine: Option<(Quarantine, Place)>,
     pub(super) inpasy: Option<Arc<inpasy::Settings>>,
     pub(super) pull: Option<Pulling>,
     /// Whether its events are fetched, however well that is described.
@@ -79,6 +81,11 @@ impl Draft {
             destinations.push(pulling.destination);
             pulling.settings
         });
+        let confirm = self.confirm.map(|(destination, _)| {
+            let name = destination.name.clone();
+            destinations.push(destination);
+            name
+        });
         if self.is_pulled && pull.is_none() {
             return None;
         }
@@ -95,12 +102,44 @@ impl Draft {
             respond: self.respond,
             wait: self.wait,
             deliver: self.deliver.into_iter().map(|(deliver, _)| deliver).collect(),
+            quarantine: self.quarantine.map(|(quarantine, _)| quarantine),
             inpasy: self.inpasy,
             pull,
             acknowledge,
+            confirm,
         };
         Some((route, destinations))
     }
+}
+
+/// Secrets as a route's `verify` asks for them, to find one that is listed twice.
+struct Listed<'l, 'c> {
+    of: &'l mut Compiler<'c>,
+    /// The lists' paths, and what stands in them.
+    seen: Vec<(String, Secret)>,
+    twice: Vec<(Span, String)>,
+}
+
+impl SecretSource for Listed<'_, '_> {
+    fn secret(&mut self, node: &Node, path: &str) -> Option<KeyMaterial> {
+        let material = self.of.secret(node, path)?;
+        if let Some((list, _)) = path.rsplit_once('[').filter(|(list, _)| list.ends_with(".secrets")) {
+            if self.seen.iter().any(|(other, secret)| other == list && secret.expose() == material.secret.expose()) {
+                self.twice.push((node.span, path.to_owned()));
+            }
+            self.seen.push((list.to_owned(), Secret::new(material.secret.expose().to_vec())));
+        }
+        Some(material)
+    }
+}
+
+fn quarantine(route: &Section<'_>) -> Option<(Quarantine, Place)> {
+    let section = route.section("quarantine");
+    section.exists().then(|| {
+        let keep = section.integer("keep").and_then(|keep| usize::try_from(keep).ok()).unwrap_or(QUARANTINE_KEEP_DEFAULT);
+        let max_age = section.duration("max_age").unwrap_or(QUARANTINE_AGE_DEFAULT);
+        (Quarantine { keep, max_age }, Place::of(route, "quarantine"))
+    })
 }
 
 impl Compiler<'_> {
@@ -142,10 +181,14 @@ impl Compiler<'_> {
             respond: self.answer(&section.section("respond")).or_else(|| section.get("inpasy").map(|_| taken())),
             wait: self.wait(&section.section("respond")),
             deliver: self.deliver(section),
+            quarantine: quarantine(section),
             inpasy: self.inpasy(&section.section("inpasy")),
             pull: self.pull(name, &section.section("pull")),
             is_pulled,
             acknowledge: self.acknowledge(name, &section.section("acknowledge").section("dvelop")),
+            confirm: self
+                .confirm(name, &section.section("acknowledge").section("sns"))
+                .map(|destination| (destination, Place::of(section, "acknowledge"))),
         }
     }
 
@@ -203,8 +246,13 @@ impl Compiler<'_> {
 
     fn verifier(&mut self, node: &Node, path: &str) -> Option<Verifier> {
         let mut problems = Vec::new();
-        let verifier = Verifier::compile(node, path, self, &mut problems);
-        let clean = problems.is_empty();
+        let mut listed = Listed { of: self, seen: Vec::new(), twice: Vec::new() };
+        let verifier = Verifier::compile(node, path, &mut listed, &mut problems);
+        let (clean, twice) = (problems.is_empty(), listed.twice);
+        for (span, path) in twice {
+            let wrong = Wrong::new("is the same secret as one before it in this list: one of them is probably meant to be another");
+            self.report.warn(wrong, span, path);
+        }
         self.report.errors.extend(problems);
         verifier.filter(|_| clean)
     }

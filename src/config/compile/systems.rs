@@ -10,11 +10,11 @@ use super::Compiler;
 use super::destination::is_open;
 use crate::config::limits::{CONCURRENCY_DEFAULT, TIMEOUT_DEFAULT};
 use crate::config::section::{Section, in_memory};
-use crate::config::systems::{acknowledgement_name, pull_name};
+use crate::config::systems::{acknowledgement_name, confirmation_name, pull_name};
 use crate::config::wrong::Wrong;
 use crate::config::{Auth, BankReport, Breaker, Destination, Format, Pull, Retry, Route, RouteIndex, Source, Target, path, scalar};
 use crate::connectors::oauth::{ClientAuth, TokenFormat};
-use crate::connectors::{Invalid, bankintegration, dvelop, inpasy, oauth, payjoe, smartbusiness};
+use crate::connectors::{Invalid, bankintegration, dvelop, inpasy, oauth, payjoe, smartbusiness, sns};
 use crate::model::{Name, Secret};
 
 /// The longest time for one page of what is fetched.
@@ -83,6 +83,19 @@ impl Compiler<'_> {
         let timeout = section.duration("timeout").unwrap_or(TIMEOUT_DEFAULT);
         let destination = stand_in(acknowledgement_name(route), Target::DvelopReport(settings.clone()), auth, timeout, retry);
         Some(Acknowledging { settings, destination })
+    }
+
+    /// `acknowledge.sns` of a route; without `confirm: true` it is as if it were not there.
+    pub(super) fn confirm(&mut self, route: &str, section: &Section<'_>) -> Option<Destination> {
+        if !section.exists() {
+            return None;
+        }
+        let endpoint = section.text("endpoint").and_then(|text| scalar::url(text).ok());
+        let retry = self.retry(&section.section("retry"));
+        let settings = Arc::new(self.checked(section, sns::Confirm::new(endpoint))?);
+        let timeout = section.duration("timeout").unwrap_or(TIMEOUT_DEFAULT);
+        let destination = stand_in(confirmation_name(route), Target::SnsConfirm(settings), None, timeout, retry);
+        section.flag("confirm").unwrap_or(false).then_some(destination)
     }
 
     /// `inpasy` of a route.

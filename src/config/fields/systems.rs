@@ -4,14 +4,20 @@ use std::sync::LazyLock;
 
 use super::{AUTH, RETRY};
 use crate::config::table::{Field, Shape, Table};
-use crate::connectors::{Holds, Key, bankintegration, dvelop, inpasy, payjoe, smartbusiness};
+use crate::connectors::{Holds, Key, bankintegration, dvelop, inpasy, payjoe, smartbusiness, sns};
 
 pub(super) static ACKNOWLEDGE: Table = Table {
     name: "acknowledge",
-    doc: "The call back to the source once the event is settled.",
+    doc: "The call back to the source.",
     one: true,
-    fields: &[Field::new("dvelop", Shape::System(&ACKNOWLEDGE_DVELOP), "The report to d.velop smart invoice.")],
+    fields: &[
+        Field::new("dvelop", Shape::System(&ACKNOWLEDGE_DVELOP), "The report to d.velop smart invoice, once the event is settled."),
+        Field::new("sns", Shape::System(&ACKNOWLEDGE_SNS), "The confirmation of a subscription to a topic of Amazon SNS."),
+    ],
 };
+
+static ACKNOWLEDGE_SNS: LazyLock<Table> =
+    LazyLock::new(|| table("acknowledge_sns", "The confirmation of a subscription to a topic of Amazon SNS.", sns::KEYS));
 
 static ACKNOWLEDGE_DVELOP: LazyLock<Table> =
     LazyLock::new(|| table("acknowledge_dvelop", "The report of a transfer's result to d.velop smart invoice.", dvelop::ACKNOWLEDGE_KEYS));

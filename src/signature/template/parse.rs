@@ -180,6 +180,7 @@ fn what(head: &str, allowed: Allowed<'_>, names: &mut Names<'_>) -> Result<(What
             Some(program) => What::Nested(Box::new(program.clone()), Nesting::Sha256Hex),
             None => return Err("`{digest}` belongs to the reply of a `challenge` that has a `digest`".to_owned()),
         },
+        "url_sorted" => What::UrlSorted,
         "form_sorted" => What::FormSorted,
         "form_values_sorted" => What::FormValuesSorted { except: "".into() },
         _ if !head.contains([':', '.']) => return Err(format!("unknown placeholder `{{{head}}}`; `{{{{` is a literal brace")),

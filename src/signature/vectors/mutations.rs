@@ -88,7 +88,7 @@ impl Genuine {
                 .schemes()
                 .into_iter()
                 .flat_map(|scheme| &scheme.plans)
-                .all(|plan| !plan.signed.names("form_sorted") && !plan.signed.names("form_values_sorted:except=mac"))
+                .all(|plan| !["form_sorted", "url_sorted", "form_values_sorted:except=mac"].iter().any(|name| plan.signed.names(name)))
     }
 }
 

@@ -278,7 +278,7 @@ fn the_help_names_every_command() {
       init          Write a commented routes.yaml to start from
       demo          Everything in one process: relay, a sample downstream, signed sample callbacks
       check         Check a configuration the way the start does, and name every problem
-      verify        Run signature vectors, or explain one captured request
+      verify        Run signature vectors, or explain one request: captured, or in quarantine
       events        Show events of a running server
       replay        Deliver stored events again
       destinations  Show, pause and resume destinations of a running server

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
+use kurier::accept::{Acceptor, IdSource};
 use kurier::admin::{Admin, DestinationView, Destinations, Parts, PauseError};
 use kurier::clock::{Clock, TokioClock};
 use kurier::config::{
@@ -21,8 +22,9 @@ use kurier::document::Node;
 use kurier::model::{
     Answer, Attempt, AttemptResult, DeadCode, DeadReason, DeliveryId, DeliveryState, Event, EventId, Name, OutcomeKind, Secret, Timestamp,
 };
+use kurier::quarantine::{Releases, Tools};
 use kurier::replays::Replays;
-use kurier::signature::{KeyMaterial, SecretSource, Verifier};
+use kurier::signature::{KeyMaterial, NoKeys, SecretSource, Verifier};
 use kurier::store::memory::MemoryStore;
 use kurier::store::{CommitError, NewDelivery, NewEvent, Settlement, Store as _};
 use kurier::telemetry::Metrics;
@@ -133,6 +135,15 @@ impl World {
             destinations: relay.clone(),
             orders: crate::ingress::orders(store.clone()),
             tokens: crate::ingress::tokens(store.clone()),
+            releases: Releases::new(Tools {
+                quarantine: crate::ingress::quarantine(),
+                acceptor: Acceptor::new(store.clone(), clock.clone(), IdSource::seeded(4)),
+                orders: crate::ingress::orders(store.clone()),
+                keys: Arc::new(NoKeys),
+                store: store.clone(),
+                clock: clock.clone(),
+                metrics: Arc::new(Metrics::new()),
+            }),
             replays: Replays::start(store.clone(), clock.clone()),
             clock,
             metrics: Arc::new(Metrics::new()),
@@ -245,9 +256,11 @@ pub(super) fn route(name: &str, deliver: &[&str]) -> Arc<Route> {
         respond: None,
         wait: None,
         deliver: deliver.iter().map(|name| DeliverTo::everything((*name).into())).collect(),
+        quarantine: None,
         inpasy: None,
         pull: None,
         acknowledge: None,
+        confirm: None,
     })
 }
 

@@ -357,6 +357,53 @@ fn what_is_allowed_and_probably_not_meant_is_a_warning() {
 }
 
 #[test]
+fn a_quarantine_keeps_what_can_be_refused_and_no_longer_than_events() {
+    let with = |verify: &str, quarantine: &str| {
+        format!(
+            "store: {{ retention: 2d }}\nroutes:\n  a:\n    path: /a\n    verify: {verify}\n    quarantine: {quarantine}\n    deliver: [erp]\ndestinations:\n  erp: {{ url: 'https://erp.example.ch' }}\n"
+        )
+    };
+    let github = "{ preset: github, secrets: [{ env: A }] }";
+    let longer = "routes.yaml:6:17: routes.a.quarantine: refused requests are kept for 3d, longer than events (`store.retention` is 2d); set `max_age`";
+    reports(&with(github, "{ max_age: 3d }"), longer);
+    reports(&with(github, "{}"), longer);
+    let told = warnings(&with(github, "{ max_age: 2d, keep: 1 }"));
+    assert!(!told.iter().any(|line| line.contains("quarantine")), "{told:?}");
+    let open = warnings(&with("none", "{ max_age: 1d }"));
+    assert!(
+        open.iter().any(|line| line.starts_with("routes.yaml:6:17: routes.a.quarantine: nothing comes into this quarantine")),
+        "{open:?}"
+    );
+    reports(&with(github, "{ keep: 0 }"), "routes.yaml:6:25: routes.a.quarantine.keep: 0 is too small");
+    reports(&with(github, "{ max: 1 }"), "routes.yaml:6:19: routes.a.quarantine.max: unknown key");
+    let pulled = "routes:\n  a:\n    pull: { dvelop: { base_url: 'https://a.example', integration_key: k, every: 60s } }\n    quarantine: {}\n    deliver: [erp]\ndestinations:\n  erp: { url: 'https://erp.example.ch' }\n";
+    reports(pulled, "routes.yaml:4:17: routes.a.quarantine: `quarantine` has no meaning beside `pull`");
+}
+
+#[test]
+fn a_secret_that_a_route_lists_twice_is_a_warning() {
+    let with = |verify: &str| {
+        format!(
+            "routes:\n  a: {{ path: /a, verify: {verify}, deliver: [erp] }}\ndestinations:\n  erp: {{ url: 'https://erp.example.ch' }}\n"
+        )
+    };
+    let same = |_: &str| Some(super::SECRET.to_owned());
+    let each = |name: &str| Some(format!("{}{name}", super::SECRET));
+    let found = |verify: &str, env: &dyn kurier::config::Environment| -> Vec<String> {
+        let loaded = super::load_text(&with(verify), env).map_err(|error| error.to_string()).unwrap();
+        loaded.warnings.iter().map(|warning| warning.located("routes.yaml").to_string()).collect()
+    };
+    let two = "{ preset: github, secrets: [{ env: A }, { env: B }] }";
+    assert!(found(two, &each).is_empty());
+    let twice = found(two, &same);
+    assert!(twice.len() == 1 && twice[0].starts_with("routes.yaml:2:66: routes.a.verify.secrets[1]: is the same secret"), "{twice:?}");
+    assert!(!twice[0].contains(super::SECRET));
+    // Two schemes may well share one.
+    let any = "{ any: [{ preset: github, secrets: [{ env: A }] }, { preset: stripe, secrets: [{ env: A }] }] }";
+    assert!(found(any, &same).is_empty());
+}
+
+#[test]
 fn any_bytes_are_read_or_refused_without_a_panic() {
     let text = include_str!("../../../routes.yaml");
     kurier::config::fuzz_routes(text.as_bytes());

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use bytes::Bytes;
 use http::Method;
 use kurier::accept::{Acceptor, IdSource};
@@ -15,8 +16,9 @@ use kurier::clock::{Clock, SystemClock, TokioClock};
 use kurier::config::{Admin, Config, DeliverTo, Live, PathPattern, Route, Segment, Server, ServerLimits, StoreSettings};
 use kurier::egress::HttpTransport;
 use kurier::ingress::{Ingress, Parts, serve_options};
-use kurier::model::{Answer, Event, Name, StoreStats, Timestamp};
+use kurier::model::{Answer, Event, Name, RefusalId, StoreStats, Timestamp};
 use kurier::orders::Orders;
+use kurier::quarantine::{self, Quarantine, Shelf};
 use kurier::server::{LiveOptions, ServeOptions, Stopped, serve};
 use kurier::signature::Verifier;
 use kurier::store::memory::MemoryStore;
@@ -52,9 +54,11 @@ pub(super) fn route() -> Route {
         respond: Some(Answer { status: 202, content_type: Some("application/json".into()), body: Bytes::from_static(br#"{"ok":true}"#) }),
         wait: None,
         deliver: vec![DeliverTo::everything(Name::from("erp"))],
+        quarantine: None,
         inpasy: None,
         pull: None,
         acknowledge: None,
+        confirm: None,
     }
 }
 
@@ -121,6 +125,40 @@ pub(crate) fn orders(store: Arc<dyn Store>) -> Orders {
     Orders::new(store, Arc::new(HttpTransport::new().unwrap()), clock, acceptor)
 }
 
+/// A shelf that has no room.
+struct NoRoom;
+
+#[async_trait]
+impl Shelf for NoRoom {
+    async fn list(&self) -> std::io::Result<Vec<(Name, RefusalId, u64)>> {
+        Ok(Vec::new())
+    }
+
+    async fn put(&self, _items: Vec<quarantine::Item>) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::StorageFull.into())
+    }
+
+    async fn get(&self, _route: &Name, _id: RefusalId, _part: quarantine::Part) -> std::io::Result<Option<Bytes>> {
+        Ok(None)
+    }
+
+    async fn remove(&self, _items: Vec<(Name, RefusalId)>) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A quarantine without anything in it.
+pub(crate) fn quarantine() -> Quarantine {
+    Quarantine::start(quarantine::Parts {
+        shelf: Arc::new(NoRoom),
+        config: Arc::new(ArcSwap::from_pointee(config(server(), Vec::new()))),
+        changes: tokio::sync::watch::channel(()).1,
+        clock: Arc::new(SystemClock),
+        metrics: Arc::new(Metrics::new()),
+        ids: IdSource::seeded(3),
+    })
+}
+
 /// The same, with somebody who tells of settlements.
 pub(super) fn ingress_with(config: Config, settled: Settled) -> (Arc<MemoryStore>, Ingress) {
     let store = Arc::new(MemoryStore::new());
@@ -132,6 +170,7 @@ pub(super) fn ingress_with(config: Config, settled: Settled) -> (Arc<MemoryStore
         metrics: Arc::new(Metrics::new()),
         keys: Arc::new(kurier::signature::NoKeys),
         orders: orders(store.clone()),
+        quarantine: quarantine(),
         tokens: tokens(store.clone()),
         ids: IdSource::seeded(1),
         stopping: Arc::default(),
@@ -175,6 +214,7 @@ impl World {
             metrics: metrics.clone(),
             keys: setup.keys,
             orders: orders(store.clone()),
+            quarantine: quarantine(),
             tokens: tokens(store.clone()),
             ids: IdSource::seeded(1),
             stopping: stopping.clone(),

@@ -37,7 +37,7 @@ fn diagnose(inbound: &Inbound) -> Diagnosis {
 fn a_genuine_request_is_accepted_step_by_step() {
     let diagnosis = diagnose(&request(KEY.as_bytes(), b"{}", b"{}"));
     assert!(diagnosis.accepted && diagnosis.findings.is_empty() && diagnosis.steps.iter().all(|step| step.good), "{diagnosis:#?}");
-    let names: Vec<&str> = diagnosis.steps.iter().map(|step| step.name).collect();
+    let names: Vec<&str> = diagnosis.steps.iter().map(|step| &*step.name).collect();
     assert_eq!(names, ["variant", "signature", "keys", "signed text", "match", "time"]);
 }
 

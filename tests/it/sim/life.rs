@@ -192,6 +192,7 @@ async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) ->
         metrics,
         keys: Arc::new(kurier::signature::NoKeys),
         orders: crate::ingress::orders(store.clone()),
+        quarantine: crate::ingress::quarantine(),
         tokens: crate::ingress::tokens(store.clone()),
         ids: IdSource::seeded(seed),
         stopping: stopping.clone(),

@@ -1,0 +1,175 @@
+//! `kurier events refused` and `kurier events release`: what was refused and is kept, and its way in after all.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::Context;
+use super::client::{Client, all_or_failed};
+use super::events::{LIMIT_DEFAULT, PAGE_MAX};
+use super::exit::{Exit, Failure};
+use super::table::{Table, field, items, printable, time};
+
+#[derive(clap::Args)]
+pub(super) struct List {
+    /// Of this route
+    #[arg(long, value_name = "NAME")]
+    route: Option<String>,
+
+    #[command(flatten)]
+    received: Received,
+
+    /// Most requests to list [default: 50]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: Option<u32>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Release {
+    /// Of this route
+    #[arg(long, value_name = "NAME")]
+    route: String,
+
+    #[command(flatten)]
+    received: Received,
+
+    /// Say what would be released, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+struct Received {
+    /// Received since: RFC 3339, or how long ago, such as 2h
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+
+    /// Received before; written like --since
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+}
+
+pub(super) async fn list(client: &Client, args: &List, context: &mut Context) -> Result<Exit, Failure> {
+    let limit = args.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(LIMIT_DEFAULT);
+    let (mut all, mut cursor): (Vec<Value>, Option<String>) = (Vec::new(), None);
+    loop {
+        let given = [("route", &args.route), ("since", &args.received.since), ("until", &args.received.until), ("cursor", &cursor)];
+        let mut query: Vec<_> = given.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
+        query.push(("limit", limit.saturating_sub(all.len()).clamp(1, PAGE_MAX).to_string()));
+        let page = client.get(&["api", "v1", "refusals"], &query).await?;
+        all.extend_from_slice(items(&page, "items"));
+        cursor = page.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
+        if cursor.is_none() || all.len() >= limit {
+            break;
+        }
+    }
+    if args.json {
+        context.out.json(&json!({ "items": all, "next_cursor": cursor }))?;
+        return Ok(Exit::Done);
+    }
+    if all.is_empty() {
+        eprintln!("nothing is in quarantine; a route keeps refused requests when it has `quarantine`");
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(&["RECEIVED (UTC)", "REFUSAL", "ROUTE", "PEER", "METHOD", "BYTES", "REASON"]);
+    for item in &all {
+        let of = |name| field(item, name);
+        table.row(vec![time(&of("received_at")), of("id"), of("route"), of("peer"), of("method"), of("body_bytes"), of("reason")]);
+    }
+    context.out.line(table.render())?;
+    eprintln!("next: `kurier verify --route NAME --refusal ID` says why, `kurier events release --route NAME` lets in what passes now");
+    Ok(Exit::Done)
+}
+
+/// What all calls of one release came to.
+#[derive(Default)]
+struct Total {
+    released: u64,
+    repeated: u64,
+    refused: BTreeMap<String, u64>,
+    events: Vec<Value>,
+    trouble: Option<String>,
+}
+
+pub(super) async fn release(client: &Client, args: &Release, context: &mut Context) -> Result<Exit, Failure> {
+    let (mut total, mut cursor) = (Total::default(), Value::Null);
+    loop {
+        let Received { since, until } = &args.received;
+        let given = [("route", json!(args.route)), ("since", json!(since)), ("until", json!(until)), ("cursor", cursor)];
+        let mut request: Map<String, Value> = given.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        request.insert("dry_run".to_owned(), args.dry_run.into());
+        let mut page = client.post(&["api", "v1", "refusals", "release"], Some(Value::Object(request))).await?;
+        total.add(&page);
+        cursor = page["next_cursor"].take();
+        if cursor.is_null() || total.trouble.is_some() {
+            break;
+        }
+    }
+    if args.json {
+        context.out.json(&total.json(args.dry_run))?;
+    } else {
+        context.out.line(total.line(args.dry_run))?;
+    }
+    if let Some(trouble) = &total.trouble {
+        eprintln!("error: it ended early, at {}", printable(trouble, false));
+    } else if !total.refused.is_empty() && !args.json {
+        eprintln!(
+            "next: `kurier events refused --route {}` lists what is left, `kurier verify --route {0} --refusal ID` says why",
+            args.route
+        );
+    }
+    Ok(all_or_failed(total.trouble.is_none()))
+}
+
+impl Total {
+    fn add(&mut self, page: &Value) {
+        self.released += page["released"].as_u64().unwrap_or(0);
+        self.repeated += page["repeated"].as_u64().unwrap_or(0);
+        self.events.extend_from_slice(items(page, "events"));
+        for (why, count) in page["refused"].as_object().into_iter().flatten() {
+            *self.refused.entry(why.clone()).or_default() += count.as_u64().unwrap_or(0);
+        }
+        self.trouble = page["trouble"].as_str().map(str::to_owned);
+    }
+
+    fn json(&self, dry_run: bool) -> Value {
+        let Self { released, repeated, refused, events, trouble } = self;
+        json!({ "dry_run": dry_run, "released": released, "repeated": repeated, "refused": refused, "events": events, "trouble": trouble })
+    }
+
+    fn line(&self, dry_run: bool) -> String {
+        let verb = if dry_run { "would release" } else { "released" };
+        let mut line = format!("{verb} {}, still refused {}", self.released, self.refused.values().sum::<u64>());
+        if !self.refused.is_empty() {
+            let reasons: Vec<String> = self.refused.iter().map(|(why, count)| format!("{count} {}", printable(why, false))).collect();
+            line.push_str(&format!(" ({})", reasons.join(", ")));
+        }
+        if self.repeated > 0 {
+            line.push_str(&format!("; {} were events already", self.repeated));
+        }
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_of_several_calls_is_one_line() {
+        let mut total = Total::default();
+        total.add(&json!({ "released": 2, "repeated": 1, "refused": { "stale": 1 }, "events": ["evt_1", "evt_2"], "trouble": null }));
+        total.add(&json!({ "released": 1, "repeated": 0, "refused": { "stale": 2, "mismatch": 1 }, "events": ["evt_3"], "trouble": null }));
+        assert_eq!(total.line(false), "released 3, still refused 4 (1 mismatch, 3 stale); 1 were events already");
+        assert_eq!(Total::default().line(true), "would release 0, still refused 0");
+        assert_eq!(total.json(false)["events"], json!(["evt_1", "evt_2", "evt_3"]));
+    }
+}

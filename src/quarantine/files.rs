@@ -1,0 +1,168 @@
+//! The shelf on the machine's disk: a folder per route, a file per request.
+//!
+//! A file is written under another name first, so that one which is there is whole; what a crash leaves of others goes at
+//! the next start. Damage to one file is damage to one request.
+
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::entry::{PREFIX_BYTES, head_bytes};
+use super::limits::{ENTRY_BYTES_MAX, FREE_BYTES_MIN};
+use super::{Item, Part, Shelf};
+use crate::model::{Name, RefusalId};
+
+/// What the name of a file ends in until it is whole.
+const UNFINISHED: &str = "part";
+
+/// A folder of refused requests; it is made when the first one comes.
+#[derive(Debug, Clone)]
+pub struct Files {
+    folder: Arc<Path>,
+}
+
+impl Files {
+    /// The shelf in this folder.
+    pub fn in_folder(folder: &Path) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    fn path(&self, route: &str, id: RefusalId) -> PathBuf {
+        self.folder.join(route).join(id.to_string())
+    }
+
+    /// What blocks runs where it may block.
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(Self) -> io::Result<T> + Send + 'static) -> io::Result<T> {
+        let files = self.clone();
+        tokio::task::spawn_blocking(move || work(files)).await.map_err(io::Error::other)?
+    }
+
+    fn list_now(&self) -> io::Result<Vec<(Name, RefusalId, u64)>> {
+        let mut found = Vec::new();
+        for folder in entries(&self.folder)? {
+            let Some(route) = folder.file_name().and_then(OsStr::to_str).map(Name::from) else { continue };
+            if !folder.is_dir() {
+                continue;
+            }
+            for path in entries(&folder)? {
+                if path.extension() == Some(OsStr::new(UNFINISHED)) {
+                    std::fs::remove_file(&path)?;
+                } else if let Some(id) = path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse().ok()) {
+                    found.push((route.clone(), id, std::fs::metadata(&path)?.len()));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn put_now(&self, items: &[Item]) -> io::Result<()> {
+        create_folder(&self.folder)?;
+        let free = rustix::fs::statvfs(&*self.folder)?;
+        if free.f_bavail.saturating_mul(free.f_frsize) < FREE_BYTES_MIN {
+            return Err(io::Error::new(ErrorKind::StorageFull, format!("fewer than {FREE_BYTES_MIN} bytes of the disk are free")));
+        }
+        let mut folders: Vec<PathBuf> = items.iter().map(|item| self.folder.join(&*item.route)).collect();
+        folders.sort();
+        folders.dedup();
+        for folder in &folders {
+            create_folder(folder)?;
+        }
+        for item in items {
+            let path = self.path(&item.route, item.id);
+            let unfinished = path.with_extension(UNFINISHED);
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+            file.write_all(&item.bytes)?;
+            file.sync_data()?;
+            std::fs::rename(&unfinished, &path)?;
+        }
+        folders.iter().try_for_each(|folder| File::open(folder)?.sync_all())
+    }
+
+    fn get_now(&self, route: &str, id: RefusalId, part: Part) -> io::Result<Option<Bytes>> {
+        let mut file = match File::open(self.path(route, id)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = Vec::new();
+        let bytes_max = (ENTRY_BYTES_MAX * 2) as u64;
+        match part {
+            Part::Whole => drop(file.take(bytes_max).read_to_end(&mut bytes)?),
+            Part::Head => {
+                Read::by_ref(&mut file).take(PREFIX_BYTES as u64).read_to_end(&mut bytes)?;
+                let length = head_bytes(&bytes).unwrap_or(0) as u64;
+                file.take(length.min(bytes_max)).read_to_end(&mut bytes)?;
+            }
+        }
+        Ok(Some(bytes.into()))
+    }
+}
+
+/// What is in a folder; nothing where there is none.
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match std::fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes a folder that nobody else may enter, durably; nothing where there is one.
+fn create_folder(folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) => File::open(folder.parent().unwrap_or(folder))?.sync_all(),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove_file(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[async_trait]
+impl Shelf for Files {
+    async fn list(&self) -> io::Result<Vec<(Name, RefusalId, u64)>> {
+        self.blocking(|files| files.list_now()).await
+    }
+
+    async fn put(&self, items: Vec<Item>) -> io::Result<()> {
+        self.blocking(move |files| {
+            files.put_now(&items).inspect_err(|_error| {
+                for item in &items {
+                    let path = files.path(&item.route, item.id);
+                    // What can't be removed either is found at the next start, as one more that is kept.
+                    drop((remove_file(&path), remove_file(&path.with_extension(UNFINISHED))));
+                }
+            })
+        })
+        .await
+    }
+
+    async fn get(&self, route: &Name, id: RefusalId, part: Part) -> io::Result<Option<Bytes>> {
+        let route = route.clone();
+        self.blocking(move |files| files.get_now(&route, id, part)).await
+    }
+
+    async fn remove(&self, items: Vec<(Name, RefusalId)>) -> io::Result<()> {
+        self.blocking(move |files| {
+            let mut result = Ok(());
+            for (route, id) in items {
+                result = result.and(remove_file(&files.path(&route, id)));
+                // It goes with its last file; as long as there are others, this does nothing.
+                drop(std::fs::remove_dir(files.folder.join(&*route)));
+            }
+            result
+        })
+        .await
+    }
+}
