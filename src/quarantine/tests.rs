@@ -191,6 +191,35 @@ async fn a_corrected_secret_lets_in_what_was_signed_in_time_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_changed_route_would_not_take_is_not_released_and_its_paths_secret_never_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::in_folder(&folder);
+    world.take(signed("the right secret", NOW, b"genuine"));
+    let kept = world.wait_for(1).await[0];
+    let route = |settings: &str| {
+        parsed(
+            &format!(
+                "routes:\n  pay: {{ verify: {{ preset: stripe, secrets: [{{ env: S }}] }}, {KEEPS}, deliver: [erp], {settings} }}\n\
+                 destinations:\n  erp: {{ url: http://127.0.0.1:1/ }}\n"
+            ),
+            "the right secret",
+        )
+    };
+    for (settings, reason) in
+        [("path: /other", "unknown_path"), ("path: /in, methods: [PUT]", "method"), ("path: /in, limits: { body: 3B }", "too_large")]
+    {
+        let config = Arc::new(route(settings));
+        world.live.store(config.clone());
+        assert_eq!(world.release().await.refused, [(reason.into(), 1)].into(), "{settings}");
+        let told = world.releases.diagnose(&config, &config.routes[0], kept).await.unwrap().unwrap();
+        assert!(!told.accepted && told.verdict == reason && !told.steps[0].good, "{told:?}");
+    }
+    assert_eq!((world.events().await, world.kept().await.len()), (0, 1));
+    world.configure("the right secret", KEEPS);
+    assert_eq!(world.release().await.released, [kept.event()]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crash_between_commit_and_removal_makes_no_second_event() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::in_folder(&folder);
