@@ -15,7 +15,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::entry::{PREFIX_BYTES, head_bytes};
-use super::limits::{ENTRY_BYTES_MAX, FREE_BYTES_MIN};
+use super::limits::{ENTRY_BYTES_MAX, FREE_BYTES_MIN, FREE_FILES_MIN};
 use super::{Item, Part, Shelf};
 use crate::model::{Name, RefusalId};
 
@@ -75,9 +75,9 @@ impl Files {
     fn put_now(&self, items: &[Item]) -> io::Result<()> {
         let _turn = self.turn.lock();
         create_folder(&self.folder)?;
-        let free = rustix::fs::statvfs(&*self.folder)?;
-        if free.f_bavail.saturating_mul(free.f_frsize) < FREE_BYTES_MIN {
-            return Err(io::Error::new(ErrorKind::StorageFull, format!("fewer than {FREE_BYTES_MIN} bytes of the disk are free")));
+        let disk = rustix::fs::statvfs(&*self.folder)?;
+        if let Some(lack) = lack(disk.f_bavail.saturating_mul(disk.f_frsize), Some(disk.f_favail).filter(|_| disk.f_files > 0)) {
+            return Err(io::Error::new(ErrorKind::StorageFull, lack));
         }
         let mut folders: Vec<PathBuf> = items.iter().map(|item| self.folder.join(&*item.route)).collect();
         folders.sort();
@@ -119,6 +119,15 @@ impl Files {
     }
 }
 
+/// What the disk lacks for one more batch: bytes or files, of which some file systems have as many as they have bytes for.
+fn lack(free_bytes: u64, free_files: Option<u64>) -> Option<String> {
+    if free_bytes < FREE_BYTES_MIN {
+        return Some(format!("fewer than {FREE_BYTES_MIN} bytes of the disk are free, which are left to the store"));
+    }
+    let is_short = free_files.is_some_and(|files| files < FREE_FILES_MIN);
+    is_short.then(|| format!("the disk has room for fewer than {FREE_FILES_MIN} files (`df -i`), which are left to the store"))
+}
+
 /// Says where it happened: what an operator needs first.
 fn at(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
@@ -140,7 +149,7 @@ fn listed(path: &Path) -> io::Result<Option<(RefusalId, u64)>> {
     }
     let Some(id) = path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse().ok()) else { return Ok(None) };
     let metadata = std::fs::metadata(path).map_err(at(path))?;
-    Ok(metadata.is_file().then(|| (id, metadata.len())))
+    Ok(metadata.is_file().then_some((id, metadata.len())))
 }
 
 /// Makes a folder that nobody else may enter, durably; nothing where there is one.
@@ -199,5 +208,18 @@ impl Shelf for Files {
             result
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_and_files_of_the_disk_are_left_to_the_store() {
+        assert_eq!(lack(FREE_BYTES_MIN, Some(FREE_FILES_MIN)), None);
+        assert_eq!(lack(FREE_BYTES_MIN, None), None, "a file system that does not count files");
+        assert!(lack(FREE_BYTES_MIN - 1, None).is_some_and(|lack| lack.contains("bytes")));
+        assert!(lack(u64::MAX, Some(FREE_FILES_MIN - 1)).is_some_and(|lack| lack.contains("files")));
     }
 }

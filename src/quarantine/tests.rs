@@ -237,6 +237,27 @@ async fn what_a_changed_route_would_not_take_is_not_released_and_its_paths_secre
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sender_that_moved_is_let_in_once_its_new_address_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::in_folder(&folder);
+    let allow = |network: &str| {
+        let text = format!(
+            "routes:\n  pay: {{ path: /in, verify: {{ allow_from: [{network}] }}, {KEEPS}, deliver: [erp] }}\n\
+             destinations:\n  erp: {{ url: http://127.0.0.1:1/ }}\n"
+        );
+        world.live.store(Arc::new(parsed(&text, "")));
+    };
+    allow("198.51.100.0/24");
+    assert_eq!(world.take(signed("no", NOW, b"x")), Some(Refusal::Address));
+    let kept = world.wait_for(1).await[0];
+    let config = world.live.load_full();
+    let told = world.releases.diagnose(&config, &config.routes[0], kept).await.unwrap().unwrap();
+    assert_eq!((told.accepted, &*told.steps[0].name, &*told.steps[0].seen), (false, "address", "192.0.2.7"));
+    allow("192.0.2.0/24");
+    assert_eq!(world.release().await.released, [kept.event()]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crash_between_commit_and_removal_makes_no_second_event() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::in_folder(&folder);
