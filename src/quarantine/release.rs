@@ -81,8 +81,6 @@ enum Became {
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
     #[error(transparent)]
-    Io(std::io::Error),
-    #[error(transparent)]
     Read(#[from] ReadError),
     #[error("the store refused: {0}")]
     Refused(&'static str),
@@ -192,7 +190,11 @@ impl Inner {
             Ok(Some(kept)) => kept,
             Ok(None) => return Ok(None),
             Err(GetError::Damaged) => return Ok(Some(Became::Refused("damaged".into()))),
-            Err(GetError::Io(error)) => return Err(Trouble::Io(error)),
+            // A bad sector is that of one request; those after it go on.
+            Err(GetError::Io(error)) => {
+                tracing::warn!(%error, "{id} can't be read and stays in quarantine: {error}");
+                return Ok(Some(Became::Refused("unreadable".into())));
+            }
         };
         let verified = match self.judge(config, route, kept).await {
             Ok(verified) => verified,

@@ -425,19 +425,25 @@ async fn nobody_waits_for_a_stuck_disk_and_what_can_not_be_kept_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_damaged_one_stays_refused_and_hides_no_other() {
+async fn one_that_is_damaged_or_unreadable_stays_refused_and_hides_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::in_folder(&folder);
-    world.take(signed("the right secret", NOW, b"one"));
-    world.take(signed("the right secret", NOW, b"two"));
-    let kept = world.wait_for(2).await;
+    for body in [b"bad", b"one", b"two"] {
+        world.take(Inbound { received_at: world.clock.now(), ..signed("the right secret", NOW, body) });
+        tokio::time::advance(Duration::from_millis(1)).await;
+    }
+    let kept = world.wait_for(3).await;
+    let unreadable = folder.path().join("quarantine/pay").join(kept[2].to_string());
+    std::fs::remove_file(&unreadable).unwrap();
+    std::fs::create_dir(&unreadable).unwrap();
     let path = folder.path().join("quarantine/pay").join(kept[1].to_string());
     let mut bytes = std::fs::read(&path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&path, bytes).unwrap();
     world.configure("the right secret", KEEPS);
     let page = world.release().await;
-    assert_eq!((page.released, page.refused), (vec![kept[0].event()], [("damaged".into(), 1)].into()));
+    let refused = [("damaged".into(), 1), ("unreadable".into(), 1)].into();
+    assert_eq!((page.released, page.refused, page.trouble), (vec![kept[0].event()], refused, None));
 }
 
 #[tokio::test(start_paused = true)]
