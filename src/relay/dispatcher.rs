@@ -52,6 +52,9 @@ const HELD_MAX: usize = 500_000;
 /// and one needs no more than an hour of its work.
 const HELD_PER_DESTINATION: std::ops::RangeInclusive<usize> = 512..=25_000;
 
+/// Most deliveries that are remembered as having passed their `when`; beyond it all are asked anew.
+const PASSED_MAX: usize = 10_000;
+
 /// How long after a failed read the store is read again.
 const READ_RETRY: Duration = Duration::from_secs(1);
 
@@ -106,6 +109,9 @@ pub(super) struct Dispatcher {
     condemned: usize,
     pausing: Pausing,
     unread: Unread,
+    /// What passed its `when` and came too early for the rate: that is asked before it starts again. Otherwise all that a
+    /// destination may have in flight would be read and judged once more for each delivery that its rate allows.
+    passed: BTreeSet<DeliveryId>,
 }
 
 impl Dispatcher {
@@ -145,6 +151,7 @@ impl Dispatcher {
             condemned: 0,
             pausing: Pausing::default(),
             unread: Unread::default(),
+            passed: BTreeSet::new(),
         }
     }
 
@@ -241,9 +248,9 @@ impl Dispatcher {
     fn start_attempts(&mut self) {
         let now = Moment::now(&*self.tools.clock);
         loop {
-            let (config, limiters) = (&self.config, &self.limiters);
+            let (config, limiters, passed) = (&self.config, &self.limiters, &self.passed);
             let admit = |pending: &PendingDelivery| match limiters.get(&pending.destination) {
-                Some(limiter) if !may_be_skipped(config, pending) => limiter.check(),
+                Some(limiter) if passed.contains(&pending.id) || !may_be_skipped(config, pending) => limiter.check(),
                 _ => Ok(()),
             };
             let Some(pending) = self.board.lock().scheduler.next(now, admit) else { return };
@@ -262,7 +269,8 @@ impl Dispatcher {
         self.in_flight.insert(pending.id);
         journey::attempt_begins(&pending);
         let overtaken = self.board.lock().scheduler.overtaken_by(&pending);
-        let rate = self.limiters.get(&pending.destination).filter(|_| may_be_skipped(&self.config, &pending)).cloned();
+        let asks_later = !self.passed.contains(&pending.id) && may_be_skipped(&self.config, &pending);
+        let rate = self.limiters.get(&pending.destination).filter(|_| asks_later).cloned();
         let job = attempt::Job { config: self.config.clone(), destination: destination.clone(), pending: pending.clone(), overtaken, rate };
         let attempt = attempt::make(self.tools.clone(), job);
         self.attempts.spawn(async move { (Flight { pending, destination }, attempt.await) });

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::task::JoinError;
 
-use super::{Dispatcher, Flight, READ_RETRY, gap_max};
+use super::{Dispatcher, Flight, PASSED_MAX, READ_RETRY, gap_max};
 use crate::model::{DeadCode, DeadReason, DeliveryKind, DeliveryState, FaultKind, Name, Notice, NoticeKind};
 use crate::relay::attempt::Ended;
 use crate::relay::breaker::Health;
@@ -33,6 +33,7 @@ impl Dispatcher {
         if !matches!(ended, Ended::Unread(_)) {
             self.unread.was_read(pending.id);
         }
+        self.passed.remove(&pending.id);
         match ended {
             Ended::Made(made) => {
                 self.answered(&pending, health(&made), now);
@@ -85,6 +86,10 @@ impl Dispatcher {
                 self.again(pending, READ_RETRY);
             }
             Ended::TooEarly(wait) => {
+                if self.passed.len() >= PASSED_MAX {
+                    self.passed.clear();
+                }
+                self.passed.insert(pending.id);
                 self.board.lock().scheduler.hold(&pending.destination, now.after(wait));
                 self.again(pending, Duration::ZERO);
             }

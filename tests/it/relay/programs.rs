@@ -79,6 +79,18 @@ async fn what_when_excludes_takes_nothing_of_the_rate_and_what_goes_keeps_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_for_the_rate_is_not_judged_again_and_again() {
+    let world = world("        when: .body.amount > 0", "limits: { rate: 1/min, concurrency: 8 }");
+    for number in 0..30 {
+        send(&world, number, r#"{"amount":1}"#, &["erp"]).await;
+    }
+    world.settle().await;
+    let gaps: Vec<i64> = world.got("erp", |got| got.millis()).windows(2).map(|two| two[1] - two[0]).collect();
+    assert!(gaps.len() == 29 && gaps.iter().all(|gap| (60_000..61_000).contains(gap)), "{gaps:?}");
+    assert!(world.program_runs() <= 2 * 30, "{} runs", world.program_runs());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_program_that_fails_ends_its_own_delivery_with_the_reason_and_its_line() {
     for (program, reason) in [
         ("def f: 1 + f; f", "`transform` in line 7 recurses too deep"),

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use kurier::clock::{Clock, TokioClock};
 use kurier::config::{self, Config, Destination, Format, Live, LoadOptions, ProcessEnvironment, RouteIndex};
 use kurier::egress::{Fault, Outbound, Reply, Transport};
-use kurier::jq::Children;
+use kurier::jq::{self, Children, Engine};
 use kurier::model::{
     Answer, DeadCode, DeadReason, Delivery, DeliveryId, DeliveryState, Event, EventId, FaultKind, Lane, Name, Rate, Timestamp,
 };
@@ -217,13 +217,27 @@ pub(super) fn event(number: u128) -> Event {
     }
 }
 
+/// Real children, whose work is counted.
+struct Counted {
+    children: Children,
+    runs: AtomicUsize,
+}
+
+#[async_trait]
+impl Engine for Counted {
+    async fn run(&self, programs: &Arc<jq::Programs>, task: jq::Task, input: Bytes) -> Result<jq::Made, jq::Failure> {
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        self.children.run(programs, task, input).await
+    }
+}
+
 /// The whole of it.
 pub(super) struct World {
     pub(super) store: Arc<MemoryStore>,
     pub(super) script: Arc<Script>,
     pub(super) clock: Arc<WorldClock>,
     /// Real children; a restart of the relay keeps them.
-    jq: Arc<Children>,
+    jq: Arc<Counted>,
     live: Live,
     changes: watch::Sender<()>,
     relay: Option<Relay>,
@@ -246,7 +260,7 @@ impl World {
         let script = Arc::new(Script { clock: clock.clone(), behaviours: Mutex::default(), got: Mutex::default(), busy: Mutex::default() });
         let live = Arc::new(ArcSwap::from_pointee(config));
         let mut world = Self {
-            jq: Arc::new(Children::of(env!("CARGO_BIN_EXE_kurier").into())),
+            jq: Arc::new(Counted { children: Children::of(env!("CARGO_BIN_EXE_kurier").into()), runs: AtomicUsize::new(0) }),
             store: Arc::new(MemoryStore::new()),
             script,
             clock,
@@ -336,6 +350,11 @@ impl World {
     /// Time since the world began.
     pub(super) fn clock_boot(&self) -> Duration {
         self.clock.boot()
+    }
+
+    /// How often a `when` or a `transform` has run.
+    pub(super) fn program_runs(&self) -> usize {
+        self.jq.runs.load(Ordering::Relaxed)
     }
 
     pub(super) fn pending(&self) -> u64 {
