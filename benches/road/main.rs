@@ -55,7 +55,7 @@ fn main() -> anyhow::Result<()> {
         Some("count") => {
             let what = arguments.next().context("what?")?;
             let times = arguments.next().context("how often?")?.parse()?;
-            tokio::runtime::Builder::new_current_thread().build()?.block_on(instructions::work(&what, times))
+            tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(instructions::work(&what, times))
         }
         Some(other) => bail!("unknown argument {other}; the variables BENCH_ROUNDS, BENCH_SECONDS and BENCH_CONNECTIONS set what is run"),
         None => tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(&Plan::from_environment()?)),
