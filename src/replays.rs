@@ -67,8 +67,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     jobs: Mutex<BTreeMap<String, Job>>,
     wanted: Notify,
-    /// Whoever replays one event; two at once would not see each other's delivery.
-    one: tokio::sync::Mutex<()>,
+    /// Whoever asks for something; two at once would not see what the other did, or see it before it is durable.
+    asking: tokio::sync::Mutex<()>,
 }
 
 struct Runner(JoinHandle<()>);
@@ -82,7 +82,7 @@ impl Drop for Runner {
 impl Replays {
     /// Goes on with the jobs that the store knows and that are not done.
     pub fn start(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
-        let inner = Arc::new(Inner { store, clock, jobs: Mutex::default(), wanted: Notify::new(), one: tokio::sync::Mutex::default() });
+        let inner = Arc::new(Inner { store, clock, jobs: Mutex::default(), wanted: Notify::new(), asking: tokio::sync::Mutex::default() });
         let runner = Arc::new(Runner(tokio::spawn(run::run(inner.clone()))));
         Self { inner, _runner: runner }
     }
@@ -93,7 +93,7 @@ impl Replays {
     /// # Errors
     /// The event is not there, or the store refused.
     pub async fn event(&self, id: EventId, destinations: &[Name]) -> Result<Vec<DeliveryId>, ReplayError> {
-        let _one = self.inner.one.lock().await;
+        let _asking = self.inner.asking.lock().await;
         let record = self.inner.store.record(id).await?.ok_or(CommitError::NotFound)?;
         let waits = |to: &Name| {
             let mut replays =
@@ -114,6 +114,7 @@ impl Replays {
     /// # Errors
     /// There are too many, or the store refused.
     pub async fn begin(&self, filter: Filter, destinations: Option<Vec<String>>, by: &str) -> Result<Job, BeginError> {
+        let _asking = self.inner.asking.lock().await;
         let now = self.inner.clock.now();
         let text = EventId::new(now, rand::random()).to_string();
         let job = Job::new(format!("rpl_{}", text.trim_start_matches("evt_")), filter, destinations, by, now);

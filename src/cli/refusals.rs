@@ -23,6 +23,10 @@ pub(super) struct List {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: Option<u32>,
 
+    /// Go on where an earlier list ended
+    #[arg(long)]
+    cursor: Option<String>,
+
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -59,7 +63,7 @@ struct Received {
 
 pub(super) async fn list(client: &Client, args: &List, context: &mut Context) -> Result<Exit, Failure> {
     let limit = args.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(LIMIT_DEFAULT);
-    let (mut all, mut cursor): (Vec<Value>, Option<String>) = (Vec::new(), None);
+    let (mut all, mut cursor): (Vec<Value>, Option<String>) = (Vec::new(), args.cursor.clone());
     loop {
         let given = [("route", &args.route), ("since", &args.received.since), ("until", &args.received.until), ("cursor", &cursor)];
         let mut query: Vec<_> = given.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
@@ -76,7 +80,9 @@ pub(super) async fn list(client: &Client, args: &List, context: &mut Context) ->
         return Ok(Exit::Done);
     }
     if all.is_empty() {
-        eprintln!("nothing is in quarantine; a route keeps refused requests when it has `quarantine`");
+        let is_filtered = args.route.is_some() || args.received.since.is_some() || args.received.until.is_some();
+        let what = if is_filtered { "nothing in quarantine matches" } else { "nothing is in quarantine" };
+        eprintln!("{what}; a route keeps refused requests when it has `quarantine`");
         return Ok(Exit::Done);
     }
     let mut table = Table::new(&["RECEIVED (UTC)", "REFUSAL", "ROUTE", "PEER", "METHOD", "BYTES", "REASON"]);
@@ -85,6 +91,9 @@ pub(super) async fn list(client: &Client, args: &List, context: &mut Context) ->
         table.row(vec![time(&of("received_at")), of("id"), of("route"), of("peer"), of("method"), of("body_bytes"), of("reason")]);
     }
     context.out.line(table.render())?;
+    if let Some(cursor) = cursor {
+        eprintln!("there are more: the same with --cursor {cursor}");
+    }
     eprintln!("next: `kurier verify --route NAME --refusal ID` says why, `kurier events release --route NAME` lets in what passes now");
     Ok(Exit::Done)
 }
@@ -106,18 +115,23 @@ pub(super) async fn release(client: &Client, args: &Release, context: &mut Conte
         let given = [("route", json!(args.route)), ("since", json!(since)), ("until", json!(until)), ("cursor", cursor)];
         let mut request: Map<String, Value> = given.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         request.insert("dry_run".to_owned(), args.dry_run.into());
-        let mut page = client.post(&["api", "v1", "refusals", "release"], Some(Value::Object(request))).await?;
+        let called = client.post(&["api", "v1", "refusals", "release"], Some(Value::Object(request))).await;
+        let mut page = match called {
+            Ok(page) => page,
+            Err(failure) if total.is_nothing() => return Err(failure),
+            Err(failure) => {
+                // What the calls before it released must not go unsaid.
+                total.say(args, context)?;
+                return Err(failure.with_hint("what went before is done; the same command goes on"));
+            }
+        };
         total.add(&page);
         cursor = page["next_cursor"].take();
         if cursor.is_null() || total.trouble.is_some() {
             break;
         }
     }
-    if args.json {
-        context.out.json(&total.json(args.dry_run))?;
-    } else {
-        context.out.line(total.line(args.dry_run))?;
-    }
+    total.say(args, context)?;
     if let Some(trouble) = &total.trouble {
         eprintln!("error: it ended early, at {}", printable(trouble, false));
     } else if !total.refused.is_empty() && !args.json {
@@ -138,6 +152,14 @@ impl Total {
             *self.refused.entry(why.clone()).or_default() += count.as_u64().unwrap_or(0);
         }
         self.trouble = page["trouble"].as_str().map(str::to_owned);
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.released == 0 && self.repeated == 0 && self.refused.is_empty()
+    }
+
+    fn say(&self, args: &Release, context: &mut Context) -> Result<(), Failure> {
+        if args.json { context.out.json(&self.json(args.dry_run)) } else { context.out.line(self.line(args.dry_run)) }
     }
 
     fn json(&self, dry_run: bool) -> Value {

@@ -1,7 +1,7 @@
 //! The shelf on the machine's disk: a folder per route, a file per request.
 //!
 //! A file is written under another name first, so that one which is there is whole; what a crash leaves of others goes at
-//! the next start. Damage to one file is damage to one request.
+//! the next start. Damage to one file is damage to one request, and what can't be read hides nothing else.
 
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::entry::{PREFIX_BYTES, head_bytes};
 use super::limits::{ENTRY_BYTES_MAX, FREE_BYTES_MIN};
@@ -25,12 +26,14 @@ const UNFINISHED: &str = "part";
 #[derive(Debug, Clone)]
 pub struct Files {
     folder: Arc<Path>,
+    /// Who changes what is there: a folder that has become empty must not be removed from under a file's first write.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Files {
     /// The shelf in this folder.
     pub fn in_folder(folder: &Path) -> Self {
-        Self { folder: folder.into() }
+        Self { folder: folder.into(), turn: Arc::default() }
     }
 
     fn path(&self, route: &str, id: RefusalId) -> PathBuf {
@@ -44,24 +47,33 @@ impl Files {
     }
 
     fn list_now(&self) -> io::Result<Vec<(Name, RefusalId, u64)>> {
-        let mut found = Vec::new();
+        let (mut found, mut unread) = (Vec::new(), Vec::new());
         for folder in entries(&self.folder)? {
             let Some(route) = folder.file_name().and_then(OsStr::to_str).map(Name::from) else { continue };
             if !folder.is_dir() {
                 continue;
             }
-            for path in entries(&folder)? {
-                if path.extension() == Some(OsStr::new(UNFINISHED)) {
-                    std::fs::remove_file(&path)?;
-                } else if let Some(id) = path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse().ok()) {
-                    found.push((route.clone(), id, std::fs::metadata(&path)?.len()));
-                }
+            match entries(&folder) {
+                Ok(paths) => found.extend(paths.iter().filter_map(|path| {
+                    let listed = listed(path).inspect_err(|error| unread.push(error.to_string()));
+                    listed.ok()?.map(|(id, bytes)| (route.clone(), id, bytes))
+                })),
+                Err(error) => unread.push(error.to_string()),
             }
+        }
+        if let Some(error) = unread.first() {
+            tracing::warn!(
+                error,
+                count = unread.len(),
+                "in the quarantine {} can't be read and is left alone, first: {error}",
+                unread.len()
+            );
         }
         Ok(found)
     }
 
     fn put_now(&self, items: &[Item]) -> io::Result<()> {
+        let _turn = self.turn.lock();
         create_folder(&self.folder)?;
         let free = rustix::fs::statvfs(&*self.folder)?;
         if free.f_bavail.saturating_mul(free.f_frsize) < FREE_BYTES_MIN {
@@ -76,12 +88,15 @@ impl Files {
         for item in items {
             let path = self.path(&item.route, item.id);
             let unfinished = path.with_extension(UNFINISHED);
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-            file.write_all(&item.bytes)?;
-            file.sync_data()?;
-            std::fs::rename(&unfinished, &path)?;
+            let write = || {
+                let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+                file.write_all(&item.bytes)?;
+                file.sync_data()?;
+                std::fs::rename(&unfinished, &path)
+            };
+            write().map_err(at(&path))?;
         }
-        folders.iter().try_for_each(|folder| File::open(folder)?.sync_all())
+        folders.iter().try_for_each(|folder| sync_folder(folder))
     }
 
     fn get_now(&self, route: &str, id: RefusalId, part: Part) -> io::Result<Option<Bytes>> {
@@ -104,27 +119,46 @@ impl Files {
     }
 }
 
+/// Says where it happened: what an operator needs first.
+fn at(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 /// What is in a folder; nothing where there is none.
 fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    match std::fs::read_dir(folder) {
-        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+    let read = || -> io::Result<Vec<PathBuf>> { std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect() };
+    match read() {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
+        read => read.map_err(at(folder)),
     }
+}
+
+/// The request that is in this file, with its size; none in one that is not ours. What a crash left is removed.
+fn listed(path: &Path) -> io::Result<Option<(RefusalId, u64)>> {
+    if path.extension() == Some(OsStr::new(UNFINISHED)) {
+        return remove_file(path).map(|()| None);
+    }
+    let Some(id) = path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse().ok()) else { return Ok(None) };
+    let metadata = std::fs::metadata(path).map_err(at(path))?;
+    Ok(metadata.is_file().then(|| (id, metadata.len())))
 }
 
 /// Makes a folder that nobody else may enter, durably; nothing where there is one.
 fn create_folder(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
-        Ok(()) => File::open(folder.parent().unwrap_or(folder))?.sync_all(),
+        Ok(()) => sync_folder(folder.parent().unwrap_or(folder)),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
+        Err(error) => Err(at(folder)(error)),
     }
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))
 }
 
 fn remove_file(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(at(path)(error)),
         Ok(()) | Err(_) => Ok(()),
     }
 }
@@ -157,6 +191,7 @@ impl Shelf for Files {
         self.blocking(move |files| {
             let mut result = Ok(());
             for (route, id) in items {
+                let _turn = files.turn.lock();
                 result = result.and(remove_file(&files.path(&route, id)));
                 // It goes with its last file; as long as there are others, this does nothing.
                 drop(std::fs::remove_dir(files.folder.join(&*route)));

@@ -8,8 +8,12 @@ pub const ENTRY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most bytes of one route; a new request takes the place of as many of the oldest as it needs.
 pub const ROUTE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Most bytes of all routes together.
+/// Most bytes of all routes together, as the disk counts them.
 pub(super) const TOTAL_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// What the disk gives to a file is a multiple of this, on most file systems; so there are never more files than
+/// [`TOTAL_BYTES_MAX`] has of these, however small they are.
+pub(super) const BLOCK_BYTES: u64 = 4096;
 
 /// Bytes of the disk that a quarantine leaves to the store.
 pub(super) const FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;

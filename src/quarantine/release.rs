@@ -12,9 +12,9 @@ use crate::clock::Clock;
 use crate::config::{Config, Route};
 use crate::model::{EventId, Inbound, Name, RefusalId};
 use crate::orders::{Completed, Incomplete, Orders};
-use crate::signature::{Diagnosis, Judged, KeyKeeper, Verified, Verifier};
+use crate::signature::{Diagnosis, Judged, KeyKeeper, Step, Verified, Verifier};
 use crate::store::{ReadError, Store};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, RefusalReason};
 
 /// What a release works with.
 pub struct Tools {
@@ -166,7 +166,8 @@ impl Releases {
         let work = tokio::task::spawn_blocking(move || {
             let others: Vec<(&str, &Verifier)> =
                 config.routes.iter().filter(|other| other.name != route.name).map(|other| (&*other.name, &other.verifier)).collect();
-            route.verifier.diagnose_with(&inbound, judged_at, &others, &*keys)
+            let diagnosis = route.verifier.diagnose_with(&inbound, judged_at, &others, &*keys);
+            with_fitness(diagnosis, unfit(&route, &inbound))
         });
         Ok(Some(work.await.map_err(std::io::Error::other)?))
     }
@@ -209,8 +210,8 @@ impl Inner {
     async fn judge(&self, config: &Config, route: &Route, kept: Kept) -> Result<Verified, &'static str> {
         let Kept { inbound, judged_at, .. } = kept;
         let mut inbound = as_called_now(config, inbound);
-        if !route.methods.contains(&inbound.method) {
-            return Err("method");
+        if let Some(reason) = unfit(route, &inbound) {
+            return Err(reason.word());
         }
         for wanted in route.verifier.wanted_keys(&inbound) {
             self.tools.keys.fetch(&wanted).await;
@@ -251,6 +252,33 @@ impl Inner {
         shared.discard(vec![(route.clone(), id)]).await;
         shared.count();
     }
+}
+
+/// What keeps a request out before anybody looks at its signature: the route has changed since it came. An old path's
+/// secret, too, is known as one by the old path only, so what came there must not become an event.
+fn unfit(route: &Route, inbound: &Inbound) -> Option<RefusalReason> {
+    if !route.path.as_ref().is_some_and(|path| path.matches(inbound.path())) {
+        Some(RefusalReason::UnknownPath)
+    } else if !route.methods.contains(&inbound.method) {
+        Some(RefusalReason::Method)
+    } else if inbound.body.len() > route.body_limit {
+        Some(RefusalReason::TooLarge)
+    } else {
+        None
+    }
+}
+
+/// What a release would say, where the signature is not all that counts.
+fn with_fitness(diagnosis: Diagnosis, unfit: Option<RefusalReason>) -> Diagnosis {
+    let Some(reason) = unfit else { return diagnosis };
+    let seen = match reason {
+        RefusalReason::UnknownPath => "the route has another path by now, or another secret in it",
+        RefusalReason::Method => "the route does not take this method any more",
+        _ => "the body is longer than the route takes by now",
+    };
+    let step = Step { name: "route".into(), good: false, seen: seen.to_owned() };
+    let steps = std::iter::once(step).chain(diagnosis.steps).collect();
+    Diagnosis { accepted: false, verdict: reason.word().into(), steps, findings: vec!["change the route back to release it".to_owned()] }
 }
 
 /// The request as it would be taken now: at the address that the configuration says it has.

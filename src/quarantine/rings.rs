@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Received;
-use super::limits::{ROUTE_BYTES_MAX, TOTAL_BYTES_MAX};
+use super::limits::{BLOCK_BYTES, ROUTE_BYTES_MAX, TOTAL_BYTES_MAX};
 use crate::config::Quarantine;
 use crate::model::{Name, RefusalId, Timestamp};
 
@@ -11,7 +11,7 @@ use crate::model::{Name, RefusalId, Timestamp};
 #[derive(Default)]
 pub(super) struct Rings {
     rings: BTreeMap<Name, Ring>,
-    bytes: u64,
+    disk_bytes: u64,
 }
 
 #[derive(Default)]
@@ -20,19 +20,24 @@ struct Ring {
     bytes: u64,
 }
 
+/// What a file of so many bytes takes of the disk.
+fn on_disk(bytes: u64) -> u64 {
+    bytes.next_multiple_of(BLOCK_BYTES)
+}
+
 impl Rings {
     pub(super) fn add(&mut self, route: &Name, id: RefusalId, bytes: u64) {
         let ring = self.rings.entry(route.clone()).or_default();
         let before = ring.entries.insert(id, bytes).unwrap_or(0);
         ring.bytes = ring.bytes + bytes - before;
-        self.bytes = self.bytes + bytes - before;
+        self.disk_bytes = self.disk_bytes + on_disk(bytes) - on_disk(before);
     }
 
     pub(super) fn remove(&mut self, route: &Name, id: RefusalId) {
         let Some(ring) = self.rings.get_mut(route) else { return };
         if let Some(bytes) = ring.entries.remove(&id) {
             ring.bytes -= bytes;
-            self.bytes -= bytes;
+            self.disk_bytes -= on_disk(bytes);
         }
         if ring.entries.is_empty() {
             self.rings.remove(route);
@@ -70,7 +75,7 @@ impl Rings {
     /// The oldest of all, while all together are too many bytes.
     pub(super) fn beyond_total(&self) -> Option<(Name, RefusalId)> {
         let oldest = |(name, ring): (&Name, &Ring)| ring.entries.keys().next().map(|id| (name.clone(), *id));
-        if self.bytes > TOTAL_BYTES_MAX { self.rings.iter().filter_map(oldest).min_by_key(|(_, id)| *id) } else { None }
+        if self.disk_bytes > TOTAL_BYTES_MAX { self.rings.iter().filter_map(oldest).min_by_key(|(_, id)| *id) } else { None }
     }
 
     /// When the oldest of a route was received.
@@ -96,5 +101,27 @@ impl Rings {
         let Some(ring) = self.rings.get(route) else { return Vec::new() };
         let ids = ring.entries.keys().filter(|id| after.is_none_or(|after| **id > after) && received.holds(**id));
         ids.take(limit).copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::EventId;
+
+    #[test]
+    fn files_are_bounded_however_small_they_are() {
+        let mut rings = Rings::default();
+        let ids: Vec<RefusalId> = (0..=TOTAL_BYTES_MAX / BLOCK_BYTES).map(|n| RefusalId::new(EventId::from_bits(n.into()))).collect();
+        for (n, id) in ids.iter().enumerate() {
+            assert_eq!(rings.beyond_total(), None);
+            rings.add(&if n % 2 == 0 { "even" } else { "odd" }.into(), *id, 1);
+        }
+        let oldest: (Name, RefusalId) = ("even".into(), ids[0]);
+        assert_eq!(rings.beyond_total(), Some(oldest.clone()));
+        rings.remove(&oldest.0, oldest.1);
+        assert_eq!(rings.beyond_total(), None);
+        rings.add(&"odd".into(), ids[1], BLOCK_BYTES + 1);
+        assert!(rings.beyond_total().is_some(), "it takes two blocks now");
     }
 }

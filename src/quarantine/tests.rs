@@ -49,10 +49,26 @@ fn signed(secret: &'static str, at: Timestamp, body: &'static [u8]) -> Inbound {
     config(secret, KEEPS).routes[0].verifier.sample(draft, at).unwrap()
 }
 
+/// Tokio's clock, whose date can be set.
+struct Hands {
+    clock: TokioClock,
+    ahead: Mutex<Duration>,
+}
+
+impl Clock for Hands {
+    fn now(&self) -> Timestamp {
+        self.clock.now().saturating_add(*self.ahead.lock())
+    }
+
+    fn boot(&self) -> Duration {
+        self.clock.boot()
+    }
+}
+
 struct World {
     live: Live,
     changed: watch::Sender<()>,
-    clock: Arc<dyn Clock>,
+    clock: Arc<Hands>,
     metrics: Arc<Metrics>,
     store: Arc<MemoryStore>,
     quarantine: Quarantine,
@@ -65,7 +81,8 @@ impl World {
     fn over(shelf: Arc<dyn Shelf>, quarantine: &str, store: Arc<MemoryStore>) -> Self {
         let live: Live = Arc::new(ArcSwap::from_pointee(config("the wrong secret of all", quarantine)));
         let (changed, changes) = watch::channel(());
-        let (clock, metrics): (Arc<dyn Clock>, _) = (Arc::new(TokioClock::starting_at(NOW)), Arc::new(Metrics::new()));
+        let clock = Arc::new(Hands { clock: TokioClock::starting_at(NOW), ahead: Mutex::default() });
+        let metrics = Arc::new(Metrics::new());
         let ids = IdSource::seeded(7);
         let parts = Parts { shelf, config: live.clone(), changes, clock: clock.clone(), metrics: metrics.clone(), ids: ids.clone() };
         let quarantine = Quarantine::start(parts);
@@ -191,6 +208,35 @@ async fn a_corrected_secret_lets_in_what_was_signed_in_time_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_changed_route_would_not_take_is_not_released_and_its_paths_secret_never_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::in_folder(&folder);
+    world.take(signed("the right secret", NOW, b"genuine"));
+    let kept = world.wait_for(1).await[0];
+    let route = |settings: &str| {
+        parsed(
+            &format!(
+                "routes:\n  pay: {{ verify: {{ preset: stripe, secrets: [{{ env: S }}] }}, {KEEPS}, deliver: [erp], {settings} }}\n\
+                 destinations:\n  erp: {{ url: http://127.0.0.1:1/ }}\n"
+            ),
+            "the right secret",
+        )
+    };
+    for (settings, reason) in
+        [("path: /other", "unknown_path"), ("path: /in, methods: [PUT]", "method"), ("path: /in, limits: { body: 3B }", "too_large")]
+    {
+        let config = Arc::new(route(settings));
+        world.live.store(config.clone());
+        assert_eq!(world.release().await.refused, [(reason.into(), 1)].into(), "{settings}");
+        let told = world.releases.diagnose(&config, &config.routes[0], kept).await.unwrap().unwrap();
+        assert!(!told.accepted && told.verdict == reason && !told.steps[0].good, "{told:?}");
+    }
+    assert_eq!((world.events().await, world.kept().await.len()), (0, 1));
+    world.configure("the right secret", KEEPS);
+    assert_eq!(world.release().await.released, [kept.event()]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crash_between_commit_and_removal_makes_no_second_event() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::in_folder(&folder);
@@ -260,6 +306,58 @@ async fn closing_writes_what_waits_without_a_rest_and_takes_no_more() {
     assert!(world.clock.boot() - begun < limits::REST_MIN, "it rested");
     world.take(signed("no", NOW, b"x"));
     assert_eq!(world.metric("kurier_refusals_dropped_total{route=\"pay\"}"), "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_ends_nothing_before_it_has_been_steady() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::in_folder(&folder);
+    world.take(signed("no", NOW, b"x"));
+    world.wait_for(1).await;
+    *world.clock.ahead.lock() = Duration::from_secs(30 * 24 * 3600);
+    tokio::time::advance(Duration::from_secs(100)).await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(world.kept().await.len(), 1);
+    *world.clock.ahead.lock() = Duration::ZERO;
+    tokio::time::sleep(Duration::from_secs(1800)).await;
+    assert_eq!(world.kept().await.len(), 1);
+    tokio::time::sleep(Duration::from_secs(1800)).await;
+    world.wait_for(0).await;
+}
+
+#[tokio::test]
+async fn what_can_not_be_read_hides_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let shelf = Files::in_folder(&folder.path().join("quarantine"));
+    let id = RefusalId::new(IdSource::seeded(1).mint(NOW));
+    shelf.put(vec![Item { route: "pay".into(), id, bytes: vec![1; 9] }]).await.unwrap();
+    let beside = |name: &str| folder.path().join("quarantine").join(name);
+    // Neither can be removed or read as what its name says; `lost+found` is on every volume of its own.
+    std::fs::create_dir(beside("pay").join(id.to_string()).with_extension("part")).unwrap();
+    std::fs::create_dir(beside("pay").join(RefusalId::new(IdSource::seeded(2).mint(NOW)).to_string())).unwrap();
+    std::fs::create_dir(beside("lost+found")).unwrap();
+    std::fs::write(beside("stray"), "").unwrap();
+    std::os::unix::fs::symlink("nowhere", beside("pay").join(RefusalId::new(IdSource::seeded(3).mint(NOW)).to_string())).unwrap();
+    assert_eq!(shelf.list().await.unwrap(), [(Name::from("pay"), id, 9)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_release_of_the_last_one_takes_no_folder_away_from_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let shelf = Files::in_folder(&folder.path().join("quarantine"));
+    let (route, ids) = (Name::from("pay"), IdSource::seeded(1));
+    let mut last = None;
+    for _ in 0..500 {
+        let id = RefusalId::new(ids.mint(NOW));
+        let removing = tokio::spawn({
+            let (shelf, items) = (shelf.clone(), last.map(|id| (route.clone(), id)).into_iter().collect());
+            async move { shelf.remove(items).await }
+        });
+        shelf.put(vec![Item { route: route.clone(), id, bytes: vec![1] }]).await.unwrap();
+        removing.await.unwrap().unwrap();
+        last = Some(id);
+    }
+    assert_eq!(shelf.list().await.unwrap().len(), 1);
 }
 
 /// A disk that never answers.

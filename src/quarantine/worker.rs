@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::limits::{BATCH_MAX, REST_FACTOR, REST_MAX, REST_MIN};
 use super::{Item, Phase, Shared, Waiting};
 use crate::config::Quarantine;
-use crate::model::{Name, RefusalId};
+use crate::model::{Name, RefusalId, Timestamp};
 
 /// Requests by route and id.
 type Entries = Vec<(Name, RefusalId)>;
@@ -66,6 +66,11 @@ async fn wait(time: Option<Duration>) {
 }
 
 impl Shared {
+    /// Now, unless the wall clock has jumped: a wrong date must not end what an operator still wants.
+    fn date(&self) -> Option<Timestamp> {
+        self.calendar.is_believed(&*self.clock).then(|| self.clock.now())
+    }
+
     /// Learns what lies on the shelf.
     async fn read(&self) {
         match self.shelf.list().await {
@@ -80,10 +85,10 @@ impl Shared {
 
     /// Until the oldest request of any route is too old; none while none is kept.
     fn next_expiry(&self) -> Option<Duration> {
-        let (config, now, rings) = (self.config.load(), self.clock.now(), self.rings.lock());
+        let (config, now, rings) = (self.config.load(), self.date(), self.rings.lock());
         let left = config.routes.iter().filter_map(|route| {
-            let age = now.since(rings.oldest(&route.name)?);
-            Some(route.quarantine?.max_age.saturating_sub(age))
+            let (oldest, max_age) = (rings.oldest(&route.name)?, route.quarantine?.max_age);
+            Some(now.map_or(SLEEP_MAX, |now| max_age.saturating_sub(now.since(oldest))))
         });
         left.min().map(|left| left.clamp(SLEEP_MIN, SLEEP_MAX))
     }
@@ -131,7 +136,8 @@ impl Shared {
 
     /// What has to go, and of it what belongs to routes without a quarantine.
     fn excess(&self) -> (Entries, Vec<(Name, usize)>) {
-        let (config, now, mut rings) = (self.config.load(), self.clock.now(), self.rings.lock());
+        // Without a date nothing is too old.
+        let (config, now, mut rings) = (self.config.load(), self.date().unwrap_or_default(), self.rings.lock());
         let (mut excess, mut gone) = (Vec::new(), Vec::new());
         let quarantines: BTreeMap<&Name, Quarantine> =
             config.routes.iter().filter_map(|route| Some((&route.name, route.quarantine?))).collect();

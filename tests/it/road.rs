@@ -3,6 +3,8 @@
 mod alerts;
 mod crash;
 mod delivery;
+#[cfg(feature = "demo")]
+mod demo;
 mod operator;
 mod quarantine;
 mod reload;

@@ -45,7 +45,7 @@ pub(super) struct Queue {
     pub(super) condemned: bool,
     pub(super) paused: bool,
     breaker: Breaker,
-    /// The rate allows nothing before this.
+    /// Its rate, or the destination itself, allows nothing before this.
     rate_until: Moment,
     held: BTreeMap<u64, Held>,
     replays_held: usize,
@@ -197,8 +197,9 @@ impl Queue {
         self.held.get(&position).map(|held| &held.delivery)
     }
 
+    /// Of two who say when, the later one is right: its rate must not shorten what the destination itself asked for.
     pub(super) fn held_back_until(&mut self, moment: Moment) {
-        self.rate_until = moment;
+        self.rate_until = self.rate_until.max(moment);
     }
 
     pub(super) fn start(&mut self, now: Moment) -> Option<PendingDelivery> {

@@ -239,6 +239,16 @@ fn a_rate_holds_back_its_own_destination_only() {
 }
 
 #[test]
+fn a_rate_does_not_shorten_what_a_destination_asked_for() {
+    let mut scheduler = scheduler(&[("a", 9)]);
+    scheduler.insert(delivery(1, "a", None), at(0), rules(1));
+    scheduler.hold(&"a".into(), at(60));
+    scheduler.hold(&"a".into(), at(1));
+    assert_eq!((scheduler.wake_at(), start(&mut scheduler, at(59))), (Some(at(60)), vec![]));
+    assert_eq!(start(&mut scheduler, at(60)), [1]);
+}
+
+#[test]
 fn an_open_breaker_lets_one_probe_through() {
     let mut scheduler = scheduler(&[("a", 9)]);
     for position in 0..10 {

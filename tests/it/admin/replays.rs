@@ -158,6 +158,22 @@ async fn a_request_that_means_nothing_sensible_is_refused_with_what_to_write() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_asks_second_is_told_of_a_job_once_it_is_durable_and_no_sooner() {
+    let store = Arc::new(MemoryStore::new());
+    let replays = Replays::start(store.clone(), Arc::new(TokioClock::starting_at(START)));
+    store.set_mood(Mood::Stalled);
+    let ask = || {
+        let replays = replays.clone();
+        tokio::spawn(async move { replays.begin(Filter { state: "dead".into(), ..Filter::default() }, None, "ops").await })
+    };
+    let (one, other) = (ask(), ask());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!one.is_finished() && !other.is_finished());
+    store.set_mood(Mood::Willing);
+    assert!(one.await.unwrap().is_ok() && other.await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn asked_twice_at_once_it_is_one_job_and_one_delivery() {
     let world = World::open();
     tokio::time::advance(Duration::from_secs(100_000)).await;

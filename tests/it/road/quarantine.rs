@@ -88,6 +88,13 @@ fn what_a_wrong_secret_refused_is_delivered_once_it_is_corrected_and_a_forgery_i
 
     let (code, list) = kurier(&home, &serving, &["events", "refused", "--route", "code"]);
     assert!(code == Some(0) && ids.iter().all(|id| list.contains(id)) && list.contains("mismatch"), "{list}");
+    let (code, one) = kurier(&home, &serving, &["events", "refused", "--limit", "1"]);
+    assert!(code == Some(0) && one.contains(&ids[1]) && !one.contains(&ids[0]), "{one}");
+    let cursor = one.split_once("there are more: the same with --cursor ").unwrap().1.lines().next().unwrap();
+    let (_, rest) = kurier(&home, &serving, &["events", "refused", "--limit", "1", "--cursor", cursor]);
+    assert!(rest.contains(&ids[0]) && !rest.contains(&ids[1]) && !rest.contains("there are more"), "{rest}");
+    let (code, none) = kurier(&home, &serving, &["events", "refused", "--route", "other"]);
+    assert!(code == Some(0) && none.starts_with("nothing in quarantine matches"), "{none}");
     let doctor = ["verify", "--route", "code", "--refusal", &ids[0]];
     let (code, told) = kurier(&home, &serving, &doctor);
     assert!(code == Some(1) && told.contains("refused: mismatch") && told.contains("no key makes this signature"), "{told}");
