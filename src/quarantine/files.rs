@@ -140,7 +140,7 @@ fn listed(path: &Path) -> io::Result<Option<(RefusalId, u64)>> {
     }
     let Some(id) = path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse().ok()) else { return Ok(None) };
     let metadata = std::fs::metadata(path).map_err(at(path))?;
-    Ok(metadata.is_file().then(|| (id, metadata.len())))
+    Ok(metadata.is_file().then_some((id, metadata.len())))
 }
 
 /// Makes a folder that nobody else may enter, durably; nothing where there is one.

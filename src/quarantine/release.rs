@@ -271,10 +271,12 @@ fn unfit(route: &Route, inbound: &Inbound) -> Option<RefusalReason> {
 /// What a release would say, where the signature is not all that counts.
 fn with_fitness(diagnosis: Diagnosis, unfit: Option<RefusalReason>) -> Diagnosis {
     let Some(reason) = unfit else { return diagnosis };
-    let seen = match reason {
-        RefusalReason::UnknownPath => "the route has another path by now, or another secret in it",
-        RefusalReason::Method => "the route does not take this method any more",
-        _ => "the body is longer than the route takes by now",
+    let seen = if reason == RefusalReason::UnknownPath {
+        "the route has another path by now, or another secret in it"
+    } else if reason == RefusalReason::Method {
+        "the route does not take this method any more"
+    } else {
+        "the body is longer than the route takes by now"
     };
     let step = Step { name: "route".into(), good: false, seen: seen.to_owned() };
     let steps = std::iter::once(step).chain(diagnosis.steps).collect();
