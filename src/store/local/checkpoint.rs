@@ -16,13 +16,13 @@ use super::disk::{Disk, DiskFile};
 use super::filter::Filters;
 use super::names::Names;
 use super::shared::Shared;
-use super::table::{Meta, Table, Usage};
+use super::table::{Meta, Paged, Table, Usage};
 use crate::model::Timestamp;
 
 const FILE: &str = "checkpoint";
 const WRITING: &str = "checkpoint.tmp";
 const MAGIC: &[u8; 8] = b"KURIERCP";
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 const HEADER: usize = 72;
 
 /// Events of one chunk; the table is locked while so many are copied.
@@ -37,6 +37,8 @@ const STATES: u8 = 2;
 const FILTERS: u8 = 3;
 const EVENTS: u8 = 4;
 const END: u8 = 5;
+const TOLD: u8 = 6;
+const PAGED: u8 = 7;
 
 /// Where to go on reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,14 +155,24 @@ pub(super) async fn write<D: Disk>(shared: &Arc<Shared<D>>, mark: Mark, filters:
     let mut bytes = Vec::new();
     filters.encode(&mut bytes);
     writer.chunk(FILTERS, &bytes).await?;
+    let paged = shared.table.lock().paged_below(mark.segment);
+    for paged in paged {
+        bytes.clear();
+        paged.encode(&mut bytes);
+        writer.chunk(PAGED, &bytes).await?;
+    }
     let mut from = 0;
     loop {
         let metas = shared.table.lock().kept_below(mark.segment, from, CHUNK_EVENTS);
-        let Some(last) = metas.last() else { break };
+        let Some((last, _)) = metas.last() else { break };
         from = last.sequence + 1;
-        bytes.clear();
-        metas.iter().for_each(|meta| put_long(&mut bytes, &meta.encode()));
-        writer.chunk(EVENTS, &bytes).await?;
+        for (kind, is_told) in [(EVENTS, false), (TOLD, true)] {
+            bytes.clear();
+            metas.iter().filter(|(_, told)| *told == is_told).for_each(|(meta, _)| put_long(&mut bytes, &meta.encode()));
+            if !bytes.is_empty() {
+                writer.chunk(kind, &bytes).await?;
+            }
+        }
     }
     writer.chunk(END, &[]).await?;
     writer.file.sync_data().await?;
@@ -239,6 +251,7 @@ impl Checkpoint {
                 while !cursor.is_empty() {
                     let (number, usage) = take_usage(&mut cursor, names)?;
                     self.table.know_segment(number, usage);
+                    self.table.told(number);
                 }
             }
             STATES => {
@@ -253,6 +266,12 @@ impl Checkpoint {
                     self.table.put(Meta::decode(cursor.long()?, names)?);
                 }
             }
+            TOLD => {
+                while !cursor.is_empty() {
+                    self.table.put_told(Meta::decode(cursor.long()?, names)?);
+                }
+            }
+            PAGED => self.table.know_paged(Paged::decode(&mut cursor, names)?),
             _ => return Err(Malformed("chunk")),
         }
         Ok(())

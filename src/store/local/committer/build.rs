@@ -16,7 +16,7 @@ use crate::store::local::record::{
     encode_state, number_event,
 };
 use crate::store::local::segment::PAGE;
-use crate::store::local::shared::Shared;
+use crate::store::local::shared::{Recall, Shared};
 use crate::store::local::table::{DeliveryMeta, Meta};
 use crate::store::{CommitError, NewDelivery, Promise, Receipt, Settlement};
 
@@ -169,10 +169,16 @@ impl Building {
         let id = settlement.delivery;
         let found = {
             let table = shared.table.lock();
-            table.get(id.event).and_then(|meta| Some((meta.sequence, meta.delivery(id.ordinal)?.clone())))
+            let meta = table.get(id.event);
+            if meta.is_none() && !table.paged_around(id.event).is_empty() {
+                drop(table);
+                return Self::wait_for(settlement, promise, shared);
+            }
+            meta.and_then(|meta| Some((meta.sequence, meta.delivery(id.ordinal)?.clone())))
         };
         let newest = found.filter(|(_, delivery)| delivery.version == settlement.version && !delivery.state.is_final());
         let Some((sequence, _)) = newest.filter(|_| !self.settled.contains_key(&id)) else {
+            shared.table.lock().served(id.event);
             if promise.take() {
                 promise.settle(Err(CommitError::Stale));
             }
@@ -189,6 +195,7 @@ impl Building {
         }
         if promise.take() {
             self.settled.insert(id, settled.state.is_final());
+            shared.table.lock().want(id.event);
             self.push(&record, 0, Work::Settle { settled, promise }, None);
             if let Some(replay) = follows {
                 self.ordinals.insert(id.event, replay.first_ordinal.saturating_add(1));
@@ -196,6 +203,22 @@ impl Building {
                 ledger.position += 1;
                 self.push(&following, 0, Work::Replay { replay, promise: None }, None);
             }
+        } else {
+            shared.table.lock().served(id.event);
+        }
+        None
+    }
+
+    /// The event left memory after its settlement was asked for: it comes back first.
+    fn wait_for<D: Disk>(settlement: Settlement, promise: Promise<()>, shared: &Shared<D>) -> Option<Entry> {
+        if shared.queue.is_closing() {
+            if promise.take() {
+                promise.settle(Err(CommitError::Refused("stopping")));
+            }
+        } else {
+            // There is room: it took a place in the committer's queue, which is no longer.
+            shared.recalls.lock().push_back(Recall::Settle(settlement, promise));
+            shared.index_wanted.notify_one();
         }
         None
     }
