@@ -185,18 +185,15 @@ impl<D: Disk> Store for LocalStore<D> {
     }
 
     fn settle(&self, settlement: Settlement) -> Ticket<()> {
-        let id = settlement.delivery;
-        let known = self.shared.table.lock().get(id.event).map(|meta| meta.delivery(id.ordinal).is_some());
-        if known == Some(false) {
-            return Ticket::refused(CommitError::NotFound);
-        }
+        let is_here = self.shared.table.lock().sequence_of(settlement.delivery.event).is_some();
         if settlement_bytes(&settlement) > self.shared.sizes.segment / 8 {
             return Ticket::refused(CommitError::Refused("the settlement is larger than the store can hold"));
         }
         let (promise, ticket) = Ticket::queued();
-        let asked = match known {
-            Some(_) => self.shared.queue.push(Entry::Settle(settlement, promise)).map_err(|refused| refused.0),
-            None => self.shared.recall(Recall::Settle(settlement, promise)),
+        let asked = if is_here {
+            self.shared.queue.push(Entry::Settle(settlement, promise)).map_err(|refused| refused.0)
+        } else {
+            self.shared.recall(Recall::Settle(settlement, promise))
         };
         match asked {
             Ok(()) => ticket,

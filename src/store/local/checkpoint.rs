@@ -6,6 +6,7 @@
 //! believed only if it is whole and its segment is still the same incarnation; without one everything is read.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
@@ -28,8 +29,8 @@ const HEADER: usize = 72;
 /// Events of one chunk; the table is locked while so many are copied.
 const CHUNK_EVENTS: usize = 1000;
 
-/// The longest chunk that is read: the filters' is the largest.
-const CHUNK_BYTES_MAX: usize = 256 << 20;
+/// The longest chunk that is read: states may be as long.
+const CHUNK_BYTES_MAX: usize = 64 << 20;
 
 /// Chunk kinds.
 const SEGMENTS: u8 = 1;
@@ -153,8 +154,11 @@ pub(super) async fn write<D: Disk>(shared: &Arc<Shared<D>>, mark: Mark, filters:
     writer.chunk(SEGMENTS, &segments).await?;
     writer.chunk(STATES, &states).await?;
     let mut bytes = Vec::new();
-    filters.encode(&mut bytes);
-    writer.chunk(FILTERS, &bytes).await?;
+    for generation in 0..filters.count() {
+        bytes.clear();
+        filters.encode(generation, &mut bytes);
+        writer.chunk(FILTERS, &bytes).await?;
+    }
     let paged = shared.table.lock().paged_below(mark.segment);
     for paged in paged {
         bytes.clear();
@@ -178,6 +182,21 @@ pub(super) async fn write<D: Disk>(shared: &Arc<Shared<D>>, mark: Mark, filters:
     writer.file.sync_data().await?;
     shared.disk.rename(&path, &shared.path.join(FILE)).await?;
     shared.disk.sync_dir(&shared.path).await
+}
+
+/// Where the checkpoint says to go on reading, if there is one of this store.
+pub(super) async fn peek<D: Disk>(disk: &D, path: &Path, store: u128) -> io::Result<Option<Mark>> {
+    let file = match disk.open(&path.join(FILE)).await {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut head = vec![0; HEADER];
+    if file.length().await? < HEADER as u64 {
+        return Ok(None);
+    }
+    file.read_at(0, &mut head).await?;
+    Ok(mark(&head, store).unwrap_or(None))
 }
 
 /// Reads the checkpoint, if there is a whole one of this store.
@@ -246,7 +265,7 @@ impl Checkpoint {
     fn take(&mut self, kind: u8, chunk: &[u8], names: &mut Names) -> Result<(), Malformed> {
         let mut cursor = Cursor::new(chunk);
         match kind {
-            FILTERS => self.filters = Filters::decode(&mut cursor)?,
+            FILTERS => self.filters.decode(&mut cursor)?,
             SEGMENTS => {
                 while !cursor.is_empty() {
                     let (number, usage) = take_usage(&mut cursor, names)?;

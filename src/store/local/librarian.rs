@@ -175,9 +175,11 @@ impl<D: Disk> Librarian<D> {
     async fn forget_next(&mut self) -> io::Result<bool> {
         let shared = &self.shared;
         let leaving = {
-            let table = shared.table.lock();
-            let mut leaving = table.usage.iter().filter(|(_, usage)| usage.leaving && !usage.forgotten);
-            leaving.next().map(|(number, usage)| (*number, usage.events, usage.moved.clone()))
+            let (table, shelf) = (shared.table.lock(), shared.shelf.lock());
+            // Only the oldest one ever leaves.
+            let usage = shelf.keys().next().and_then(|oldest| Some((oldest, table.usage.get(oldest)?)));
+            let leaving = usage.filter(|(_, usage)| usage.leaving && !usage.forgotten);
+            leaving.map(|(number, usage)| (*number, usage.events, usage.moved.clone()))
         };
         let Some((segment, events, moved)) = leaving else { return Ok(false) };
         if let Some(index) = shared.index() {

@@ -139,8 +139,8 @@ async fn load<D: Disk>(shared: &Arc<Shared<D>>, found: &[Found<D::File>]) -> Res
 /// What was durable once is not there, although nothing in the journal itself tells.
 fn newest_missing<D: Disk>(shared: &Shared<D>, file: &str) -> StoreError {
     let what = format!(
-        "`{file}` tells of newer commits than the journal holds: put its newest segments back, or restore a backup; to go on without \
-         them, remove `clean` and `checkpoint`"
+        "`{file}` tells of newer commits than the journal holds: put its newest segments back, or restore a backup; `kurier store \
+         repair` goes on without them"
     );
     StoreError::damaged(&shared.path, what)
 }

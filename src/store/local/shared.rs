@@ -237,7 +237,7 @@ impl<D: Disk> Shared<D> {
     pub(super) fn count_waiting(&self) {
         let (unindexed, unsealed, waiting) = {
             let table = self.table.lock();
-            (table.unindexed(), table.usage.values().filter(|usage| !usage.sealed).count(), table.waiting())
+            (table.unindexed(), table.usage.values().rev().take_while(|usage| !usage.sealed).count(), table.waiting())
         };
         self.note_crowd(waiting);
         self.unindexed.store(unindexed, Ordering::Relaxed);

@@ -171,7 +171,7 @@ impl Table {
     /// A settlement became durable at `place`; one of an older version says nothing. `false`: the event is not in
     /// memory.
     pub(super) fn settle(&mut self, settled: &Settled, place: Place) -> bool {
-        self.served(settled.delivery.event);
+        self.served(settled.sequence);
         let Some(mut meta) = self.live.get(settled.sequence).filter(|meta| meta.id == settled.delivery.event) else { return false };
         let Some(delivery) = meta.delivery_mut(settled.delivery.ordinal) else { return false };
         if settled.version <= delivery.version {
@@ -286,6 +286,16 @@ impl Table {
     /// The event, if it is in memory.
     pub(super) fn get(&self, id: EventId) -> Option<Meta> {
         self.live.get(self.live.sequence_of(id)?)
+    }
+
+    /// The accept sequence of an event in memory.
+    pub(super) fn sequence_of(&self, id: EventId) -> Option<u64> {
+        self.live.sequence_of(id)
+    }
+
+    /// How a delivery of the event of this accept sequence stands: its version, and whether that is final.
+    pub(super) fn standing(&self, sequence: u64, ordinal: u32) -> Option<(u32, bool)> {
+        self.live.standing(sequence, ordinal)
     }
 
     /// The event, if it was forgotten and came back.

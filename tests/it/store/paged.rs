@@ -8,6 +8,7 @@ use kurier::model::{DeliveryKind, DeliveryState, OutcomeKind};
 use kurier::store::local::LocalOptions;
 use kurier::store::{CommitError, EventFilter, NewEvent, PendingDelivery, Store};
 
+use super::bytes::with_older_pages;
 use super::make::{at, event, keyed, new, settlement, to};
 use super::sim::{Lives, SEGMENT, SimStore, open_with, options, patiently, run};
 use super::sim_disk::{Faults, SimDisk};
@@ -144,6 +145,43 @@ fn a_backlog_beyond_the_limit_leaves_memory_and_comes_back_after_any_end() {
     }
 }
 
+/// Of deliveries that left memory some come back and are tried; then it starts again. `forges`: the checkpoint says that
+/// they are still out of it, as their footers tell them.
+pub(crate) fn what_came_back_is_tried(seed: u64, forges: bool) {
+    let disk = SimDisk::new(seed);
+    let checkpoint = Path::new("/store/checkpoint");
+    run(async {
+        let store = open_with(&disk, few()).await.unwrap();
+        accept(&store, 0..2000).await;
+        settle_down().await;
+        assert!(store.paged_out() > 1000);
+        store.close().await;
+    });
+    let older = disk.bytes(checkpoint);
+    run(async {
+        let store = open_with(&disk, few()).await.unwrap();
+        for pending in store.pending_after(1000, 100).await.unwrap() {
+            store.settle(settlement(&pending, OutcomeKind::Retry)).await.unwrap();
+        }
+        store.close().await;
+    });
+    // What is said in the checkpoint's own segment would be read again.
+    run(async {
+        let store = open_with(&disk, few()).await.unwrap();
+        settle_down().await;
+        store.close().await;
+    });
+    if forges {
+        disk.plant(checkpoint, &with_older_pages(&disk.bytes(checkpoint), &older));
+    }
+    run(async {
+        let store = open_with(&disk, few()).await.unwrap();
+        let tried = store.pending_after(1000, 100).await.unwrap();
+        assert!(tried.iter().all(|pending| pending.version == 1), "a settlement is lost");
+        assert_eq!(tried.len(), 100);
+    });
+}
+
 #[test]
 fn whatever_may_become_of_a_waiting_event_may_become_of_one_that_left_memory() {
     let disk = SimDisk::new(2);
@@ -198,6 +236,42 @@ fn whatever_may_become_of_a_waiting_event_may_become_of_one_that_left_memory() {
 }
 
 #[test]
+fn what_was_tried_or_replayed_before_its_segment_was_sealed_stays_in_memory() {
+    let disk = SimDisk::new(6);
+    let tried = |n: u64| n % 10 == 5;
+    let id = run(async {
+        let store = open_with(&disk, few()).await.unwrap();
+        for n in 0..1500 {
+            store.accept(new(n)).await.unwrap();
+            if tried(n) {
+                let position = *store.newest_position().borrow();
+                let pending = store.pending_after(position - 1, 1).await.unwrap().remove(0);
+                store.settle(settlement(&pending, OutcomeKind::Retry)).await.unwrap();
+            } else if n % 10 == 9 {
+                // It waits behind those that came after its event.
+                store.replay(event(n - 7).id, vec![to("erp")]).await.unwrap();
+            }
+        }
+        settle_down().await;
+        assert!(store.paged_out() > 800 && store.paged_out() < 1200, "{}", store.paged_out());
+        let found = all(&store).await;
+        assert_eq!(found.len(), 1650);
+        assert!(found.is_sorted_by(|a, b| a.position < b.position));
+        let pending = found.iter().find(|pending| pending.id.event == event(705).id).unwrap().clone();
+        assert_eq!(pending.version, 1);
+        store.attempt_begins(pending.id);
+        settle_down().await;
+        pending.id
+    });
+    run(async {
+        let store = open_with(&disk, few()).await.unwrap();
+        let record = store.record(id.event).await.unwrap().unwrap();
+        assert_eq!(record.deliveries[0].attempts, 2, "the attempt that was cut off counts");
+        assert_eq!(all(&store).await.len(), 1650);
+    });
+}
+
+#[test]
 fn an_attempt_on_a_delivery_that_left_memory_counts_if_the_process_ends() {
     let disk = SimDisk::new(3);
     let id = run(async {
@@ -225,7 +299,10 @@ fn what_left_memory_comes_back_to_move_out_of_a_segment_that_is_to_go() {
     run(async {
         let store = open_with(&disk, short()).await.unwrap();
         for n in 0..4000 {
-            while store.accept(new(n)).await.is_err() {
+            let mut tries = 0;
+            while let Err(error) = store.accept(new(n)).await {
+                tries += 1;
+                assert!(tries < 100, "{n}: {error}");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             if n % 40 != 0 {

@@ -178,11 +178,16 @@ async fn come_back<D: Disk>(shared: &Shared<D>, id: EventId) -> io::Result<bool>
 }
 
 fn settle<D: Disk>(shared: &Shared<D>, settlement: Settlement, promise: Promise<()>) {
-    shared.table.lock().want(settlement.delivery.event);
+    let sequence = {
+        let mut table = shared.table.lock();
+        let sequence = table.sequence_of(settlement.delivery.event).unwrap_or(0);
+        table.want(sequence);
+        sequence
+    };
     if let Err(refused) = shared.queue.push(Entry::Settle(settlement, promise))
-        && let (error, Entry::Settle(settlement, promise)) = *refused
+        && let (error, Entry::Settle(_, promise)) = *refused
     {
-        shared.table.lock().served(settlement.delivery.event);
+        shared.table.lock().served(sequence);
         promise.settle(Err(error));
     }
 }

@@ -35,8 +35,9 @@ impl<D: Disk> Librarian<D> {
         let shared = self.shared.clone();
         let next = {
             let (table, shelf) = (shared.table.lock(), shared.shelf.lock());
-            let newest = shelf.keys().next_back().copied();
-            shelf.keys().copied().find(|number| Some(*number) != newest && !table.usage.get(number).is_some_and(|usage| usage.sealed))
+            // They are sealed in their order: what is not is at the end.
+            let is_open = |number: &u64| !table.usage.get(number).is_some_and(|usage| usage.sealed);
+            shelf.keys().rev().skip(1).copied().take_while(is_open).last()
         };
         let Some((number, [file, behind])) = next.and_then(|number| Some((number, pair(&shared, number)?))) else { return Ok(false) };
         let (header, successor) = (segment::read_header(&*file).await?, segment::read_header(&*behind).await?);
@@ -76,8 +77,8 @@ impl<D: Disk> Librarian<D> {
         let mark = {
             let (table, shelf) = (shared.table.lock(), shared.shelf.lock());
             let Some((segment, shelved)) = shelf.last_key_value() else { return Ok(false) };
-            let all_sealed = shelf.keys().all(|number| number == segment || table.usage.get(number).is_some_and(|usage| usage.sealed));
-            if *segment < self.checkpoint + every || !all_sealed {
+            let all_sealed = || shelf.keys().all(|number| number == segment || table.usage.get(number).is_some_and(|usage| usage.sealed));
+            if *segment < self.checkpoint + every || !all_sealed() {
                 return Ok(false);
             }
             Mark { segment: *segment, nonce: shelved.nonce, event: table.sequence, position: table.position }

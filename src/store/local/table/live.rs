@@ -49,6 +49,11 @@ impl Live {
         self.packed(sequence).is_some_and(Packed::is_pending)
     }
 
+    /// The version of a delivery, and whether it is final.
+    pub(super) fn standing(&self, sequence: u64, ordinal: u32) -> Option<(u32, bool)> {
+        self.packed(sequence)?.standing(ordinal)
+    }
+
     /// Holds an event as it stands now.
     pub(super) fn put(&mut self, meta: &Meta) {
         let Packed(packed) = Packed::new(meta, &mut self.roster, &mut self.scratch);

@@ -101,6 +101,23 @@ impl<'a> Packed<'a> {
         reader.id()
     }
 
+    /// The version of a delivery, and whether it is final; nothing else is unpacked for it.
+    pub(super) fn standing(self, ordinal: u32) -> Option<(u32, bool)> {
+        let mut reader = Reader(self.0.get(1..)?);
+        reader.place();
+        reader.id();
+        reader.number();
+        reader.signed();
+        let count = reader.count();
+        let before = usize::try_from(ordinal).ok().filter(|before| *before < count)?;
+        for _ in 0..before {
+            reader.signed();
+            reader.standing();
+        }
+        reader.signed();
+        Some(reader.standing())
+    }
+
     /// The inverse of [`Packed::new`].
     pub(super) fn unpack(self, sequence: u64, roster: &Roster) -> Meta {
         let mut reader = Reader(self.0.get(1..).unwrap_or_default());
@@ -260,6 +277,25 @@ impl Reader<'_> {
         }
     }
 
+    /// Goes past a delivery: its version, and whether it is final.
+    fn standing(&mut self) -> (u32, bool) {
+        let flags = self.number();
+        self.number();
+        if flags & HAS_LANE != 0 {
+            self.take::<8>();
+        }
+        self.signed();
+        match flags >> STATE_SHIFT {
+            0 => drop(self.signed()),
+            2 => drop(self.reason()),
+            _ => {}
+        }
+        self.number();
+        let version = self.small();
+        self.number();
+        (version, flags >> STATE_SHIFT != 0)
+    }
+
     fn reason(&mut self) -> DeadReason {
         let code = DeadCode::from_code(self.byte()).unwrap_or(DeadCode::Damaged);
         let count = self.count();
@@ -338,6 +374,10 @@ mod tests {
                 prop_assert_eq!(packed.is_pending(), meta.is_pending());
                 prop_assert_eq!(packed.place(), meta.place);
                 prop_assert_eq!(packed.id(), meta.id);
+                for ordinal in 0..5 {
+                    let standing = meta.delivery(ordinal).map(|delivery| (delivery.version, delivery.state.is_final()));
+                    prop_assert_eq!(packed.standing(ordinal), standing);
+                }
             }
         }
     }

@@ -268,18 +268,14 @@ impl Table {
         }
     }
 
-    /// Something is about to become of an event in memory: it does not leave before it has.
-    pub(in crate::store::local) fn want(&mut self, id: EventId) {
-        if let Some(sequence) = self.live.sequence_of(id) {
-            self.pages.wanted.insert(sequence);
-        }
+    /// Something is about to become of the event of this accept sequence: it does not leave memory before it has.
+    pub(in crate::store::local) fn want(&mut self, sequence: u64) {
+        self.pages.wanted.insert(sequence);
     }
 
     /// It has become of it, or won't.
-    pub(in crate::store::local) fn served(&mut self, id: EventId) {
-        if let Some(sequence) = self.live.sequence_of(id) {
-            self.pages.wanted.remove(&sequence);
-        }
+    pub(in crate::store::local) fn served(&mut self, sequence: u64) {
+        self.pages.wanted.remove(&sequence);
     }
 
     /// The segment's events are to move on: they don't leave memory any more. Whether some of them have left.
