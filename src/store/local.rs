@@ -90,11 +90,6 @@ impl<D: Disk> LocalStore<D> {
         self.shared.table.lock().paged_out()
     }
 
-    /// The operator says that the wall clock is right, however far it jumped.
-    pub fn believe_clock(&self) {
-        self.shared.calendar.believe(&*self.shared.clock);
-    }
-
     /// Commits further deliveries of a stored event.
     fn add(&self, event: EventId, kind: DeliveryKind, deliveries: Vec<NewDelivery>) -> Ticket<Vec<DeliveryId>> {
         let (promise, ticket) = Ticket::queued();

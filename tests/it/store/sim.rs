@@ -41,6 +41,7 @@ pub(crate) fn options() -> LocalOptions {
 pub(crate) struct SimClock {
     tokio: TokioClock,
     shift_ms: Arc<AtomicI64>,
+    vouched: Arc<AtomicU64>,
 }
 
 impl SimClock {
@@ -51,7 +52,7 @@ impl SimClock {
 
     /// Shows this time.
     pub(crate) fn showing(now: Timestamp) -> Self {
-        Self { tokio: TokioClock::starting_at(now), shift_ms: Arc::default() }
+        Self { tokio: TokioClock::starting_at(now), shift_ms: Arc::default(), vouched: Arc::default() }
     }
 
     /// Somebody sets it right again.
@@ -77,6 +78,14 @@ impl Clock for SimClock {
 
     fn boot(&self) -> Duration {
         self.tokio.boot()
+    }
+
+    fn vouched(&self) -> u64 {
+        self.vouched.load(Ordering::Relaxed)
+    }
+
+    fn vouch(&self) {
+        self.vouched.fetch_add(1, Ordering::Relaxed);
     }
 }
 
