@@ -58,8 +58,11 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response<Full<Bytes>>, Probl
             Ok(Some(head)) => items.push(Value::Object(summary(&route, id, &head))),
             // It went meanwhile.
             Ok(None) => {}
-            Err(GetError::Damaged) => items.push(damaged(&route, id)),
-            Err(error) => return Err(error.into()),
+            Err(GetError::Damaged) => items.push(nameless(&route, id, "damaged")),
+            Err(GetError::Io(error)) => {
+                tracing::warn!(%error, "{id} can't be read in the quarantine: {error}");
+                items.push(nameless(&route, id, "unreadable"));
+            }
         }
     }
     Ok(answer::page(items, next))
@@ -122,11 +125,11 @@ fn summary(route: &Name, id: RefusalId, head: &Head) -> Map<String, Value> {
     ])
 }
 
-/// One whose bytes are not what was written: only its name can be told.
-fn damaged(route: &Name, id: RefusalId) -> Value {
+/// One whose bytes are not what was written, or can't be read: only its name can be told.
+fn nameless(route: &Name, id: RefusalId, reason: &str) -> Value {
     let received_at: Timestamp = id.received_at();
     json!({
-        "id": id.to_string(), "route": &**route, "received_at": received_at.to_string(), "reason": "damaged",
+        "id": id.to_string(), "route": &**route, "received_at": received_at.to_string(), "reason": reason,
         "peer": null, "method": null, "body_bytes": null,
     })
 }

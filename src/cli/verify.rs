@@ -131,7 +131,10 @@ fn explain(args: &Args, name: &str, file: &Path, context: &mut Context) -> Resul
     }
     let others: Vec<(&str, &Verifier)> =
         config.routes.iter().filter(|other| other.name != route.name).map(|other| (&*other.name, &other.verifier)).collect();
-    let diagnosis = route.verifier.diagnose(&inbound, now, &others);
+    let mut diagnosis = route.verifier.diagnose(&inbound, now, &others);
+    for step in diagnosis.steps.iter_mut().filter(|step| step.name == "address") {
+        step.seen.push_str(" (a captured file does not know its sender)");
+    }
     if args.json {
         context.out.json(&diagnosis_json(&diagnosis))?;
     } else {

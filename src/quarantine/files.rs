@@ -15,9 +15,12 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::entry::{PREFIX_BYTES, head_bytes};
-use super::limits::{ENTRY_BYTES_MAX, FREE_BYTES_MIN};
+use super::limits::{ENTRY_BYTES_MAX, FREE_BYTES_MIN, FREE_FILES_MIN};
 use super::{Item, Part, Shelf};
 use crate::model::{Name, RefusalId};
+
+/// Who write a batch at the same time.
+const WRITERS: usize = 8;
 
 /// What the name of a file ends in until it is whole.
 const UNFINISHED: &str = "part";
@@ -75,9 +78,9 @@ impl Files {
     fn put_now(&self, items: &[Item]) -> io::Result<()> {
         let _turn = self.turn.lock();
         create_folder(&self.folder)?;
-        let free = rustix::fs::statvfs(&*self.folder)?;
-        if free.f_bavail.saturating_mul(free.f_frsize) < FREE_BYTES_MIN {
-            return Err(io::Error::new(ErrorKind::StorageFull, format!("fewer than {FREE_BYTES_MIN} bytes of the disk are free")));
+        let disk = rustix::fs::statvfs(&*self.folder)?;
+        if let Some(lack) = lack(disk.f_bavail.saturating_mul(disk.f_frsize), Some(disk.f_favail).filter(|_| disk.f_files > 0)) {
+            return Err(io::Error::new(ErrorKind::StorageFull, lack));
         }
         let mut folders: Vec<PathBuf> = items.iter().map(|item| self.folder.join(&*item.route)).collect();
         folders.sort();
@@ -85,18 +88,35 @@ impl Files {
         for folder in &folders {
             create_folder(folder)?;
         }
-        for item in items {
-            let path = self.path(&item.route, item.id);
-            let unfinished = path.with_extension(UNFINISHED);
-            let write = || {
-                let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-                file.write_all(&item.bytes)?;
-                file.sync_data()?;
-                std::fs::rename(&unfinished, &path)
-            };
-            write().map_err(at(&path))?;
-        }
+        self.write_together(items)?;
         folders.iter().try_for_each(|folder| sync_folder(folder))
+    }
+
+    /// Syncs that are asked for at the same time share the file system's commits: by far less of the disk's time than one
+    /// after the other.
+    fn write_together(&self, items: &[Item]) -> io::Result<()> {
+        let write = |items: &[Item]| items.iter().try_for_each(|item| self.write(item));
+        let share = items.len().div_ceil(WRITERS).max(1);
+        std::thread::scope(|scope| {
+            let begin = |items| std::thread::Builder::new().name("quarantine".to_owned()).spawn_scoped(scope, move || write(items));
+            let writers: Vec<_> = items.chunks(share).map(begin).collect();
+            let ended =
+                writers.into_iter().map(|writer| writer?.join().unwrap_or_else(|_panic| Err(io::Error::other("a writer panicked"))));
+            // Each is waited for, whatever became of the one before.
+            ended.collect::<Vec<_>>().into_iter().collect()
+        })
+    }
+
+    fn write(&self, item: &Item) -> io::Result<()> {
+        let path = self.path(&item.route, item.id);
+        let unfinished = path.with_extension(UNFINISHED);
+        let write = || {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+            file.write_all(&item.bytes)?;
+            file.sync_data()?;
+            std::fs::rename(&unfinished, &path)
+        };
+        write().map_err(at(&path))
     }
 
     fn get_now(&self, route: &str, id: RefusalId, part: Part) -> io::Result<Option<Bytes>> {
@@ -117,6 +137,15 @@ impl Files {
         }
         Ok(Some(bytes.into()))
     }
+}
+
+/// What the disk lacks for one more batch: bytes or files, of which some file systems have as many as they have bytes for.
+fn lack(free_bytes: u64, free_files: Option<u64>) -> Option<String> {
+    if free_bytes < FREE_BYTES_MIN {
+        return Some(format!("fewer than {FREE_BYTES_MIN} bytes of the disk are free, which are left to the store"));
+    }
+    let is_short = free_files.is_some_and(|files| files < FREE_FILES_MIN);
+    is_short.then(|| format!("the disk has room for fewer than {FREE_FILES_MIN} files (`df -i`), which are left to the store"))
 }
 
 /// Says where it happened: what an operator needs first.
@@ -199,5 +228,18 @@ impl Shelf for Files {
             result
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_and_files_of_the_disk_are_left_to_the_store() {
+        assert_eq!(lack(FREE_BYTES_MIN, Some(FREE_FILES_MIN)), None);
+        assert_eq!(lack(FREE_BYTES_MIN, None), None, "a file system that does not count files");
+        assert!(lack(FREE_BYTES_MIN - 1, None).is_some_and(|lack| lack.contains("bytes")));
+        assert!(lack(u64::MAX, Some(FREE_FILES_MIN - 1)).is_some_and(|lack| lack.contains("files")));
     }
 }

@@ -18,6 +18,9 @@ pub(super) const BLOCK_BYTES: u64 = 4096;
 /// Bytes of the disk that a quarantine leaves to the store.
 pub(super) const FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
 
+/// Files that a quarantine leaves to the store: on a small disk, inodes run out before bytes do.
+pub(super) const FREE_FILES_MIN: u64 = 4096;
+
 /// Requests that wait to be written.
 pub(super) const QUEUE_MAX: usize = 256;
 

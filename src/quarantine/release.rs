@@ -81,8 +81,6 @@ enum Became {
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
     #[error(transparent)]
-    Io(std::io::Error),
-    #[error(transparent)]
     Read(#[from] ReadError),
     #[error("the store refused: {0}")]
     Refused(&'static str),
@@ -192,7 +190,11 @@ impl Inner {
             Ok(Some(kept)) => kept,
             Ok(None) => return Ok(None),
             Err(GetError::Damaged) => return Ok(Some(Became::Refused("damaged".into()))),
-            Err(GetError::Io(error)) => return Err(Trouble::Io(error)),
+            // A bad sector is that of one request; those after it go on.
+            Err(GetError::Io(error)) => {
+                tracing::warn!(%error, "{id} can't be read and stays in quarantine: {error}");
+                return Ok(Some(Became::Refused("unreadable".into())));
+            }
         };
         let verified = match self.judge(config, route, kept).await {
             Ok(verified) => verified,
@@ -210,8 +212,8 @@ impl Inner {
     async fn judge(&self, config: &Config, route: &Route, kept: Kept) -> Result<Verified, &'static str> {
         let Kept { inbound, judged_at, .. } = kept;
         let mut inbound = as_called_now(config, inbound);
-        if let Some(reason) = unfit(route, &inbound) {
-            return Err(reason.word());
+        if let Some(unfit) = unfit(route, &inbound) {
+            return Err(unfit.reason.word());
         }
         for wanted in route.verifier.wanted_keys(&inbound) {
             self.tools.keys.fetch(&wanted).await;
@@ -254,30 +256,31 @@ impl Inner {
     }
 }
 
-/// What keeps a request out before anybody looks at its signature: the route has changed since it came. An old path's
-/// secret, too, is known as one by the old path only, so what came there must not become an event.
-fn unfit(route: &Route, inbound: &Inbound) -> Option<RefusalReason> {
-    if !route.path.as_ref().is_some_and(|path| path.matches(inbound.path())) {
-        Some(RefusalReason::UnknownPath)
+/// Why the route as it is by now would not even look at a request's signature.
+struct Unfit {
+    reason: RefusalReason,
+    seen: &'static str,
+}
+
+/// What keeps a request out because the route has changed since it came. An old path's secret, too, is known as one by the
+/// old path only, so what came there must not become an event.
+fn unfit(route: &Route, inbound: &Inbound) -> Option<Unfit> {
+    let is_at = route.path.as_ref().is_some_and(|path| path.matches(inbound.path()));
+    let (reason, seen) = if !is_at {
+        (RefusalReason::UnknownPath, "the route has another path by now, or another secret in it")
     } else if !route.methods.contains(&inbound.method) {
-        Some(RefusalReason::Method)
+        (RefusalReason::Method, "the route does not take this method any more")
     } else if inbound.body.len() > route.body_limit {
-        Some(RefusalReason::TooLarge)
+        (RefusalReason::TooLarge, "the body is longer than the route takes by now")
     } else {
-        None
-    }
+        return None;
+    };
+    Some(Unfit { reason, seen })
 }
 
 /// What a release would say, where the signature is not all that counts.
-fn with_fitness(diagnosis: Diagnosis, unfit: Option<RefusalReason>) -> Diagnosis {
-    let Some(reason) = unfit else { return diagnosis };
-    let seen = if reason == RefusalReason::UnknownPath {
-        "the route has another path by now, or another secret in it"
-    } else if reason == RefusalReason::Method {
-        "the route does not take this method any more"
-    } else {
-        "the body is longer than the route takes by now"
-    };
+fn with_fitness(diagnosis: Diagnosis, unfit: Option<Unfit>) -> Diagnosis {
+    let Some(Unfit { reason, seen }) = unfit else { return diagnosis };
     let step = Step { name: "route".into(), good: false, seen: seen.to_owned() };
     let steps = std::iter::once(step).chain(diagnosis.steps).collect();
     Diagnosis { accepted: false, verdict: reason.word().into(), steps, findings: vec!["change the route back to release it".to_owned()] }

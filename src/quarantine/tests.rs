@@ -237,6 +237,27 @@ async fn what_a_changed_route_would_not_take_is_not_released_and_its_paths_secre
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sender_that_moved_is_let_in_once_its_new_address_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::in_folder(&folder);
+    let allow = |network: &str| {
+        let text = format!(
+            "routes:\n  pay: {{ path: /in, verify: {{ allow_from: [{network}] }}, {KEEPS}, deliver: [erp] }}\n\
+             destinations:\n  erp: {{ url: http://127.0.0.1:1/ }}\n"
+        );
+        world.live.store(Arc::new(parsed(&text, "")));
+    };
+    allow("198.51.100.0/24");
+    assert_eq!(world.take(signed("no", NOW, b"x")), Some(Refusal::Address));
+    let kept = world.wait_for(1).await[0];
+    let config = world.live.load_full();
+    let told = world.releases.diagnose(&config, &config.routes[0], kept).await.unwrap().unwrap();
+    assert_eq!((told.accepted, &*told.steps[0].name, &*told.steps[0].seen), (false, "address", "192.0.2.7"));
+    allow("192.0.2.0/24");
+    assert_eq!(world.release().await.released, [kept.event()]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crash_between_commit_and_removal_makes_no_second_event() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::in_folder(&folder);
@@ -404,19 +425,25 @@ async fn nobody_waits_for_a_stuck_disk_and_what_can_not_be_kept_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_damaged_one_stays_refused_and_hides_no_other() {
+async fn one_that_is_damaged_or_unreadable_stays_refused_and_hides_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::in_folder(&folder);
-    world.take(signed("the right secret", NOW, b"one"));
-    world.take(signed("the right secret", NOW, b"two"));
-    let kept = world.wait_for(2).await;
+    for body in [b"bad", b"one", b"two"] {
+        world.take(Inbound { received_at: world.clock.now(), ..signed("the right secret", NOW, body) });
+        tokio::time::advance(Duration::from_millis(1)).await;
+    }
+    let kept = world.wait_for(3).await;
+    let unreadable = folder.path().join("quarantine/pay").join(kept[2].to_string());
+    std::fs::remove_file(&unreadable).unwrap();
+    std::fs::create_dir(&unreadable).unwrap();
     let path = folder.path().join("quarantine/pay").join(kept[1].to_string());
     let mut bytes = std::fs::read(&path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&path, bytes).unwrap();
     world.configure("the right secret", KEEPS);
     let page = world.release().await;
-    assert_eq!((page.released, page.refused), (vec![kept[0].event()], [("damaged".into(), 1)].into()));
+    let refused = [("damaged".into(), 1), ("unreadable".into(), 1)].into();
+    assert_eq!((page.released, page.refused, page.trouble), (vec![kept[0].event()], refused, None));
 }
 
 #[tokio::test(start_paused = true)]

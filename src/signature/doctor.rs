@@ -84,11 +84,7 @@ impl Verifier {
             Check::Open => steps.push(Step { name: "scheme".into(), good: true, seen: "none: everything passes".to_owned() }),
             Check::Address(networks) => {
                 let good = networks.iter().any(|network| network.contains(&inbound.peer.to_canonical()));
-                steps.push(Step {
-                    name: "address".into(),
-                    good,
-                    seen: format!("{} (a captured file does not know its sender)", inbound.peer),
-                });
+                steps.push(Step { name: "address".into(), good, seen: inbound.peer.to_string() });
             }
             Check::Scheme(scheme) => self.scheme_steps(scheme, inbound, context, steps),
             Check::Any(members) | Check::All(members) => {
