@@ -1,9 +1,14 @@
 //! The store's figures, measured on this machine: `cargo run --release --example store_figures -- FOLDER EVENTS
-//! [pending]`. FOLDER must be missing or empty; each step runs in a process of its own, so that memory and start
+//! [pending|paged]`. FOLDER must be missing or empty; each step runs in a process of its own, so that memory and start
 //! times are those of a fresh one.
+//!
+//! Without a word it fills a store with delivered events, and holds the rate beside them to that of an empty store and
+//! to raw appends in the same rounds; `pending` measures memory and starts with as many pending, `paged` with a tenth
+//! of them in memory.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program that measures and prints")]
 
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -19,10 +24,26 @@ use tokio::time::Instant;
 const BODY: usize = 1024;
 const WRITERS: u64 = 64;
 
+/// How often the rate beside stored events is held to that of an empty store, and by how many events.
+const ROUNDS: u32 = 5;
+const ROUND_EVENTS: u64 = 200_000;
+
+/// Raw appends: bytes of one, which is about what a batch of all writers takes, and how many.
+const APPEND: usize = 96 * 1024;
+const APPENDS: usize = 640;
+
 fn memory(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024
+}
+
+/// Processor time that this process has taken.
+fn processor() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let ticks: u64 =
+        stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
 }
 
 fn new(n: u64, body: usize) -> NewEvent {
@@ -47,7 +68,10 @@ fn new(n: u64, body: usize) -> NewEvent {
 }
 
 async fn open(path: &Path) -> Arc<LocalStore> {
-    let options = LocalOptions { max_size: 200 << 30, ..LocalOptions::new(path) };
+    let mut options = LocalOptions { max_size: 200 << 30, ..LocalOptions::new(path) };
+    if let Some(waiting) = std::env::var("KURIER_WAITING_IN_MEMORY").ok().and_then(|waiting| waiting.parse().ok()) {
+        options.waiting_in_memory = waiting;
+    }
     Arc::new(LocalStore::open(options, Arc::new(SystemClock), None).await.unwrap())
 }
 
@@ -120,8 +144,83 @@ async fn start(path: &Path) {
     );
     let events = 100_000;
     let took = write(&store, events, BODY, true).await;
-    println!("{events} more events delivered at {:.0}/s, RSS {} MiB", events as f64 / took.as_secs_f64(), memory("VmRSS"));
+    let (rate, out) = (events as f64 / took.as_secs_f64(), store.paged_out());
+    println!(
+        "{events} more events delivered at {rate:.0}/s, RSS {} MiB, peak {} MiB; {out} out of memory",
+        memory("VmRSS"),
+        memory("VmHWM")
+    );
     store.close().await;
+}
+
+/// Delivers everything that waits, in its order.
+async fn deliver(path: &Path) {
+    let store = open(path).await;
+    let (begun, mut delivered) = (Instant::now(), 0);
+    loop {
+        let page = store.pending_after(0, 1000).await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        delivered += page.len();
+        let settled = page.into_iter().map(|pending| {
+            let state = DeliveryState::Delivered;
+            store.settle(Settlement { delivery: pending.id, version: 0, attempt: None, attempts: 1, state, acknowledgement: None })
+        });
+        for ticket in settled.collect::<Vec<_>>() {
+            ticket.await.unwrap();
+        }
+    }
+    let rate = delivered as f64 / begun.elapsed().as_secs_f64();
+    println!("{delivered} that waited delivered at {rate:.0}/s, RSS {} MiB, peak {} MiB", memory("VmRSS"), memory("VmHWM"));
+    store.close().await;
+}
+
+/// Accepts and delivers for one round.
+async fn round(path: &Path) {
+    let store = open(path).await;
+    let before = processor();
+    let took = write(&store, ROUND_EVENTS, BODY, true).await;
+    let each = processor().saturating_sub(before).as_secs_f64() * 1e6 / ROUND_EVENTS as f64;
+    println!("{:.0} events/s, {each:.1} µs of processor time each", ROUND_EVENTS as f64 / took.as_secs_f64());
+    store.close().await;
+}
+
+/// What the disk gives: appends to a file that is written through already, each synced.
+fn append(path: &Path) {
+    let file = std::fs::File::create(path).unwrap();
+    file.write_all_at(&vec![0; APPEND * APPENDS], 0).unwrap();
+    file.sync_all().unwrap();
+    let (begun, bytes) = (Instant::now(), vec![1; APPEND]);
+    for n in 0..APPENDS {
+        file.write_all_at(&bytes, (n * APPEND) as u64).unwrap();
+        file.sync_data().unwrap();
+    }
+    println!("{:.0} raw appends of {} KiB/s", APPENDS as f64 / begun.elapsed().as_secs_f64(), APPEND / 1024);
+    std::fs::remove_file(path).unwrap();
+}
+
+/// Takes turns between an empty store, the full one and the bare disk.
+fn beside(path: &Path) {
+    let empty = path.with_extension("empty");
+    for n in 1..=ROUNDS {
+        drop(std::fs::remove_dir_all(&empty));
+        println!("round {n}: empty store");
+        step(&empty, "round", 0);
+        println!("round {n}: full store");
+        step(path, "round", 0);
+        append(&path.with_extension("raw"));
+    }
+    drop(std::fs::remove_dir_all(&empty));
+}
+
+/// Takes away what can be made anew.
+fn lose(path: &Path, names: &[&str]) {
+    for name in names {
+        let path = path.join(name);
+        drop(std::fs::remove_file(&path));
+        drop(std::fs::remove_dir_all(&path));
+    }
 }
 
 fn step(path: &Path, step: &str, events: u64) {
@@ -141,6 +240,9 @@ fn main() {
         "fill-pending" => runtime.block_on(fill(&path, events, BODY, false, true)),
         "fill-and-die" => runtime.block_on(fill(&path, events, BODY, false, false)),
         "start" => runtime.block_on(start(&path)),
+        "deliver" => runtime.block_on(deliver(&path)),
+        "round" => runtime.block_on(round(&path)),
+        "beside" => beside(&path),
         "pending" => {
             step(&path, "fill-pending", events / 2);
             step(&path, "fill-and-die", events / 2);
@@ -148,11 +250,25 @@ fn main() {
             step(&path, "start", 0);
             println!("after a clean stop:");
             step(&path, "start", 0);
+            println!("without the index:");
+            lose(&path, &["index", "clean"]);
+            step(&path, "start", 0);
+            println!("without index and checkpoint:");
+            lose(&path, &["index", "clean", "checkpoint"]);
+            step(&path, "start", 0);
+            step(&path, "deliver", 0);
+        }
+        "paged" => {
+            let program = std::env::current_exe().unwrap();
+            let some = (events / 10).to_string();
+            let status =
+                Command::new(program).arg(&path).arg(events.to_string()).arg("pending").env("KURIER_WAITING_IN_MEMORY", some).status();
+            assert!(status.unwrap().success());
         }
         _ => {
-            step(&path.with_extension("empty"), "start", 0);
             step(&path, "fill-delivered", events);
             step(&path, "start", 0);
+            beside(&path);
         }
     }
 }

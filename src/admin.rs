@@ -151,6 +151,7 @@ impl Inner {
             Action::Routes => routes::list(call).await,
             Action::PlaceOrder => orders::place(call, name).await,
             Action::Order => orders::show(call, name).await,
+            Action::BelieveClock => Ok(operate::believe_clock(call)),
         }
     }
 }

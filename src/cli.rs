@@ -6,6 +6,7 @@
 
 mod check;
 mod client;
+mod clock;
 #[cfg(feature = "demo")]
 mod demo;
 mod destinations;
@@ -82,6 +83,8 @@ enum Command {
     Secret(secret::Args),
     /// Look at, check, repair, back up and restore the store's folder
     Store(store::Args),
+    /// Say that a clock which jumped is right
+    Clock(clock::Args),
     /// Exit with 0 when the running server is ready
     Health(health::Args),
 }
@@ -143,6 +146,7 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failu
         Command::Send(args) => send::run(args, context).await,
         Command::Secret(args) => secret::run(&args, context),
         Command::Store(args) => store::run(args, context).await,
+        Command::Clock(args) => clock::run(args, context).await,
         Command::Health(args) => health::run(args, context).await,
     }
 }

@@ -125,7 +125,11 @@ impl Load {
 /// A whole request with a body that no other has.
 pub(crate) fn compose(request: &mut Vec<u8>, path: &str, serial: u128, size: usize) -> anyhow::Result<()> {
     use std::io::Write as _;
-    let mut body = format!("{{\"event_type\":\"integration.export\",\"workflow\":{{\"id\":\"{serial}\"}},\"text\":\"");
+    // The link to which its result is reported is what a d.velop notification is known by.
+    let mut body = format!(
+        "{{\"event_type\":\"integration.export\",\"workflow\":{{\"id\":\"{serial}\"}},\"_links\":{{\"report_results_async\":{{\"href\":\
+         \"https://acme.d-velop.cloud/transfers/{serial}\"}}}},\"text\":\""
+    );
     let filler = size.saturating_sub(body.len() + 2);
     body.extend(std::iter::repeat_n('x', filler));
     body.push_str("\"}");

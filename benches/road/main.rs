@@ -7,6 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "measures real time on real sockets")]
 
 mod drain;
+mod instructions;
 mod isolation;
 mod limit;
 mod load;
@@ -51,6 +52,11 @@ fn main() -> anyhow::Result<()> {
             let kind = arguments.next().context("which limit?")?;
             tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(limit::serve(&kind))
         }
+        Some("count") => {
+            let what = arguments.next().context("what?")?;
+            let times = arguments.next().context("how often?")?.parse()?;
+            tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(instructions::work(&what, times))
+        }
         Some(other) => bail!("unknown argument {other}; the variables BENCH_ROUNDS, BENCH_SECONDS and BENCH_CONNECTIONS set what is run"),
         None => tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(&Plan::from_environment()?)),
     }
@@ -82,6 +88,7 @@ async fn run(plan: &Plan) -> anyhow::Result<()> {
     half_load(plan).await?;
     drain::print().await?;
     isolation::print().await?;
+    instructions::print()?;
     idle().await
 }
 

@@ -32,6 +32,7 @@ pub(super) enum Action {
     Routes,
     PlaceOrder,
     Order,
+    BelieveClock,
 }
 
 /// Who may ask for it.
@@ -74,7 +75,7 @@ const READ: Access = Access::Scope(Scope::Read);
 const OPERATE: Access = Access::Scope(Scope::Operate);
 const ORDERS: Access = Access::Scope(Scope::Orders);
 
-pub(super) static ENDPOINTS: [Endpoint; 23] = [
+pub(super) static ENDPOINTS: [Endpoint; 24] = [
     row(Method::GET, "/livez", Access::Anyone, Action::Live),
     row(Method::GET, "/readyz", Access::Anyone, Action::Ready),
     row(Method::GET, "/metrics", READ, Action::Metrics),
@@ -95,6 +96,7 @@ pub(super) static ENDPOINTS: [Endpoint; 23] = [
     row(Method::POST, "/api/v1/destinations/{name}/pause", OPERATE, Action::Pause),
     row(Method::POST, "/api/v1/destinations/{name}/resume", OPERATE, Action::Resume),
     row(Method::POST, "/api/v1/destinations/{name}/authorize", OPERATE, Action::Authorize),
+    row(Method::POST, "/api/v1/clock/believe", OPERATE, Action::BelieveClock),
     row(Method::GET, "/api/v1/routes", READ, Action::Routes),
     row(Method::POST, "/api/v1/inpasy/{route}/orders", ORDERS, Action::PlaceOrder),
     row(Method::GET, "/api/v1/inpasy/{route}/orders/{lid}", ORDERS, Action::Order),

@@ -149,3 +149,11 @@ async fn delivery(call: &Call<'_>, id: DeliveryId) -> Result<(Name, Delivery), P
     });
     found.ok_or_else(|| Problem::not_found("unknown_delivery", format!("there is no delivery {id}")))
 }
+
+/// After the machine's clock has jumped: dates count again.
+pub(super) fn believe_clock(call: &Call<'_>) -> Response<Full<Bytes>> {
+    call.parts.clock.vouch();
+    let now = call.parts.clock.now().to_string();
+    tracing::warn!(operator = %call.caller.0, now, "the clock is believed by an operator's word: it is {now}");
+    answer::json(&json!({ "now": now }))
+}

@@ -78,8 +78,8 @@ pub(super) async fn run(args: Args, context: &mut Context) -> Result<Exit, Failu
 
 async fn copy(context: &mut Context, from: &Path, to: &Path, word: &'static str) -> Result<Exit, Failure> {
     let copied = tools::copy(&FileDisk, from, to, &mut shown(word)).await.map_err(failure)?;
-    let (segments, bytes) = (copied.segments, copied.bytes);
-    context.out.line(format!("{}: {segments} segments, {bytes} bytes, commits up to {}", to.display(), copied.until))?;
+    let (segments, bytes) = (count(copied.segments, "segment", "segments"), copied.bytes);
+    context.out.line(format!("{}: {segments}, {bytes} bytes, commits up to {}", to.display(), copied.until))?;
     Ok(Exit::Done)
 }
 
@@ -119,8 +119,15 @@ fn show_findings(context: &mut Context, findings: &Findings) -> Result<(), Failu
     for event in &findings.missing {
         context.out.line(format!("lost: event {event}, known from what followed from it"))?;
     }
-    let word = if findings.damage.is_empty() { "sound".to_owned() } else { format!("{} damaged places", findings.damage.len()) };
-    context.out.line(format!("{word}: {} segments, {} batches, {} records", findings.segments, findings.batches, findings.records))
+    let places = findings.damage.len() as u64;
+    let word = if places == 0 { "sound".to_owned() } else { count(places, "damaged place", "damaged places") };
+    let segments = count(findings.segments, "segment", "segments");
+    let batches = count(findings.batches, "batch", "batches");
+    context.out.line(format!("{word}: {segments}, {batches}, {}", count(findings.records, "record", "records")))
+}
+
+fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 fn show_stats(context: &mut Context, path: &Path, stats: &Stats, json: bool) -> Result<(), Failure> {

@@ -32,6 +32,8 @@ struct Watched {
     seen: Option<Seen>,
     /// Since when both have agreed, where the wall clock is doubted.
     doubted: Option<Seen>,
+    /// [`Clock::vouched`] as it was last.
+    vouched: u64,
 }
 
 /// Watches the wall clock.
@@ -48,7 +50,7 @@ impl Calendar {
     /// Believes the clocks as they stand now.
     pub fn new(clock: &dyn Clock) -> Self {
         let calendar = Self::default();
-        calendar.believe(clock);
+        *calendar.0.lock() = Watched::at(Seen { wall: clock.now(), boot: clock.boot() }, clock);
         calendar
     }
 
@@ -56,11 +58,11 @@ impl Calendar {
     pub fn begin(&self, clock: &dyn Clock, last: Timestamp) {
         let now = Seen { wall: clock.now(), boot: clock.boot() };
         let mut watched = self.0.lock();
-        watched.seen = Some(now);
+        *watched = Watched::at(now, clock);
         if last.since(now.wall).max(now.wall.since(last)) > JUMP_MAX {
             tracing::info!(
                 last = %last, now = %now.wall,
-                "the clock is far from the last commit's: nothing ends by its date for ten minutes"
+                "the clock is far from the last commit's: nothing ends by its date for ten minutes, or until `kurier clock believe`"
             );
             watched.doubted = Some(now);
         }
@@ -70,11 +72,16 @@ impl Calendar {
     pub fn is_believed(&self, clock: &dyn Clock) -> bool {
         let now = Seen { wall: clock.now(), boot: clock.boot() };
         let mut watched = self.0.lock();
+        if watched.vouched != clock.vouched() {
+            *watched = Watched::at(now, clock);
+            return true;
+        }
         let jumped = watched.seen.replace(now).is_some_and(|seen| drift(seen, now) > JUMP_MAX);
         if jumped {
             tracing::error!(
                 now = %now.wall,
-                "the clock jumped by more than an hour: nothing ends by its date until it has been steady for ten minutes"
+                "the clock jumped by more than an hour: nothing ends by its date until it has been steady for ten minutes, or `kurier \
+                 clock believe` says that it is right"
             );
             watched.doubted = Some(now);
         }
@@ -87,24 +94,26 @@ impl Calendar {
         }
         watched.doubted.is_none()
     }
+}
 
-    /// The operator says that the clock is right.
-    pub fn believe(&self, clock: &dyn Clock) {
-        let mut watched = self.0.lock();
-        watched.seen = Some(Seen { wall: clock.now(), boot: clock.boot() });
-        watched.doubted = None;
+impl Watched {
+    /// Believes the clocks as they stand.
+    fn at(now: Seen, clock: &dyn Clock) -> Self {
+        Self { seen: Some(now), doubted: None, vouched: clock.vouched() }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
 
-    struct Hands(Mutex<Seen>);
+    struct Hands(Mutex<Seen>, AtomicU64);
 
     impl Hands {
         fn at(wall_s: i64) -> Self {
-            Self(Mutex::new(Seen { wall: Timestamp::from_millis(wall_s * 1000), boot: Duration::from_secs(50) }))
+            Self(Mutex::new(Seen { wall: Timestamp::from_millis(wall_s * 1000), boot: Duration::from_secs(50) }), AtomicU64::new(0))
         }
 
         fn pass(&self, seconds: u64, jump_s: i64) {
@@ -121,6 +130,14 @@ mod tests {
 
         fn boot(&self) -> Duration {
             self.0.lock().boot
+        }
+
+        fn vouched(&self) -> u64 {
+            self.1.load(Ordering::Relaxed)
+        }
+
+        fn vouch(&self) {
+            self.1.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -159,8 +176,10 @@ mod tests {
         let (hands, calendar) = (Hands::at(1_000_000), Calendar::default());
         calendar.begin(&hands, Timestamp::from_millis(0));
         assert!(!calendar.is_believed(&hands));
-        calendar.believe(&hands);
+        hands.vouch();
         assert!(calendar.is_believed(&hands));
+        hands.pass(30, 86_400);
+        assert!(!calendar.is_believed(&hands), "a word counts for the jumps before it");
         let calendar = Calendar::default();
         calendar.begin(&hands, Timestamp::from_millis(999_000_000));
         assert!(calendar.is_believed(&hands));

@@ -85,24 +85,9 @@ impl<D: Disk> LocalStore<D> {
         self.shared.unindexed.load(Ordering::Relaxed)
     }
 
-    /// The operator says that the wall clock is right, however far it jumped.
-    pub fn believe_clock(&self) {
-        self.shared.calendar.believe(&*self.shared.clock);
-    }
-
-    /// Asks the librarian about an event that is not in memory.
-    fn recall(&self, recall: Recall) -> Result<(), CommitError> {
-        if self.shared.queue.is_closing() {
-            return Err(CommitError::Refused("stopping"));
-        }
-        let mut recalls = self.shared.recalls.lock();
-        if recalls.len() >= queue::OTHERS_MAX {
-            return Err(CommitError::Refused("too many commits wait"));
-        }
-        recalls.push_back(recall);
-        drop(recalls);
-        self.shared.index_wanted.notify_one();
-        Ok(())
+    /// How many deliveries wait and are not in memory.
+    pub fn paged_out(&self) -> u64 {
+        self.shared.table.lock().paged_out()
     }
 
     /// Commits further deliveries of a stored event.
@@ -120,7 +105,7 @@ impl<D: Disk> LocalStore<D> {
             Pin::Held => self.shared.add(event, kind, deliveries, promise),
             Pin::Gone => return Ticket::refused(CommitError::NotFound),
             Pin::Elsewhere => {
-                if let Err(error) = self.recall(Recall::Add(event, kind, deliveries, promise)) {
+                if let Err(error) = self.shared.recall(Recall::Add(event, kind, deliveries, promise)) {
                     return Ticket::refused(error);
                 }
             }
@@ -144,6 +129,9 @@ impl<D: Disk> LocalStore<D> {
         }
         if shared.full.load(Ordering::Acquire) {
             return Some(CommitError::Refused("the store is full"));
+        }
+        if shared.crowded.load(Ordering::Relaxed) {
+            return Some(CommitError::Refused("more deliveries wait than memory holds"));
         }
         self.is_behind().then_some(CommitError::Refused("the index is behind"))
     }
@@ -192,26 +180,19 @@ impl<D: Disk> Store for LocalStore<D> {
     }
 
     fn settle(&self, settlement: Settlement) -> Ticket<()> {
-        let id = settlement.delivery;
-        let known = self.shared.table.lock().get(id.event).map(|meta| meta.delivery(id.ordinal).is_some());
-        match known {
-            Some(true) => {}
-            Some(false) => return Ticket::refused(CommitError::NotFound),
-            None => {
-                let (promise, ticket) = Ticket::queued();
-                return match self.recall(Recall::Settle(id, promise)) {
-                    Ok(()) => ticket,
-                    Err(error) => Ticket::refused(error),
-                };
-            }
-        }
+        let is_here = self.shared.table.lock().sequence_of(settlement.delivery.event).is_some();
         if settlement_bytes(&settlement) > self.shared.sizes.segment / 8 {
             return Ticket::refused(CommitError::Refused("the settlement is larger than the store can hold"));
         }
         let (promise, ticket) = Ticket::queued();
-        match self.shared.queue.push(Entry::Settle(settlement, promise)) {
+        let asked = if is_here {
+            self.shared.queue.push(Entry::Settle(settlement, promise)).map_err(|refused| refused.0)
+        } else {
+            self.shared.recall(Recall::Settle(settlement, promise))
+        };
+        match asked {
             Ok(()) => ticket,
-            Err(refused) => Ticket::refused(refused.0),
+            Err(error) => Ticket::refused(error),
         }
     }
 
@@ -250,7 +231,9 @@ impl<D: Disk> Store for LocalStore<D> {
     fn attempt_begins(&self, delivery: DeliveryId) {
         let version = {
             let table = self.shared.table.lock();
-            table.get(delivery.event).and_then(|meta| Some(meta.delivery(delivery.ordinal)?.version))
+            let version = table.get(delivery.event).and_then(|meta| Some(meta.delivery(delivery.ordinal)?.version));
+            // What was tried once is not paged out.
+            version.or_else(|| (!table.paged_around(delivery.event).is_empty()).then_some(0))
         };
         if let Some(version) = version {
             self.shared.in_flight.begins(delivery, version);
@@ -272,7 +255,7 @@ impl<D: Disk> Store for LocalStore<D> {
     }
 
     async fn pending_after(&self, position: u64, limit: usize) -> Result<Vec<PendingDelivery>, ReadError> {
-        Ok(self.shared.table.lock().pending_after(position, limit))
+        read::pending_after(&self.shared, position, limit).await
     }
 
     async fn event(&self, id: EventId) -> Result<Option<Event>, ReadError> {
@@ -296,8 +279,10 @@ impl<D: Disk> Store for LocalStore<D> {
         let index_bytes = shared.index().map_or(0, |index| index.bytes());
         let scarce = || shared.supply.lock().trouble.clone().filter(|_| shared.scarce.load(Ordering::Acquire));
         let full = || shared.full.load(Ordering::Acquire).then(|| "the store is full".to_owned());
+        let crowded = || shared.crowded.load(Ordering::Relaxed).then(|| "more deliveries wait than memory holds".to_owned());
         let behind = || self.is_behind().then(|| "the index is behind".to_owned());
-        let unwritable = shared.queue.refusing().map(|reason| reason.to_string()).or_else(scarce).or_else(full).or_else(behind);
+        let unwritable =
+            shared.queue.refusing().map(|reason| reason.to_string()).or_else(scarce).or_else(full).or_else(crowded).or_else(behind);
         let events = shared.table.lock().events;
         let rebuilding =
             shared.index().is_none().then_some("the index is being made anew: events come in and go out, old ones can't be looked up");

@@ -9,6 +9,7 @@ mod keys;
 mod make;
 mod model;
 mod moves;
+mod paged;
 mod planted;
 mod rules;
 mod safety;

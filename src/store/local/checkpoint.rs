@@ -6,6 +6,7 @@
 //! believed only if it is whole and its segment is still the same incarnation; without one everything is read.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
@@ -16,20 +17,20 @@ use super::disk::{Disk, DiskFile};
 use super::filter::Filters;
 use super::names::Names;
 use super::shared::Shared;
-use super::table::{Meta, Table, Usage};
+use super::table::{Meta, Paged, Table, Usage};
 use crate::model::Timestamp;
 
 const FILE: &str = "checkpoint";
 const WRITING: &str = "checkpoint.tmp";
 const MAGIC: &[u8; 8] = b"KURIERCP";
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 const HEADER: usize = 72;
 
 /// Events of one chunk; the table is locked while so many are copied.
 const CHUNK_EVENTS: usize = 1000;
 
-/// The longest chunk that is read: the filters' is the largest.
-const CHUNK_BYTES_MAX: usize = 256 << 20;
+/// The longest chunk that is read: states may be as long.
+const CHUNK_BYTES_MAX: usize = 64 << 20;
 
 /// Chunk kinds.
 const SEGMENTS: u8 = 1;
@@ -37,6 +38,8 @@ const STATES: u8 = 2;
 const FILTERS: u8 = 3;
 const EVENTS: u8 = 4;
 const END: u8 = 5;
+const TOLD: u8 = 6;
+const PAGED: u8 = 7;
 
 /// Where to go on reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,21 +154,49 @@ pub(super) async fn write<D: Disk>(shared: &Arc<Shared<D>>, mark: Mark, filters:
     writer.chunk(SEGMENTS, &segments).await?;
     writer.chunk(STATES, &states).await?;
     let mut bytes = Vec::new();
-    filters.encode(&mut bytes);
-    writer.chunk(FILTERS, &bytes).await?;
+    for generation in 0..filters.count() {
+        bytes.clear();
+        filters.encode(generation, &mut bytes);
+        writer.chunk(FILTERS, &bytes).await?;
+    }
+    let paged = shared.table.lock().paged_below(mark.segment);
+    for paged in paged {
+        bytes.clear();
+        paged.encode(&mut bytes);
+        writer.chunk(PAGED, &bytes).await?;
+    }
     let mut from = 0;
     loop {
         let metas = shared.table.lock().kept_below(mark.segment, from, CHUNK_EVENTS);
-        let Some(last) = metas.last() else { break };
+        let Some((last, _)) = metas.last() else { break };
         from = last.sequence + 1;
-        bytes.clear();
-        metas.iter().for_each(|meta| put_long(&mut bytes, &meta.encode()));
-        writer.chunk(EVENTS, &bytes).await?;
+        for (kind, is_told) in [(EVENTS, false), (TOLD, true)] {
+            bytes.clear();
+            metas.iter().filter(|(_, told)| *told == is_told).for_each(|(meta, _)| put_long(&mut bytes, &meta.encode()));
+            if !bytes.is_empty() {
+                writer.chunk(kind, &bytes).await?;
+            }
+        }
     }
     writer.chunk(END, &[]).await?;
     writer.file.sync_data().await?;
     shared.disk.rename(&path, &shared.path.join(FILE)).await?;
     shared.disk.sync_dir(&shared.path).await
+}
+
+/// Where the checkpoint says to go on reading, if there is one of this store.
+pub(super) async fn peek<D: Disk>(disk: &D, path: &Path, store: u128) -> io::Result<Option<Mark>> {
+    let file = match disk.open(&path.join(FILE)).await {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut head = vec![0; HEADER];
+    if file.length().await? < HEADER as u64 {
+        return Ok(None);
+    }
+    file.read_at(0, &mut head).await?;
+    Ok(mark(&head, store).unwrap_or(None))
 }
 
 /// Reads the checkpoint, if there is a whole one of this store.
@@ -234,11 +265,12 @@ impl Checkpoint {
     fn take(&mut self, kind: u8, chunk: &[u8], names: &mut Names) -> Result<(), Malformed> {
         let mut cursor = Cursor::new(chunk);
         match kind {
-            FILTERS => self.filters = Filters::decode(&mut cursor)?,
+            FILTERS => self.filters.decode(&mut cursor)?,
             SEGMENTS => {
                 while !cursor.is_empty() {
                     let (number, usage) = take_usage(&mut cursor, names)?;
                     self.table.know_segment(number, usage);
+                    self.table.told(number);
                 }
             }
             STATES => {
@@ -253,6 +285,12 @@ impl Checkpoint {
                     self.table.put(Meta::decode(cursor.long()?, names)?);
                 }
             }
+            TOLD => {
+                while !cursor.is_empty() {
+                    self.table.put_told(Meta::decode(cursor.long()?, names)?);
+                }
+            }
+            PAGED => self.table.know_paged(Paged::decode(&mut cursor, names)?),
             _ => return Err(Malformed("chunk")),
         }
         Ok(())

@@ -20,7 +20,10 @@ use super::table::{Meta, Place};
 use crate::model::{Name, Timestamp};
 
 pub(super) use build::{Built, Unreadable, build};
-pub(super) use look::{Footing, carried, dead, event_by_id, events_below, ids, is_sound, key, key_places, keys, ops, repeated, write};
+pub(super) use look::{
+    Footing, carried, carried_behind, carried_from, dead, event_by_id, events_below, ids, is_sound, key, key_places, keys, ops, repeated,
+    write,
+};
 
 const MAGIC: &[u8; 8] = b"KURIERFT";
 const VERSION: u32 = 2;

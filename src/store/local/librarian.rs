@@ -7,6 +7,7 @@
 //! but when too much waits for it, accept refuses (I10).
 
 pub(super) mod entries;
+pub(super) mod paging;
 mod rebuild;
 mod seal;
 
@@ -22,7 +23,7 @@ use super::footer::{self, Footing};
 use super::index::IndexError;
 use super::shared::{Recall, Shared};
 use super::table::Pin;
-use crate::store::CommitError;
+use crate::store::{CommitError, Settlement};
 
 pub(super) use seal::{footing, prime};
 
@@ -94,7 +95,7 @@ impl<D: Disk> Librarian<D> {
             return Ok(true);
         }
         // On a full disk, forgetting makes the room that sealing takes.
-        if self.forget_next().await? || self.seal_next().await? {
+        if self.forget_next().await? || self.seal_next().await? || self.page_out() {
             return Ok(true);
         }
         match write_some(&self.shared) {
@@ -127,9 +128,16 @@ impl<D: Disk> Librarian<D> {
         let shared = &self.shared;
         loop {
             let next = shared.recalls.lock().pop_front();
+            let next = match next {
+                Some(recall) => match paging::serve_one(shared, recall).await {
+                    Some(recall) => Some(recall),
+                    None => continue,
+                },
+                None => None,
+            };
             let (id, kind, deliveries, promise) = match next {
                 Some(Recall::Add(id, kind, deliveries, promise)) => (id, kind, deliveries, promise),
-                Some(Recall::Settle(id, promise)) => {
+                Some(Recall::Settle(Settlement { delivery: id, .. }, promise)) => {
                     let found = super::read::forgotten(shared, id.event).await;
                     let is_unknown = matches!(&found, Ok(found) if found.as_ref().and_then(|meta| meta.delivery(id.ordinal)).is_none());
                     if promise.take() {
@@ -137,6 +145,7 @@ impl<D: Disk> Librarian<D> {
                     }
                     continue;
                 }
+                Some(Recall::Segment(_)) => continue,
                 None => return,
             };
             let refused = match super::read::forgotten(shared, id).await {
@@ -166,9 +175,11 @@ impl<D: Disk> Librarian<D> {
     async fn forget_next(&mut self) -> io::Result<bool> {
         let shared = &self.shared;
         let leaving = {
-            let table = shared.table.lock();
-            let mut leaving = table.usage.iter().filter(|(_, usage)| usage.leaving && !usage.forgotten);
-            leaving.next().map(|(number, usage)| (*number, usage.events, usage.moved.clone()))
+            let (table, shelf) = (shared.table.lock(), shared.shelf.lock());
+            // Only the oldest one ever leaves.
+            let usage = shelf.keys().next().and_then(|oldest| Some((oldest, table.usage.get(oldest)?)));
+            let leaving = usage.filter(|(_, usage)| usage.leaving && !usage.forgotten);
+            leaving.map(|(number, usage)| (*number, usage.events, usage.moved.clone()))
         };
         let Some((segment, events, moved)) = leaving else { return Ok(false) };
         if let Some(index) = shared.index() {

@@ -16,11 +16,11 @@ use super::disk::{Disk, FileDisk};
 use super::error::StoreError;
 use super::index::{Indexes, SledIndexes};
 use super::interrupted::{INTERRUPTED_MAX, InFlight, backoff};
-use super::librarian::Librarian;
+use super::librarian::{Librarian, paging};
 use super::queue::Queue;
 use super::segment::{BYTES_MAX, BYTES_MIN, PAGE};
 use super::shared::{Running, Shared, Sizes, Supply};
-use super::table::Table;
+use super::table::{DeliveryMeta, Table};
 use super::{LocalStore, format, recovery, supply};
 use crate::clock::{Calendar, Clock};
 use crate::model::{Attempt, AttemptResult, DeadCode, DeadReason, DeliveryId, DeliveryState, FaultKind, OutcomeKind};
@@ -30,6 +30,9 @@ use crate::telemetry::Metrics;
 
 /// The size of a segment unless chosen otherwise.
 const SEGMENT_BYTES: usize = 64 * 1024 * 1024;
+
+/// Deliveries that wait in memory unless chosen otherwise, some 90 bytes each.
+const WAITING_IN_MEMORY: usize = 2_000_000;
 
 /// How a store is kept.
 #[derive(Debug, Clone)]
@@ -42,6 +45,8 @@ pub struct LocalOptions {
     pub retention: Duration,
     /// Most bytes on disk.
     pub max_size: u64,
+    /// How many deliveries may wait in memory, before those that are furthest from their turn leave it.
+    pub waiting_in_memory: usize,
     /// File systems by name (`nfs`, `overlay`) that are not refused, although their syncs or locks are in doubt.
     pub allow_file_systems: Vec<Box<str>>,
 }
@@ -50,7 +55,14 @@ impl LocalOptions {
     /// The defaults of routes.yaml, in this folder.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let week = Duration::from_secs(7 * 24 * 60 * 60);
-        Self { path: path.into(), segment_bytes: SEGMENT_BYTES, retention: week, max_size: 20 << 30, allow_file_systems: Vec::new() }
+        Self {
+            path: path.into(),
+            segment_bytes: SEGMENT_BYTES,
+            retention: week,
+            max_size: 20 << 30,
+            waiting_in_memory: WAITING_IN_MEMORY,
+            allow_file_systems: Vec::new(),
+        }
     }
 
     fn check(&self) -> Result<Sizes, StoreError> {
@@ -64,7 +76,7 @@ impl LocalOptions {
         if self.max_size < least {
             return Err(StoreError::Options(format!("store.max_size: at least {least} bytes are needed, four segments")));
         }
-        Ok(Sizes { segment, retention: self.retention, max_size: self.max_size })
+        Ok(Sizes { segment, retention: self.retention, max_size: self.max_size, waiting: self.waiting_in_memory })
     }
 }
 
@@ -172,6 +184,7 @@ impl<D: Disk> LocalStore<D> {
             unsealed: AtomicUsize::new(0),
             recalls: Mutex::new(VecDeque::new()),
             full: AtomicBool::new(false),
+            crowded: AtomicBool::new(false),
             scarce: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             ended: watch::Sender::new(0),
@@ -197,7 +210,11 @@ impl<D: Disk> LocalStore<D> {
     async fn note_interrupted(&self, path: &Path) -> Result<(), StoreError> {
         let io = |error: std::io::Error| StoreError::io(path, error);
         let left = self.shared.in_flight.left().await.map_err(io)?;
-        let settlements: Vec<Settlement> = left.into_iter().filter_map(|(id, version)| self.interrupted(id, version)).collect();
+        let mut settlements: Vec<Settlement> = Vec::new();
+        for (id, version) in left {
+            let delivery = self.known_delivery(id).await.map_err(io)?;
+            settlements.extend(delivery.and_then(|delivery| self.interrupted(id, version, &delivery)));
+        }
         let mut tickets = Vec::with_capacity(settlements.len());
         for settlement in settlements {
             let delivery = settlement.delivery;
@@ -210,8 +227,17 @@ impl<D: Disk> LocalStore<D> {
         self.shared.in_flight.clear().await.map_err(io)
     }
 
-    fn interrupted(&self, id: DeliveryId, version: u32) -> Option<Settlement> {
-        let delivery = self.shared.table.lock().get(id.event)?.delivery(id.ordinal)?.clone();
+    /// A delivery that may wait, in memory or paged out.
+    async fn known_delivery(&self, id: DeliveryId) -> std::io::Result<Option<DeliveryMeta>> {
+        let held = self.shared.table.lock().get(id.event);
+        let meta = match held {
+            Some(meta) => Some(meta),
+            None => paging::find(&self.shared, id.event).await?,
+        };
+        Ok(meta.and_then(|meta| meta.delivery(id.ordinal).cloned()))
+    }
+
+    fn interrupted(&self, id: DeliveryId, version: u32, delivery: &DeliveryMeta) -> Option<Settlement> {
         // Another version: the attempt was settled, and only the note of it was left.
         if delivery.state.is_final() || delivery.version != version {
             return None;

@@ -3,6 +3,8 @@
 //! Before a byte leaves, the segment's nonce, the checksum and the event's id are checked: a wrong place or a
 //! flipped bit is an error, never another event's bytes.
 
+mod waiting;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -12,12 +14,14 @@ use super::batch;
 use super::disk::{Disk, DiskFile};
 use super::footer::{self, Columns, FooterEvent};
 use super::index::IndexError;
-use super::librarian::{Found, entries, footing};
+use super::librarian::{Found, entries, footing, paging};
 use super::record::{self, Frame, KeyRecord, Kind};
 use super::shared::{INDEX_LOOK, INDEX_WAIT, Shared};
 use super::table::{Meta, Place, Usage};
 use crate::model::{Attempt, DeliveryId, Event, EventId};
 use crate::store::{EventFilter, EventRecord, EventSummary, ReadError};
+
+pub(super) use waiting::pending_after;
 
 /// How many events a list looks at between two chances for others to run.
 const CHUNK: usize = 64;
@@ -27,13 +31,25 @@ const LOOKED_MAX: usize = 50_000;
 
 /// What is known of an event.
 async fn meta<D: Disk>(shared: &Shared<D>, id: EventId) -> Result<Option<Meta>, ReadError> {
-    if let Some(meta) = shared.table.lock().get(id) {
-        return Ok(Some(meta));
-    }
-    match forgotten(shared, id).await? {
-        Some(meta) => Ok(Some(meta)),
+    loop {
+        let turn = {
+            let table = shared.table.lock();
+            if let Some(meta) = table.get(id) {
+                return Ok(Some(meta));
+            }
+            table.paging_turn()
+        };
+        if let Some(meta) = forgotten(shared, id).await? {
+            return Ok(Some(meta));
+        }
         // It may have come back, or gone into the index, between the two looks.
-        None => Ok(shared.table.lock().get(id)),
+        let table = shared.table.lock();
+        if let Some(meta) = table.get(id) {
+            return Ok(Some(meta));
+        }
+        if table.paging_turn() == turn || table.paged_around(id).is_empty() {
+            return Ok(None);
+        }
     }
 }
 
@@ -82,6 +98,9 @@ fn is_told(usage: &Usage) -> bool {
 /// What is known of an event that is not in memory: the index says it of those that outlived their segment, the
 /// segment's footer of the rest.
 pub(super) async fn forgotten<D: Disk>(shared: &Shared<D>, id: EventId) -> Result<Option<Meta>, ReadError> {
+    if let Some(meta) = paging::find(shared, id).await.map_err(|error| ReadError::Io(error.to_string()))? {
+        return Ok(Some(meta));
+    }
     let index = shared.index_soon().await;
     if let Some(index) = &index
         && let Some(meta) = entries::meta_of(&**index, id, &mut shared.names.lock()).map_err(|error| broken(shared, &error))?
@@ -232,6 +251,17 @@ async fn sealed_below<D: Disk>(shared: &Shared<D>, before: u64) -> Result<(Vec<F
 
 /// Some events below `before`, newest first, and the sequence below which to go on: 0 at the end.
 async fn some_below<D: Disk>(shared: &Shared<D>, before: u64) -> Result<(Vec<Candidate>, u64), ReadError> {
+    loop {
+        let turn = shared.table.lock().paging_turn();
+        let found = look_below(shared, before).await?;
+        // What came back meanwhile may have ended and gone on, past all looks.
+        if shared.table.lock().paging_turn() == turn {
+            return Ok(found);
+        }
+    }
+}
+
+async fn look_below<D: Disk>(shared: &Shared<D>, before: u64) -> Result<(Vec<Candidate>, u64), ReadError> {
     // Memory first, footers last: what leaves memory between two looks is found by the later one.
     let index = shared.index_soon().await;
     let live = shared.table.lock().below(before, CHUNK);
@@ -247,11 +277,20 @@ async fn some_below<D: Disk>(shared: &Shared<D>, before: u64) -> Result<(Vec<Can
     let mut merged: BTreeMap<u64, Option<Candidate>> = BTreeMap::new();
     for FooterEvent { meta, columns } in sealed {
         if meta.is_pending() {
-            // Memory or the index tells how it stands by now. Where neither does, it is just being let go.
-            match &index {
-                Some(_) => continue,
-                None if !shared.table.lock().holds(meta.sequence) => return Err(no_index()),
-                None => {}
+            // Memory or the index tells how it stands by now, unless it is paged out. Where neither does, it is just being
+            // let go.
+            let (held, is_paged) = {
+                let table = shared.table.lock();
+                (table.at(meta.sequence), table.paged_of(meta.sequence).is_some())
+            };
+            match (held, &index) {
+                (Some(held), _) => {
+                    merged.insert(held.sequence, Some(Candidate { meta: held, columns: Some(columns) }));
+                    continue;
+                }
+                (None, _) if is_paged => {}
+                (None, Some(_)) => continue,
+                (None, None) => return Err(no_index()),
             }
         }
         merged.insert(meta.sequence, Some(Candidate { meta, columns: Some(columns) }));

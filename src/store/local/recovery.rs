@@ -7,6 +7,7 @@
 mod find;
 mod replay;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use super::disk::{Disk, DiskFile};
 use super::error::StoreError;
 use super::footer::{self, FooterHeader, Footing};
 use super::keys::{Keys, SLACK};
+use super::librarian::paging;
 use super::segment::{self, Active, FIRST, PAGE, Predecessor, SegmentHeader};
 use super::shared::{Shared, Shelved};
 use super::supply;
@@ -137,8 +139,8 @@ async fn load<D: Disk>(shared: &Arc<Shared<D>>, found: &[Found<D::File>]) -> Res
 /// What was durable once is not there, although nothing in the journal itself tells.
 fn newest_missing<D: Disk>(shared: &Shared<D>, file: &str) -> StoreError {
     let what = format!(
-        "`{file}` tells of newer commits than the journal holds: put its newest segments back, or restore a backup; to go on without \
-         them, remove `clean` and `checkpoint`"
+        "`{file}` tells of newer commits than the journal holds: put its newest segments back, or restore a backup; `kurier store \
+         repair` goes on without them"
     );
     StoreError::damaged(&shared.path, what)
 }
@@ -166,7 +168,7 @@ impl<D: Disk> Walk<'_, D> {
             && let Ok(told) = self.tell(&footing).await
         {
             self.chain.skip(&footing.header);
-            return self.apply(&footing.header, told);
+            return self.apply(&footing.header, told).await;
         }
         let found = &self.found[at];
         let built = footer::build(&mut self.chain, &*found.file, header, Some(successor), &shared.names).await;
@@ -179,7 +181,7 @@ impl<D: Disk> Walk<'_, D> {
         let footing = Footing::open(&shared.disk, &shared.journal(), header.number, header.nonce).await.map_err(|error| self.io(error))?;
         let footing = footing.ok_or_else(|| self.io(io::Error::other("a footer that was just written can't be read")))?;
         let told = self.tell(&footing).await.map_err(|error| self.io(error))?;
-        self.apply(&footing.header, told)
+        self.apply(&footing.header, told).await
     }
 
     /// Reads what memory needs of a footer.
@@ -194,7 +196,15 @@ impl<D: Disk> Walk<'_, D> {
         })
     }
 
-    fn apply(&mut self, header: &FooterHeader, told: Told) -> Result<(), StoreError> {
+    async fn apply(&mut self, header: &FooterHeader, told: Told) -> Result<(), StoreError> {
+        let shared = self.shared;
+        paging::page_in_for(shared, &told.ops).await.map_err(|error| self.io(error))?;
+        self.apply_now(header, told)?;
+        paging::page_out(shared);
+        Ok(())
+    }
+
+    fn apply_now(&mut self, header: &FooterHeader, told: Told) -> Result<(), StoreError> {
         let shared = self.shared;
         self.newest_at = self.newest_at.max(header.newest_at);
         let mut table = shared.table.lock();
@@ -211,7 +221,8 @@ impl<D: Disk> Walk<'_, D> {
         };
         table.know_segment(header.number, usage);
         table.position = table.position.max(header.position);
-        told.carried.into_iter().for_each(|meta| table.put(meta));
+        told.carried.into_iter().for_each(|meta| table.put_told(meta));
+        table.told(header.number);
         shared.filters.write().add(header.number, told.keys.into_iter());
         let mut replayer =
             Replayer { shared, keys: &mut self.keys, segment: header.number, now: shared.clock.now(), newest_at: self.newest_at };
@@ -226,6 +237,7 @@ impl<D: Disk> Walk<'_, D> {
     async fn last(&mut self, at: usize) -> Result<(), StoreError> {
         let shared = self.shared;
         let Found { file, header } = &self.found[at];
+        self.page_in_for_last(&**file, header).await?;
         let mut replayer =
             Replayer { shared, keys: &mut self.keys, segment: header.number, now: shared.clock.now(), newest_at: self.newest_at };
         let visit = |batch: &BatchHeader, offset: usize, payload: &[u8]| replayer.batch(batch, offset, payload);
@@ -242,6 +254,27 @@ impl<D: Disk> Walk<'_, D> {
             self.chain.last = chain.last;
         }
         Ok(())
+    }
+}
+
+impl<D: Disk> Walk<'_, D> {
+    /// What the last segment is about comes back first: it is read twice where something is paged out.
+    async fn page_in_for_last(&self, file: &D::File, header: &SegmentHeader) -> Result<(), StoreError> {
+        let shared = self.shared;
+        if !shared.table.lock().has_paged() {
+            return Ok(());
+        }
+        let mut sequences = BTreeSet::new();
+        let visit = |_: &BatchHeader, offset: usize, payload: &[u8]| {
+            for found in batch::records(payload) {
+                let (_, frame, record) = found.map_err(|error| Problem::Record { offset, error })?;
+                sequences.extend(paging::about(shared, &frame, record));
+            }
+            Ok(())
+        };
+        let read = self.chain.clone().read_file(file, header, None, visit).await;
+        read.map_err(|problem| explain(shared, header.number, problem))?;
+        paging::page_in_of(shared, sequences).await.map_err(|error| self.io(error))
     }
 }
 

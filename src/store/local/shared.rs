@@ -16,14 +16,15 @@ use super::footer;
 use super::format;
 use super::index::{Index, Indexes};
 use super::interrupted::InFlight;
+use super::librarian::paging;
 use super::names::Names;
-use super::queue::{Entry, Queue};
+use super::queue::{self, Entry, Queue};
 use super::segment::{self, SegmentHeader};
 use super::supply;
 use super::table::Table;
 use crate::clock::{Calendar, Clock};
 use crate::model::{DeliveryId, DeliveryKind, EventId, Timestamp};
-use crate::store::{NewDelivery, Promise};
+use crate::store::{CommitError, NewDelivery, Promise, Settlement};
 use crate::telemetry::Metrics;
 
 /// How long a read waits for an index that is being made anew.
@@ -69,8 +70,10 @@ pub(super) struct SealedKeys {
 pub(super) enum Recall {
     /// It must come back first.
     Add(EventId, DeliveryKind, Vec<NewDelivery>, Promise<Vec<DeliveryId>>),
-    /// Nothing of it is pending; does it exist at all?
-    Settle(DeliveryId, Promise<()>),
+    /// It waits and left memory; or nothing of it is pending, and does it exist at all?
+    Settle(Settlement, Promise<()>),
+    /// Everything that waits in a segment must come back, to move.
+    Segment(u64),
 }
 
 /// Sizes and times that were chosen at the opening.
@@ -79,6 +82,8 @@ pub(super) struct Sizes {
     pub(super) segment: usize,
     pub(super) retention: Duration,
     pub(super) max_size: u64,
+    /// Deliveries that wait in memory, before others leave it.
+    pub(super) waiting: usize,
 }
 
 impl Sizes {
@@ -133,6 +138,8 @@ pub(super) struct Shared<D: Disk> {
     pub(super) recalls: Mutex<VecDeque<Recall>>,
     /// Nothing more can be dropped and the disk's share is used up.
     pub(super) full: AtomicBool,
+    /// More deliveries wait in memory than may, and can't leave it.
+    pub(super) crowded: AtomicBool,
     /// The disk is full, and no more segments can be set aside: what is left of them is for what frees space.
     pub(super) scarce: AtomicBool,
     /// The helpers are to stop.
@@ -228,16 +235,37 @@ impl<D: Disk> Shared<D> {
 
     /// Notes how much waits for the librarian.
     pub(super) fn count_waiting(&self) {
-        let (unindexed, unsealed) = {
+        let (unindexed, unsealed, waiting) = {
             let table = self.table.lock();
-            (table.unindexed(), table.usage.values().filter(|usage| !usage.sealed).count())
+            (table.unindexed(), table.usage.values().rev().take_while(|usage| !usage.sealed).count(), table.waiting())
         };
+        self.note_crowd(waiting);
         self.unindexed.store(unindexed, Ordering::Relaxed);
         self.unsealed.store(unsealed, Ordering::Relaxed);
     }
 
+    /// Notes how many deliveries wait in memory.
+    pub(super) fn note_crowd(&self, waiting: usize) {
+        self.crowded.store(waiting > self.sizes.waiting.saturating_add(paging::LASTING_MAX), Ordering::Relaxed);
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Asks the librarian about an event that is not in memory.
+    pub(super) fn recall(&self, recall: Recall) -> Result<(), CommitError> {
+        if self.queue.is_closing() {
+            return Err(CommitError::Refused("stopping"));
+        }
+        let mut recalls = self.recalls.lock();
+        if recalls.len() >= queue::OTHERS_MAX {
+            return Err(CommitError::Refused("too many commits wait"));
+        }
+        recalls.push_back(recall);
+        drop(recalls);
+        self.index_wanted.notify_one();
+        Ok(())
     }
 
     /// Queues further deliveries of a pinned event.

@@ -8,6 +8,9 @@ mod live;
 mod meta;
 mod ordered;
 mod packed;
+mod packs;
+mod paged;
+mod pins;
 mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +24,8 @@ use crate::store::{NewDelivery, PendingDelivery};
 use live::Live;
 pub(super) use meta::{AttemptPlace, DeliveryMeta, Meta, Place};
 use ordered::Ordered;
+pub(super) use paged::Paged;
+pub(super) use pins::Pin;
 pub(super) use usage::Usage;
 
 /// The newest value of a name, and the segment that holds it.
@@ -28,17 +33,6 @@ pub(super) use usage::Usage;
 pub(super) struct Named {
     pub(super) value: Bytes,
     pub(super) segment: u64,
-}
-
-/// What came of pinning an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pin {
-    /// It stays in memory.
-    Held,
-    /// It is not in memory.
-    Elsewhere,
-    /// Its segment is about to go.
-    Gone,
 }
 
 #[derive(Debug, Default)]
@@ -57,9 +51,11 @@ pub(super) struct Table {
     pins: BTreeMap<u64, u32>,
     /// Events that were forgotten and came back: what is committed about them must say so.
     recalled: BTreeSet<u64>,
-    /// Pending deliveries by position: accept sequence and ordinal.
-    pending: Ordered<u64, (u64, u32)>,
+    /// Accept sequences of pending deliveries, by position.
+    pending: Ordered<u64, u64>,
     counts: BTreeMap<Name, Count>,
+    /// What waits and is not in memory.
+    pages: paged::Pages,
     /// Events that have nothing pending, outlived their segment, and wait for the index.
     to_index: BTreeSet<u64>,
     /// Repeats that the index has not heard of.
@@ -83,7 +79,7 @@ fn dead_of(meta: &Meta) -> impl Iterator<Item = &Name> {
 impl Table {
     /// An event became durable at `place`. One that is known already is left as it is.
     pub(super) fn add_event(&mut self, head: EventHead, place: Place) {
-        if self.live.contains(head.sequence) {
+        if self.holds(head.sequence) {
             return;
         }
         let usage = self.usage.entry(place.segment).or_default();
@@ -104,7 +100,7 @@ impl Table {
         meta.deliveries.reserve_exact(deliveries.len());
         for (position, delivery) in (first..).zip(deliveries) {
             let delivery = DeliveryMeta::new(position, delivery, kind, created_at);
-            self.waits(meta, meta.deliveries.len(), &delivery);
+            self.waits(meta, &delivery);
             meta.deliveries.push(delivery);
         }
     }
@@ -119,9 +115,9 @@ impl Table {
         }
     }
 
-    fn waits(&mut self, meta: &Meta, ordinal: usize, delivery: &DeliveryMeta) {
+    fn waits(&mut self, meta: &Meta, delivery: &DeliveryMeta) {
         let position = delivery.position;
-        self.pending.insert(position, (meta.sequence, u32::try_from(ordinal).unwrap_or(u32::MAX)));
+        self.pending.insert(position, meta.sequence);
         self.counts.entry(delivery.destination.clone()).or_default().pending.insert(position, ());
         self.usage.entry(meta.place.segment).or_default().pending += 1;
         self.position = self.position.max(position);
@@ -129,12 +125,12 @@ impl Table {
 
     /// An event as a footer or a checkpoint tells it. Its segment counts it already.
     pub(super) fn put(&mut self, meta: Meta) {
-        if self.live.contains(meta.sequence) {
+        if self.holds(meta.sequence) {
             return;
         }
-        for (ordinal, delivery) in meta.deliveries.iter().enumerate() {
+        for delivery in &meta.deliveries {
             if !delivery.state.is_final() {
-                self.waits(&meta, ordinal, delivery);
+                self.waits(&meta, delivery);
             }
             self.position = self.position.max(delivery.position);
         }
@@ -175,6 +171,7 @@ impl Table {
     /// A settlement became durable at `place`; one of an older version says nothing. `false`: the event is not in
     /// memory.
     pub(super) fn settle(&mut self, settled: &Settled, place: Place) -> bool {
+        self.served(settled.sequence);
         let Some(mut meta) = self.live.get(settled.sequence).filter(|meta| meta.id == settled.delivery.event) else { return false };
         let Some(delivery) = meta.delivery_mut(settled.delivery.ordinal) else { return false };
         if settled.version <= delivery.version {
@@ -291,31 +288,19 @@ impl Table {
         self.live.get(self.live.sequence_of(id)?)
     }
 
+    /// The accept sequence of an event in memory.
+    pub(super) fn sequence_of(&self, id: EventId) -> Option<u64> {
+        self.live.sequence_of(id)
+    }
+
+    /// How a delivery of the event of this accept sequence stands: its version, and whether that is final.
+    pub(super) fn standing(&self, sequence: u64, ordinal: u32) -> Option<(u32, bool)> {
+        self.live.standing(sequence, ordinal)
+    }
+
     /// The event, if it was forgotten and came back.
     pub(super) fn recalled(&self, id: EventId) -> Option<Meta> {
         self.live.sequence_of(id).filter(|sequence| self.recalled.contains(sequence)).and_then(|sequence| self.live.get(sequence))
-    }
-
-    /// Holds an event in memory until a replay of it is applied or given up.
-    pub(super) fn pin(&mut self, id: EventId) -> Pin {
-        let Some(meta) = self.get(id) else { return Pin::Elsewhere };
-        let Some(usage) = self.usage.get_mut(&meta.place.segment).filter(|usage| !usage.leaving) else { return Pin::Gone };
-        usage.pins += 1;
-        *self.pins.entry(meta.sequence).or_default() += 1;
-        Pin::Held
-    }
-
-    /// Gives up a pin.
-    pub(super) fn unpin(&mut self, id: EventId) {
-        let Some(meta) = self.get(id) else { return };
-        let Some(pins) = self.pins.get_mut(&meta.sequence) else { return };
-        *pins -= 1;
-        if *pins == 0 {
-            self.pins.remove(&meta.sequence);
-        }
-        if let Some(usage) = self.usage.get_mut(&meta.place.segment) {
-            usage.pins = usage.pins.saturating_sub(1);
-        }
     }
 
     /// Brings an event back that was forgotten.
@@ -331,9 +316,14 @@ impl Table {
         self.live.put(&meta);
     }
 
-    /// Whether this event is in memory.
+    /// Whether this event is in memory, or left it while it waits.
     pub(super) fn holds(&self, sequence: u64) -> bool {
-        self.live.contains(sequence)
+        self.live.contains(sequence) || self.paged_of(sequence).is_some()
+    }
+
+    /// The event of this accept sequence, if it is in memory.
+    pub(super) fn at(&self, sequence: u64) -> Option<Meta> {
+        self.live.get(sequence)
     }
 
     /// Marks a segment as about to go, if nothing keeps it.
@@ -361,7 +351,13 @@ impl Table {
     /// Forgets the events that stand as their segment's footer tells them; others go into the index in time.
     pub(super) fn forget_told(&mut self, told: &[Meta]) {
         for told in told {
-            if !self.live.contains(told.sequence) || self.live.is_pending(told.sequence) {
+            if !self.live.contains(told.sequence) {
+                continue;
+            }
+            if self.live.is_pending(told.sequence) {
+                if self.live.get(told.sequence).is_some_and(|meta| meta.is_same(told)) {
+                    self.live.mark_told(told.sequence);
+                }
                 continue;
             }
             if !self.pins.contains_key(&told.sequence) && self.live.get(told.sequence).is_some_and(|meta| meta.is_same(told)) {
@@ -434,6 +430,7 @@ impl Table {
 
     /// Everything of a segment is forgotten everywhere.
     pub(super) fn remove_segment(&mut self, segment: u64) {
+        self.lose_paged(segment);
         let Some(usage) = self.usage.remove(&segment) else { return };
         self.events = self.events.saturating_sub(usage.count);
         for (name, dead) in usage.dead {
@@ -459,10 +456,11 @@ impl Table {
         ids.iter().copied().filter(|id| place(*id).is_some_and(|place| place.segment != segment)).collect()
     }
 
-    /// Events that a checkpoint keeps: those of segments below this one, from this sequence on.
-    pub(super) fn kept_below(&self, segment: u64, from: u64, limit: usize) -> Vec<Meta> {
+    /// Events that a checkpoint keeps: those of segments below this one, from this sequence on; and whether they stand
+    /// as their footer tells them.
+    pub(super) fn kept_below(&self, segment: u64, from: u64, limit: usize) -> Vec<(Meta, bool)> {
         let lies_below = self.live.from(from).filter(|(_, packed)| packed.place().segment < segment);
-        lies_below.take(limit).map(|event| self.live.unpack(event)).collect()
+        lies_below.take(limit).map(|(sequence, packed)| (self.live.unpack((sequence, packed)), packed.is_told())).collect()
     }
 
     /// All events in memory, in the order of acceptance.
@@ -478,20 +476,24 @@ impl Table {
     /// Pending deliveries after this position.
     pub(super) fn pending_after(&self, position: u64, limit: usize) -> Vec<PendingDelivery> {
         let waiting = self.pending.from(position.saturating_add(1)).take(limit);
-        waiting.filter_map(|(position, (sequence, ordinal))| self.live.get(*sequence)?.pending(position, *ordinal)).collect()
+        waiting.filter_map(|(position, sequence)| self.live.get(*sequence)?.pending(position)).collect()
     }
 
     /// What is pending and dead, by destination.
     pub(super) fn counts(&self) -> BTreeMap<Name, DestinationCounts> {
-        let counts = self.counts.iter().map(|(name, count)| {
-            let oldest_pending = count.pending.first().and_then(|(position, ())| self.created_at(position));
-            (name.clone(), DestinationCounts { pending: count.pending.len() as u64, dead: count.dead, oldest_pending })
-        });
-        counts.collect()
+        let (mut counts, mut first) = (BTreeMap::new(), BTreeMap::new());
+        for (name, count) in &self.counts {
+            let position = count.pending.first().map(|(position, ())| position);
+            let oldest_pending = position.and_then(|position| self.created_at(position));
+            counts.insert(name.clone(), DestinationCounts { pending: count.pending.len() as u64, dead: count.dead, oldest_pending });
+            first.extend(position.map(|position| (name.clone(), position)));
+        }
+        self.count_paged(&mut counts, &mut first);
+        counts
     }
 
     fn created_at(&self, position: u64) -> Option<Timestamp> {
-        let (sequence, ordinal) = self.pending.get(position)?;
-        self.live.get(*sequence)?.delivery(*ordinal).map(|delivery| delivery.created_at)
+        let meta = self.live.get(*self.pending.get(position)?)?;
+        meta.deliveries.iter().find(|delivery| delivery.position == position).map(|delivery| delivery.created_at)
     }
 }

@@ -26,7 +26,8 @@ const LOOKS: [&str; 7] = [
 ];
 
 /// Every path that changes something.
-const ACTS: [&str; 4] = [
+const ACTS: [&str; 5] = [
+    "/api/v1/clock/believe",
     "/api/v1/events/evt_01hf7yat1v0000000000000000/replay",
     "/api/v1/deliveries/dlv_01hf7yat1v0000000000000000_0/cancel",
     "/api/v1/destinations/erp/pause",

@@ -16,7 +16,7 @@ fn whatever_ends_the_demo_its_folder_with_its_secrets_goes() {
         assert!(lines.any(|line| line.contains("callbacks")), "it has begun");
         assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
         // Its output is read to its end, so that it never waits for a reader.
-        assert!(lines.all(|line| line.len() < 10_000));
+        lines.for_each(drop);
         assert!(child.wait().unwrap().success(), "{signal}");
         let left: Vec<_> = fs::read_dir(home.path()).unwrap().map_while(Result::ok).map(|entry| entry.file_name()).collect();
         assert_eq!(left, ["routes.yaml"], "{signal}");

@@ -104,6 +104,16 @@ fn two_operators_who_replay_at_once_replay_once() {
 }
 
 #[test]
+fn an_operator_may_vouch_for_the_clock() {
+    let sink = Sink::start();
+    let home = home(&sink);
+    let kurier = home.serve();
+    let ran = home.run(&["clock", "believe", "--admin-url", &kurier.admin_url()]);
+    assert!(ran.code == Some(0) && ran.stdout.starts_with("the clock is believed: it is 20"), "{ran:?}");
+    wait_until("the log says who", || kurier.log().contains("by an operator's word"));
+}
+
+#[test]
 fn health_tells_a_running_one_from_none() {
     let sink = Sink::start();
     let home = home(&sink);

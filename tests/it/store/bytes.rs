@@ -99,6 +99,34 @@ fn zero_versions(entry: &mut [u8]) {
     }
 }
 
+/// The newer checkpoint, but for what is paged out: that stands as the older one tells it.
+pub(crate) fn with_older_pages(newer: &[u8], older: &[u8]) -> Vec<u8> {
+    const PAGED: u8 = 7;
+    let chunks = |bytes: &[u8]| {
+        let (mut at, mut chunks) = (72, Vec::new());
+        while at < bytes.len() {
+            let end = at + 13 + u32_at(bytes, at + 1);
+            chunks.push((bytes[at], bytes[at + 13..end].to_vec()));
+            at = end;
+        }
+        chunks
+    };
+    let mut forged = newer[..72].to_vec();
+    let seed = xxh3_64(&forged);
+    let (pages, others): (Vec<_>, Vec<_>) = (chunks(older), chunks(newer));
+    let pages = pages.into_iter().filter(|(kind, _)| *kind == PAGED);
+    // Segments and what they are needed for come first.
+    let mut all: Vec<(u8, Vec<u8>)> = others.into_iter().filter(|(kind, _)| *kind != PAGED).collect();
+    all.splice(1..1, pages);
+    for (kind, payload) in all {
+        forged.put_u8(kind);
+        forged.put_u32_le(u32::try_from(payload.len()).unwrap());
+        forged.put_u64_le(xxh3_64_with_seed(&payload, seed ^ u64::from(kind)));
+        forged.put_slice(&payload);
+    }
+    forged
+}
+
 /// Says that the index was whole when the journal ended where it does.
 pub(crate) fn forge_clean(disk: &SimDisk) {
     let journal = Path::new("/store/journal");

@@ -190,6 +190,29 @@ fn the_smallest_store_goes_on_for_ever() {
     });
 }
 
+/// The batch that should move an event can't be written: the event stays where it is, and is asked to move again.
+#[test]
+fn a_move_that_fails_is_asked_for_again() {
+    for seed in 0..10 {
+        let disk = SimDisk::new(seed);
+        let minute = LocalOptions { retention: Duration::from_secs(60), ..options() };
+        run(async {
+            let store = open_with(&disk, minute).await.unwrap();
+            store.accept(new(WAITS)).await.unwrap();
+            for n in 1000..1600 {
+                pass(&store, n).await;
+            }
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let first = segments(&disk)[0];
+            // Nobody asks for anything: the next batch that is written is the one that moves it.
+            disk.set(Faults { write_fails: Some(1), once: true, ..Faults::default() });
+            tokio::time::sleep(Duration::from_secs(240)).await;
+            assert!(segments(&disk)[0] > first, "the segment still holds");
+            deliver(&store, 0).await;
+        });
+    }
+}
+
 #[test]
 fn a_store_full_of_what_waits_refuses_delivers_and_takes_more() {
     let disk = SimDisk::new(1);

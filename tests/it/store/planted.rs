@@ -15,6 +15,7 @@ use kurier::store::{EventFilter, Store};
 
 use super::faults::{a_power_cut_tears_the_index, a_sync_fails_once, a_waiting_event_moves, frames_in_a_body, reads_while_segments_go};
 use super::make::{event, new, settlement};
+use super::paged::what_came_back_is_tried;
 use super::sim::{Believes, Lives, SEGMENT, SimClock, options, run};
 use super::sim_disk::{Lie, SimDisk};
 
@@ -82,6 +83,11 @@ fn fault_9_a_segment_that_is_recycled_while_it_is_read_turns_red() {
     turns_red("recycle without pin", 0, "is read as damaged while its segment goes", |seed, is_planted| {
         reads_while_segments_go(seed, is_planted.then_some(Lie::Pins));
     });
+}
+
+#[test]
+fn fault_11_what_is_paged_out_above_what_its_footer_tells_turns_red() {
+    turns_red("paged out above the footer", 0, "a settlement is lost", what_came_back_is_tried);
 }
 
 /// Settles whatever waits, and accepts events from `from` on.

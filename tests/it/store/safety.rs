@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use kurier::clock::Clock as _;
 use kurier::model::OutcomeKind;
-use kurier::store::local::{LocalOptions, StoreError};
+use kurier::store::local::{LocalOptions, StoreError, tools};
 use kurier::store::{CommitError, EventFilter, Store};
 
 use super::make::{event, keyed, new, settlement};
@@ -106,7 +107,7 @@ fn the_operator_may_say_that_the_clock_is_right() {
         clock.jump(100 * 86_400);
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(stored(&store).await, 600);
-        store.believe_clock();
+        clock.vouch();
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert!(stored(&store).await < 600);
     });
@@ -177,9 +178,14 @@ fn missing_newest_segments_are_refused_where_anything_tells_of_them() {
     assert!(error.to_string().contains("put its newest segments back"), "{error}");
     assert!(run(open(&stopped)).is_err(), "nothing was changed");
     // Told to, it goes on without them.
-    stopped.forget(Path::new("/store/clean"));
-    stopped.forget(Path::new("/store/checkpoint"));
-    run(async { open(&stopped).await.unwrap().accept(new(1000)).await.unwrap() });
+    run(async {
+        let found = tools::check(&stopped, Path::new("/store"), &mut |_| {}).await.unwrap();
+        let files: Vec<_> = found.damage.iter().map(|finding| finding.file.to_str().unwrap()).collect();
+        assert_eq!(files, ["clean", "checkpoint"]);
+        assert_eq!(tools::repair(&stopped, Path::new("/store"), &mut |_| {}).await.unwrap().damage, found.damage);
+        assert_eq!(tools::check(&stopped, Path::new("/store"), &mut |_| {}).await.unwrap().damage, []);
+        open(&stopped).await.unwrap().accept(new(1000)).await.unwrap();
+    });
     // A checkpoint tells of a segment that was begun, also after a kill.
     run(async {
         let store = open(&disk).await.unwrap();

@@ -41,6 +41,7 @@ pub(crate) fn options() -> LocalOptions {
 pub(crate) struct SimClock {
     tokio: TokioClock,
     shift_ms: Arc<AtomicI64>,
+    vouched: Arc<AtomicU64>,
 }
 
 impl SimClock {
@@ -51,7 +52,7 @@ impl SimClock {
 
     /// Shows this time.
     pub(crate) fn showing(now: Timestamp) -> Self {
-        Self { tokio: TokioClock::starting_at(now), shift_ms: Arc::default() }
+        Self { tokio: TokioClock::starting_at(now), shift_ms: Arc::default(), vouched: Arc::default() }
     }
 
     /// Somebody sets it right again.
@@ -77,6 +78,14 @@ impl Clock for SimClock {
 
     fn boot(&self) -> Duration {
         self.tokio.boot()
+    }
+
+    fn vouched(&self) -> u64 {
+        self.vouched.load(Ordering::Relaxed)
+    }
+
+    fn vouch(&self) {
+        self.vouched.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -219,13 +228,19 @@ struct World {
     believes: Believes,
     /// What is finished is kept no longer than it must.
     is_short: bool,
+    /// Deliveries that may wait in memory; few: whoever relays takes any of them, not the first ones.
+    in_memory: Option<usize>,
+    /// Most that were seen paged out.
+    paged_out: AtomicU64,
     /// The disk was full once, which costs history.
     was_full: AtomicBool,
 }
 
 impl World {
     fn options(&self) -> LocalOptions {
-        if self.is_short { LocalOptions { retention: Duration::ZERO, max_size: 6 * SEGMENT as u64, ..options() } } else { options() }
+        let waiting_in_memory = self.in_memory.unwrap_or(options().waiting_in_memory);
+        let options = LocalOptions { waiting_in_memory, ..options() };
+        if self.is_short { LocalOptions { retention: Duration::ZERO, max_size: 6 * SEGMENT as u64, ..options } } else { options }
     }
 
     fn roll(&self, below: u32) -> u32 {
@@ -258,7 +273,11 @@ async fn sender(world: Arc<World>, store: Arc<SimStore>) {
 /// A relay: settles what is pending, one thing after the other.
 async fn relay(world: Arc<World>, store: Arc<SimStore>) {
     loop {
-        let pending = store.pending_after(0, 50).await.unwrap();
+        world.paged_out.fetch_max(store.paged_out(), Ordering::Relaxed);
+        let newest = u32::try_from(*store.newest_position().borrow()).unwrap();
+        let after = if world.in_memory.is_some() { u64::from(world.roll(newest.max(1))) } else { 0 };
+        // What is not in memory may fail to be read.
+        let pending = store.pending_after(after, 50).await.unwrap_or_default();
         if let Some(pending) = pending.get(usize::try_from(world.roll(50)).unwrap()) {
             let outcome = [OutcomeKind::Delivered, OutcomeKind::Retry, OutcomeKind::Rejected][usize::try_from(world.roll(3)).unwrap()];
             let settlement = settlement(pending, outcome);
@@ -355,7 +374,9 @@ async fn check(world: &World, store: &SimStore) {
     for (n, id) in ids.into_iter().filter(|(n, _)| n % 3 == 0) {
         assert_eq!(patiently(async || store.event(id).await).await, Some(event(n)));
     }
-    let waiting = store.pending_after(0, usize::MAX).await.unwrap();
+    let waiting = patiently(async || store.pending_after(0, usize::MAX).await).await;
+    let counted = store.counts().get("erp").map_or((0, None), |count| (count.pending, count.oldest_pending));
+    assert_eq!(counted, (waiting.len() as u64, waiting.first().map(|first| first.created_at)), "what waits is counted");
     assert_eq!(waiting.iter().map(|pending| pending.id).collect::<BTreeSet<_>>(), pending);
     assert!(waiting.is_sorted_by(|a, b| a.position < b.position));
     let found = store.states("").await.unwrap();
@@ -427,6 +448,8 @@ pub(crate) struct Lives {
     pub(crate) may_fail: bool,
     /// What is finished goes as soon as it may.
     pub(crate) is_short: bool,
+    /// So few deliveries may wait in memory.
+    pub(crate) in_memory: Option<usize>,
     /// A planted fault of the disk.
     pub(crate) lie: Option<Lie>,
     /// A planted fault of whoever asks.
@@ -436,7 +459,7 @@ pub(crate) struct Lives {
 impl Lives {
     /// With nothing planted.
     pub(crate) fn of(seed: u64) -> Self {
-        Self { seed, may_fail: false, is_short: false, lie: None, believes: Believes::Tickets }
+        Self { seed, may_fail: false, is_short: false, in_memory: None, lie: None, believes: Believes::Tickets }
     }
 
     fn faults(self, world: &World, closes: bool) -> Faults {
@@ -458,6 +481,16 @@ impl Lives {
 
     /// Plays them; how many events were acknowledged and are held.
     pub(crate) fn play(self) -> u64 {
+        self.play_paged().0
+    }
+
+    /// Plays them; how many events were acknowledged and are held, and how many deliveries were out of memory at most.
+    pub(crate) fn play_paged(self) -> (u64, u64) {
+        let world = self.played();
+        (world.known.lock().kept.len() as u64, world.paged_out.load(Ordering::Relaxed))
+    }
+
+    fn played(self) -> Arc<World> {
         let disk = SimDisk::new(self.seed);
         let rng = Mutex::new(StdRng::seed_from_u64(self.seed ^ 0x5eed));
         let world = Arc::new(World {
@@ -466,6 +499,8 @@ impl Lives {
             rng,
             believes: self.believes,
             is_short: self.is_short,
+            in_memory: self.in_memory,
+            paged_out: AtomicU64::new(0),
             was_full: AtomicBool::new(false),
         });
         let calm = Faults { lie: self.lie, ..Faults::default() };
@@ -494,7 +529,7 @@ impl Lives {
             check(&world, &store).await;
             store.close().await;
         });
-        world.known.lock().kept.len() as u64
+        world
     }
 }
 

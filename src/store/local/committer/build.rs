@@ -16,7 +16,7 @@ use crate::store::local::record::{
     encode_state, number_event,
 };
 use crate::store::local::segment::PAGE;
-use crate::store::local::shared::Shared;
+use crate::store::local::shared::{Recall, Shared};
 use crate::store::local::table::{DeliveryMeta, Meta};
 use crate::store::{CommitError, NewDelivery, Promise, Receipt, Settlement};
 
@@ -167,17 +167,29 @@ impl Building {
 
     fn settle<D: Disk>(&mut self, settlement: Settlement, promise: Promise<()>, ledger: &mut Ledger, shared: &Shared<D>) -> Option<Entry> {
         let id = settlement.delivery;
-        let found = {
+        let (found, is_paged) = {
             let table = shared.table.lock();
-            table.get(id.event).and_then(|meta| Some((meta.sequence, meta.delivery(id.ordinal)?.clone())))
+            let sequence = table.sequence_of(id.event);
+            let found = sequence.map(|sequence| (sequence, table.standing(sequence, id.ordinal)));
+            (found, sequence.is_none() && !table.paged_around(id.event).is_empty())
         };
-        let newest = found.filter(|(_, delivery)| delivery.version == settlement.version && !delivery.state.is_final());
-        let Some((sequence, _)) = newest.filter(|_| !self.settled.contains_key(&id)) else {
+        if is_paged {
+            return Self::wait_for(settlement, promise, shared);
+        }
+        let is_newest = |standing: (u32, bool)| standing == (settlement.version, false) && !self.settled.contains_key(&id);
+        let refused = match found {
+            Some((_, Some(standing))) => (!is_newest(standing)).then_some(CommitError::Stale),
+            Some((_, None)) => Some(CommitError::NotFound),
+            None => Some(CommitError::Stale),
+        };
+        let sequence = found.map_or(0, |(sequence, _)| sequence);
+        if let Some(refused) = refused {
+            shared.table.lock().served(sequence);
             if promise.take() {
-                promise.settle(Err(CommitError::Stale));
+                promise.settle(Err(refused));
             }
             return None;
-        };
+        }
         let Settlement { delivery, version, attempt, attempts, state, acknowledgement } = settlement;
         let settled = Settled { delivery, sequence, version: version.saturating_add(1), attempts, state, attempt };
         let record = encode_settlement(&settled);
@@ -189,6 +201,7 @@ impl Building {
         }
         if promise.take() {
             self.settled.insert(id, settled.state.is_final());
+            shared.table.lock().want(sequence);
             self.push(&record, 0, Work::Settle { settled, promise }, None);
             if let Some(replay) = follows {
                 self.ordinals.insert(id.event, replay.first_ordinal.saturating_add(1));
@@ -196,6 +209,22 @@ impl Building {
                 ledger.position += 1;
                 self.push(&following, 0, Work::Replay { replay, promise: None }, None);
             }
+        } else {
+            shared.table.lock().served(sequence);
+        }
+        None
+    }
+
+    /// The event left memory after its settlement was asked for: it comes back first.
+    fn wait_for<D: Disk>(settlement: Settlement, promise: Promise<()>, shared: &Shared<D>) -> Option<Entry> {
+        if shared.queue.is_closing() {
+            if promise.take() {
+                promise.settle(Err(CommitError::Refused("stopping")));
+            }
+        } else {
+            // There is room: it took a place in the committer's queue, which is no longer.
+            shared.recalls.lock().push_back(Recall::Settle(settlement, promise));
+            shared.index_wanted.notify_one();
         }
         None
     }

@@ -142,14 +142,16 @@ pub(super) fn announce<D: Disk>(shared: &Arc<Shared<D>>, taken: Vec<Taken>, segm
     }
     let mut waiters = Vec::with_capacity(taken.len());
     let has_moved = taken.iter().any(|taken| matches!(taken.work, Work::Move { .. } | Work::Keys(_)));
-    let position = {
+    let (position, is_wanted) = {
         let mut table = shared.table.lock();
         table.touch(segment, at);
         for Taken { work, offset, length, tail, asked_at } in taken {
             apply(&mut table, work, place(segment, base + offset, length, tail), &mut waiters, asked_at);
         }
-        shared.unindexed.store(table.unindexed(), Ordering::Relaxed);
-        table.position
+        let unindexed = table.unindexed();
+        shared.unindexed.store(unindexed, Ordering::Relaxed);
+        shared.note_crowd(table.waiting());
+        (table.position, unindexed > 0 || table.waiting() > shared.sizes.waiting)
     };
     if has_moved {
         shared.supply_wanted.notify_one();
@@ -168,7 +170,10 @@ pub(super) fn announce<D: Disk>(shared: &Arc<Shared<D>>, taken: Vec<Taken>, segm
             Waiter::Deliveries(ids, promise) => promise.settle(Ok(ids)),
         }
     }
-    shared.index_wanted.notify_one();
+    // What else the librarian does begins with a segment, or is asked for.
+    if is_wanted {
+        shared.index_wanted.notify_one();
+    }
 }
 
 /// Somebody whose accept was voided.

@@ -8,7 +8,7 @@ use std::path::Path;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{BLOCK_EVENTS, FooterEvent, FooterHeader, KEY, Op, Part, file_name, take_event};
-use crate::model::{EventId, Name, Timestamp};
+use crate::model::{DeliveryKind, EventId, Name, Timestamp};
 use crate::store::local::batch::seed;
 use crate::store::local::codec::{Cursor, Malformed};
 use crate::store::local::disk::{Disk, DiskFile};
@@ -246,17 +246,69 @@ pub(in crate::store::local) async fn carried<F: DiskFile>(
     footing: &Footing<F>,
     names: &parking_lot::Mutex<Names>,
 ) -> io::Result<Vec<Meta>> {
+    carried_from(footing, 0, usize::MAX, names).await
+}
+
+/// The numbers of the blocks in which the events were not finished, and those of the events in each.
+async fn carried_blocks<F: DiskFile>(footing: &Footing<F>) -> io::Result<BTreeMap<usize, Vec<usize>>> {
     let numbers = footing.part(Part::Carried).await?;
     let mut by_block: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for number in numbers.chunks_exact(4) {
         let number = usize::try_from(Cursor::new(number).u32().map_err(damaged)?).unwrap_or(usize::MAX);
         by_block.entry(number / BLOCK_EVENTS).or_default().push(number % BLOCK_EVENTS);
     }
+    Ok(by_block)
+}
+
+/// Those from this accept sequence on, at least `limit` if there are so many.
+pub(in crate::store::local) async fn carried_from<F: DiskFile>(
+    footing: &Footing<F>,
+    sequence: u64,
+    limit: usize,
+    names: &parking_lot::Mutex<Names>,
+) -> io::Result<Vec<Meta>> {
+    let by_block = carried_blocks(footing).await?;
     let blocks = footing.part(Part::Blocks).await?;
-    let mut metas = Vec::with_capacity(numbers.len() / 4);
-    for (block, numbers) in by_block {
-        let events = footing.block(&blocks, block, names).await?;
-        metas.extend(events.into_iter().enumerate().filter(|(number, _)| numbers.contains(number)).map(|(_, event)| event.meta));
+    let first = Footing::<F>::block_of(&blocks, sequence).unwrap_or(0);
+    carried_in(footing, &blocks, by_block.range(first..), limit, sequence, names).await
+}
+
+/// Those whose deliveries stand behind this position as far as that can be told, at least `limit` if there are so many.
+pub(in crate::store::local) async fn carried_behind<F: DiskFile>(
+    footing: &Footing<F>,
+    position: u64,
+    limit: usize,
+    names: &parking_lot::Mutex<Names>,
+) -> io::Result<Vec<Meta>> {
+    let by_block = carried_blocks(footing).await?;
+    let blocks = footing.part(Part::Blocks).await?;
+    let (mut low, mut high) = (0, blocks.len() / BLOCK);
+    while low < high {
+        let middle = low.midpoint(high);
+        let events = footing.block(&blocks, middle, names).await?;
+        let originals = events.iter().flat_map(|event| &event.meta.deliveries);
+        let first = originals.filter(|delivery| delivery.kind == DeliveryKind::Original).map(|delivery| delivery.position).min();
+        if first.is_some_and(|first| first <= position) { low = middle + 1 } else { high = middle }
+    }
+    carried_in(footing, &blocks, by_block.range(low.saturating_sub(1)..), limit, 0, names).await
+}
+
+async fn carried_in<F: DiskFile>(
+    footing: &Footing<F>,
+    blocks: &[u8],
+    chosen: impl Iterator<Item = (&usize, &Vec<usize>)>,
+    limit: usize,
+    sequence: u64,
+    names: &parking_lot::Mutex<Names>,
+) -> io::Result<Vec<Meta>> {
+    let mut metas = Vec::new();
+    for (block, numbers) in chosen {
+        if metas.len() >= limit {
+            break;
+        }
+        let events = footing.block(blocks, *block, names).await?;
+        let carried = events.into_iter().enumerate().filter(|(number, event)| numbers.contains(number) && event.meta.sequence >= sequence);
+        metas.extend(carried.map(|(_, event)| event.meta));
     }
     Ok(metas)
 }

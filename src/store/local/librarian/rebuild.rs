@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use super::{entries, footing};
+use super::{entries, footing, paging};
 use crate::model::EventId;
 use crate::store::local::chain::Chain;
 use crate::store::local::codec::Malformed;
@@ -35,6 +35,8 @@ pub(super) async fn renew<D: Disk>(shared: &Arc<Shared<D>>, mut chain: Chain) ->
         let carried = footer::carried(&footing, &shared.names).await.map_err(failed)?;
         let ops = footer::ops(&footing).await.map_err(failed)?;
         merge(shared, &*index, carried, ops).map_err(failed)?;
+        // What waits goes on meanwhile.
+        paging::serve(shared).await;
         if shared.is_stopping() {
             return Err(IndexError("the store is closed".to_owned()));
         }

@@ -23,22 +23,23 @@ pub(in crate::store::local) async fn footing<D: Disk>(shared: &Shared<D>, number
     Footing::open(&shared.disk, &shared.journal(), number, nonce).await
 }
 
-impl<D: Disk> Librarian<D> {
-    /// The files of a segment and of the one behind it.
-    fn pair(&self, number: u64) -> Option<[Arc<D::File>; 2]> {
-        let shelf = self.shared.shelf.lock();
-        Some([shelf.get(&number)?.file.clone(), shelf.get(&(number + 1))?.file.clone()])
-    }
+/// The files of a segment and of the one behind it.
+fn pair<D: Disk>(shared: &Shared<D>, number: u64) -> Option<[Arc<D::File>; 2]> {
+    let shelf = shared.shelf.lock();
+    Some([shelf.get(&number)?.file.clone(), shelf.get(&(number + 1))?.file.clone()])
+}
 
+impl<D: Disk> Librarian<D> {
     /// Seals the oldest segment that has no footer and is no longer written; whether there was one.
     pub(super) async fn seal_next(&mut self) -> io::Result<bool> {
         let shared = self.shared.clone();
         let next = {
             let (table, shelf) = (shared.table.lock(), shared.shelf.lock());
-            let newest = shelf.keys().next_back().copied();
-            shelf.keys().copied().find(|number| Some(*number) != newest && !table.usage.get(number).is_some_and(|usage| usage.sealed))
+            // They are sealed in their order: what is not is at the end.
+            let is_open = |number: &u64| !table.usage.get(number).is_some_and(|usage| usage.sealed);
+            shelf.keys().rev().skip(1).copied().take_while(is_open).last()
         };
-        let Some((number, [file, behind])) = next.and_then(|number| Some((number, self.pair(number)?))) else { return Ok(false) };
+        let Some((number, [file, behind])) = next.and_then(|number| Some((number, pair(&shared, number)?))) else { return Ok(false) };
         let (header, successor) = (segment::read_header(&*file).await?, segment::read_header(&*behind).await?);
         let mut chain = self.chain.clone();
         let built = footer::build(&mut chain, &*file, &header, Some(&successor), &shared.names).await;
@@ -65,6 +66,7 @@ impl<D: Disk> Librarian<D> {
             shared.table.lock().forget_told(some);
             tokio::task::yield_now().await;
         }
+        shared.table.lock().told(number);
         shared.count_waiting();
         tracing::debug!(segment = number, events = built.header.events, "a segment was sealed");
     }
@@ -75,8 +77,8 @@ impl<D: Disk> Librarian<D> {
         let mark = {
             let (table, shelf) = (shared.table.lock(), shared.shelf.lock());
             let Some((segment, shelved)) = shelf.last_key_value() else { return Ok(false) };
-            let all_sealed = shelf.keys().all(|number| number == segment || table.usage.get(number).is_some_and(|usage| usage.sealed));
-            if *segment < self.checkpoint + every || !all_sealed {
+            let all_sealed = || shelf.keys().all(|number| number == segment || table.usage.get(number).is_some_and(|usage| usage.sealed));
+            if *segment < self.checkpoint + every || !all_sealed() {
                 return Ok(false);
             }
             Mark { segment: *segment, nonce: shelved.nonce, event: table.sequence, position: table.position }
@@ -111,20 +113,20 @@ impl<D: Disk> Librarian<D> {
             Ok(Some(footing)) => footer::is_sound(&footing).await.unwrap_or(false),
             Ok(None) | Err(_) => false,
         };
-        if !is_sound && let Err(error) = self.mend_footer(number).await {
+        if !is_sound && let Err(error) = mend_footer(&self.shared, number).await {
             tracing::error!(segment = number, %error, "a segment's footer can't be made anew: its events can't be looked up");
         }
     }
+}
 
-    async fn mend_footer(&self, number: u64) -> io::Result<()> {
-        let shared = &self.shared;
-        let Some([file, behind]) = self.pair(number) else { return Ok(()) };
-        let mut chain = prime(shared, number).await?;
-        let (header, successor) = (segment::read_header(&*file).await?, segment::read_header(&*behind).await?);
-        let built = footer::build(&mut chain, &*file, &header, Some(&successor), &shared.names).await;
-        let built = built.map_err(|error| io::Error::other(error.what))?;
-        shared.write_footer(number, &built.bytes).await
-    }
+/// Makes a segment's footer anew.
+pub(super) async fn mend_footer<D: Disk>(shared: &Arc<Shared<D>>, number: u64) -> io::Result<()> {
+    let Some([file, behind]) = pair(shared, number) else { return Ok(()) };
+    let mut chain = prime(shared, number).await?;
+    let (header, successor) = (segment::read_header(&*file).await?, segment::read_header(&*behind).await?);
+    let built = footer::build(&mut chain, &*file, &header, Some(&successor), &shared.names).await;
+    let built = built.map_err(|error| io::Error::other(error.what))?;
+    shared.write_footer(number, &built.bytes).await
 }
 
 /// A chain that stands before this segment.

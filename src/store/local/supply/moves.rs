@@ -17,7 +17,7 @@ use crate::store::local::keys::SLACK;
 use crate::store::local::librarian::footing;
 use crate::store::local::queue::{Entry, Move, MoveKeys, Moving};
 use crate::store::local::record::key_bytes;
-use crate::store::local::shared::Shared;
+use crate::store::local::shared::{Recall, Shared};
 use crate::store::local::table::{Meta, Place, Usage};
 use crate::store::local::{footer, read};
 
@@ -105,6 +105,10 @@ impl Mover {
         let live = live(&usage, now);
         if live > most || (live >= shared.sizes.segment as u64 / 2 && !(over && gains(shared))) {
             return false;
+        }
+        if shared.table.lock().keep_for_moving(number) {
+            // The librarian wakes us once it is back.
+            return shared.recall(Recall::Segment(number)).is_ok();
         }
         let holding = shared.table.lock().holding(number, MOVES_MAX);
         if move_events(shared, holding).await {

@@ -1,23 +1,21 @@
 //! The events in memory, found by accept sequence and by id.
 
 use super::ordered::Ordered;
-use super::packed::{Packed, Roster};
+use super::packed::{self, Packed, Roster};
+use super::packs::Packs;
 use super::{EventId, Meta, Place};
 
-/// Ids begin with the time of receipt, so they arrive nearly in order. Two halves take less room than one u128.
-type Key = (u64, u64);
-
-fn key(id: EventId) -> Key {
-    let bits = id.to_bits().to_be_bytes();
-    let half = |bytes: &[u8]| bytes.iter().fold(0, |bits, byte| bits << 8 | u64::from(*byte));
-    (half(&bits[..8]), half(&bits[8..]))
+/// The first half of an id, which begins with the time of receipt: ids arrive nearly in order. The event tells the rest.
+fn half(id: EventId) -> u64 {
+    u64::try_from(id.to_bits() >> 64).unwrap_or(0)
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Live {
-    events: Ordered<u64, Packed>,
-    ids: Ordered<Key, u64>,
+    events: Packs,
+    /// Half of each id, with the event's sequence.
+    ids: Ordered<(u64, u64), ()>,
     roster: Roster,
     scratch: Vec<u8>,
 }
@@ -27,50 +25,74 @@ impl Live {
         self.events.get(sequence).is_some()
     }
 
+    fn packed(&self, sequence: u64) -> Option<Packed<'_>> {
+        self.events.get(sequence).map(Packed)
+    }
+
     pub(super) fn sequence_of(&self, id: EventId) -> Option<u64> {
-        self.ids.get(key(id)).copied()
+        let half = half(id);
+        let alike = self.ids.from((half, 0)).take_while(|((other, _), ())| *other == half).map(|((_, sequence), ())| sequence);
+        alike.into_iter().find(|sequence| self.packed(*sequence).is_some_and(|packed| packed.id() == id))
     }
 
     pub(super) fn get(&self, sequence: u64) -> Option<Meta> {
-        self.events.get(sequence).map(|packed| packed.unpack(sequence, &self.roster))
+        self.packed(sequence).map(|packed| packed.unpack(sequence, &self.roster))
     }
 
     /// Where an event in memory lies.
     pub(super) fn place(&self, sequence: u64) -> Option<Place> {
-        self.events.get(sequence).map(Packed::place)
+        self.packed(sequence).map(Packed::place)
     }
 
     /// Whether it is in memory and something of it is pending.
     pub(super) fn is_pending(&self, sequence: u64) -> bool {
-        self.events.get(sequence).is_some_and(Packed::is_pending)
+        self.packed(sequence).is_some_and(Packed::is_pending)
+    }
+
+    /// The version of a delivery, and whether it is final.
+    pub(super) fn standing(&self, sequence: u64, ordinal: u32) -> Option<(u32, bool)> {
+        self.packed(sequence)?.standing(ordinal)
     }
 
     /// Holds an event as it stands now.
     pub(super) fn put(&mut self, meta: &Meta) {
-        let packed = Packed::new(meta, &mut self.roster, &mut self.scratch);
-        if self.events.insert(meta.sequence, packed).is_none() {
-            self.ids.insert(key(meta.id), meta.sequence);
+        let Packed(packed) = Packed::new(meta, &mut self.roster, &mut self.scratch);
+        if self.events.insert(meta.sequence, packed) {
+            self.ids.insert((half(meta.id), meta.sequence), ());
+        }
+    }
+
+    /// Whether it stands as the footer of its segment tells it.
+    pub(super) fn is_told(&self, sequence: u64) -> bool {
+        self.packed(sequence).is_some_and(Packed::is_told)
+    }
+
+    /// It stands as the footer of its segment tells it, until it is put again.
+    pub(super) fn mark_told(&mut self, sequence: u64) {
+        if let Some(packed) = self.events.get_mut(sequence) {
+            packed::mark_told(packed);
         }
     }
 
     pub(super) fn remove(&mut self, sequence: u64) -> Option<Meta> {
-        let packed = self.events.remove(sequence)?;
-        self.ids.remove(key(packed.id()));
-        Some(packed.unpack(sequence, &self.roster))
+        let meta = self.get(sequence)?;
+        self.events.remove(sequence);
+        self.ids.remove((half(meta.id), sequence));
+        Some(meta)
     }
 
     /// From this accept sequence on, upwards.
-    pub(super) fn from(&self, sequence: u64) -> impl Iterator<Item = (u64, &Packed)> {
-        self.events.from(sequence)
+    pub(super) fn from(&self, sequence: u64) -> impl Iterator<Item = (u64, Packed<'_>)> {
+        self.events.from(sequence).map(|(sequence, packed)| (sequence, Packed(packed)))
     }
 
     /// Below this accept sequence, downwards.
-    pub(super) fn below(&self, sequence: u64) -> impl Iterator<Item = (u64, &Packed)> {
-        self.events.below(sequence)
+    pub(super) fn below(&self, sequence: u64) -> impl Iterator<Item = (u64, Packed<'_>)> {
+        self.events.below(sequence).map(|(sequence, packed)| (sequence, Packed(packed)))
     }
 
     /// An event that one of the iterators gave.
-    pub(super) fn unpack(&self, (sequence, packed): (u64, &Packed)) -> Meta {
+    pub(super) fn unpack(&self, (sequence, packed): (u64, Packed<'_>)) -> Meta {
         packed.unpack(sequence, &self.roster)
     }
 }

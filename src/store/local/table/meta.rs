@@ -98,8 +98,9 @@ impl Meta {
         self.deliveries.get_mut(usize::try_from(ordinal).ok()?)
     }
 
-    pub(super) fn pending(&self, position: u64, ordinal: u32) -> Option<PendingDelivery> {
-        let delivery = self.delivery(ordinal)?;
+    /// The delivery at this position, if it waits.
+    pub(in crate::store::local) fn pending(&self, position: u64) -> Option<PendingDelivery> {
+        let (ordinal, delivery) = (0..).zip(&self.deliveries).find(|(_, delivery)| delivery.position == position)?;
         let DeliveryState::Pending { due } = delivery.state else { return None };
         Some(PendingDelivery {
             position,

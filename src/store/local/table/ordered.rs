@@ -118,14 +118,6 @@ impl<K: Ord + Copy, V> Ordered<K, V> {
         })
     }
 
-    /// Below this key, downwards.
-    pub(super) fn below(&self, key: K) -> impl Iterator<Item = (K, &V)> {
-        self.chunks.range(..key).rev().flat_map(move |(_, chunk)| {
-            let to = chunk.partition_point(|(other, _)| *other < key);
-            chunk.get(..to).unwrap_or_default().iter().rev().map(|(key, value)| (*key, value))
-        })
-    }
-
     /// The least key and its value.
     pub(super) fn first(&self) -> Option<(K, &V)> {
         self.chunks.values().next()?.first().map(|(key, value)| (*key, value))
@@ -159,7 +151,6 @@ mod tests {
             }
             for key in (0..2_000).step_by(97) {
                 prop_assert!(ordered.from(key).eq(model.range(key..).map(|(key, value)| (*key, value))));
-                prop_assert!(ordered.below(key).eq(model.range(..key).rev().map(|(key, value)| (*key, value))));
             }
             prop_assert_eq!(ordered.first(), model.iter().next().map(|(key, value)| (*key, value)));
         }

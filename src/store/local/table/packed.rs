@@ -34,19 +34,28 @@ impl Roster {
 }
 
 /// See the module.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Packed(Box<[u8]>);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Packed<'a>(pub(super) &'a [u8]);
 
 const IS_PENDING: u8 = 1;
+/// It stands as the footer of its segment tells it.
+const IS_TOLD: u8 = 2;
+
+/// Notes it in a packed event.
+pub(super) fn mark_told(packed: &mut [u8]) {
+    if let Some(flags) = packed.first_mut() {
+        *flags |= IS_TOLD;
+    }
+}
 
 const HAS_LANE: u64 = 1;
 /// The kind stands above the flag, and the state above the kind.
 const KIND_SHIFT: u32 = 1;
 const STATE_SHIFT: u32 = 3;
 
-impl Packed {
+impl<'a> Packed<'a> {
     /// `scratch` is room to write in.
-    pub(super) fn new(meta: &Meta, roster: &mut Roster, scratch: &mut Vec<u8>) -> Self {
+    pub(super) fn new(meta: &Meta, roster: &mut Roster, scratch: &'a mut Vec<u8>) -> Self {
         scratch.clear();
         scratch.push(if meta.is_pending() { IS_PENDING } else { 0 });
         put_place(scratch, &meta.place);
@@ -66,29 +75,51 @@ impl Packed {
             put(scratch, u64::from(attempt.ordinal));
             put_place(scratch, &attempt.place);
         }
-        Self(scratch.as_slice().into())
+        Self(scratch)
     }
 
     /// Whether something of it is pending.
-    pub(super) fn is_pending(&self) -> bool {
+    pub(super) fn is_pending(self) -> bool {
         self.0.first().is_some_and(|flags| flags & IS_PENDING != 0)
     }
 
+    /// Whether it stands as the footer of its segment tells it.
+    pub(super) fn is_told(self) -> bool {
+        self.0.first().is_some_and(|flags| flags & IS_TOLD != 0)
+    }
+
     /// Where it lies.
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(self) -> Place {
         let mut reader = Reader(self.0.get(1..).unwrap_or_default());
         reader.place()
     }
 
     /// Its id.
-    pub(super) fn id(&self) -> EventId {
+    pub(super) fn id(self) -> EventId {
         let mut reader = Reader(self.0.get(1..).unwrap_or_default());
         reader.place();
         reader.id()
     }
 
+    /// The version of a delivery, and whether it is final; nothing else is unpacked for it.
+    pub(super) fn standing(self, ordinal: u32) -> Option<(u32, bool)> {
+        let mut reader = Reader(self.0.get(1..)?);
+        reader.place();
+        reader.id();
+        reader.number();
+        reader.signed();
+        let count = reader.count();
+        let before = usize::try_from(ordinal).ok().filter(|before| *before < count)?;
+        for _ in 0..before {
+            reader.signed();
+            reader.standing();
+        }
+        reader.signed();
+        Some(reader.standing())
+    }
+
     /// The inverse of [`Packed::new`].
-    pub(super) fn unpack(&self, sequence: u64, roster: &Roster) -> Meta {
+    pub(super) fn unpack(self, sequence: u64, roster: &Roster) -> Meta {
         let mut reader = Reader(self.0.get(1..).unwrap_or_default());
         let place = reader.place();
         let id = reader.id();
@@ -246,6 +277,25 @@ impl Reader<'_> {
         }
     }
 
+    /// Goes past a delivery: its version, and whether it is final.
+    fn standing(&mut self) -> (u32, bool) {
+        let flags = self.number();
+        self.number();
+        if flags & HAS_LANE != 0 {
+            self.take::<8>();
+        }
+        self.signed();
+        match flags >> STATE_SHIFT {
+            0 => drop(self.signed()),
+            2 => drop(self.reason()),
+            _ => {}
+        }
+        self.number();
+        let version = self.small();
+        self.number();
+        (version, flags >> STATE_SHIFT != 0)
+    }
+
     fn reason(&mut self) -> DeadReason {
         let code = DeadCode::from_code(self.byte()).unwrap_or(DeadCode::Damaged);
         let count = self.count();
@@ -315,13 +365,19 @@ mod tests {
     proptest! {
         #[test]
         fn an_event_comes_out_as_it_went_in(metas in vec(meta(), 1..5)) {
-            let (mut roster, mut scratch) = (Roster::default(), Vec::new());
-            let packed: Vec<Packed> = metas.iter().map(|meta| Packed::new(meta, &mut roster, &mut scratch)).collect();
+            let mut roster = Roster::default();
+            let mut scratches = vec![Vec::new(); metas.len()];
+            let packed = scratches.iter_mut().zip(&metas).map(|(scratch, meta)| Packed::new(meta, &mut roster, scratch));
+            let packed: Vec<Packed<'_>> = packed.collect();
             for (packed, meta) in packed.iter().zip(&metas) {
                 prop_assert_eq!(&packed.unpack(meta.sequence, &roster), meta);
                 prop_assert_eq!(packed.is_pending(), meta.is_pending());
                 prop_assert_eq!(packed.place(), meta.place);
                 prop_assert_eq!(packed.id(), meta.id);
+                for ordinal in 0..5 {
+                    let standing = meta.delivery(ordinal).map(|delivery| (delivery.version, delivery.state.is_final()));
+                    prop_assert_eq!(packed.standing(ordinal), standing);
+                }
             }
         }
     }
@@ -343,7 +399,8 @@ mod tests {
             version: 4,
             interrupted: 0,
         });
-        let packed = Packed::new(&meta, &mut Roster::default(), &mut Vec::new());
+        let mut scratch = Vec::new();
+        let packed = Packed::new(&meta, &mut Roster::default(), &mut scratch);
         assert!(packed.0.len() <= 50, "{} bytes", packed.0.len());
     }
 }

@@ -11,6 +11,8 @@ use super::{Progress, Watcher};
 use crate::model::EventId;
 use crate::store::local::batch::{self, BatchHeader};
 use crate::store::local::chain::{Chain, Damage};
+use crate::store::local::checkpoint;
+use crate::store::local::clean::{self, End};
 use crate::store::local::disk::{Disk, DiskFile};
 use crate::store::local::error::StoreError;
 use crate::store::local::format;
@@ -130,6 +132,9 @@ impl<D: Disk> Walk<'_, D> {
             done += length;
             watcher(Progress { done, total });
         }
+        if let Some(store) = store {
+            self.newest(store, &found, chain.sequence.unwrap_or(0)).await?;
+        }
         if self.writes && !self.findings.damage.is_empty() {
             if !cleared {
                 self.clear_caches().await?;
@@ -223,6 +228,24 @@ impl<D: Disk> Walk<'_, D> {
             }
             found.insert(at, Found { number: missing, file: None, header: stand_in, is_new: true });
             at += 1;
+        }
+        Ok(())
+    }
+
+    /// Says where `clean` or `checkpoint` tell of newer commits than there are: nothing in the journal itself does.
+    async fn newest(&mut self, store: u128, found: &[Found<D::File>], sequence: u64) -> Result<(), StoreError> {
+        let clean = clean::read(self.disk, self.path, store).await.map_err(|error| self.io(error))?;
+        let mark = checkpoint::peek(self.disk, self.path, store).await.map_err(|error| self.io(error))?;
+        let newest = found.iter().rfind(|segment| segment.header.active.is_some()).map(|segment| &segment.header);
+        let is_behind = |end: End| {
+            let is_there = found.iter().any(|segment| segment.header.nonce == end.nonce);
+            !is_there || newest.is_some_and(|newest| newest.nonce == end.nonce && end.sequence > sequence)
+        };
+        let stops_short = clean.is_some_and(is_behind).then_some("clean");
+        let begins_later = mark.is_some_and(|mark| newest.is_some_and(|newest| newest.number < mark.segment)).then_some("checkpoint");
+        for file in [stops_short, begins_later].into_iter().flatten() {
+            let what = "it tells of newer commits than the journal holds: the newest segments, or their ends, are missing".to_owned();
+            self.findings.damage.push(Finding { file: file.into(), offset: 0, what, lost: Vec::new() });
         }
         Ok(())
     }
