@@ -11,7 +11,7 @@ log=target/soak.log
 cargo test --locked --test it --no-run || exit
 begun=$SECONDS
 nice -n 19 cargo test --locked --test it -- --nocapture \
-  store::sim:: sim::every_ store::planted:: store::faults:: road::crash:: road::small_disk:: >"$log" 2>&1
+  store::sim:: store::paged:: sim::every_ store::planted:: store::faults:: road::crash:: road::small_disk:: >"$log" 2>&1
 status=$?
 
 echo
