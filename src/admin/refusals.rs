@@ -15,7 +15,6 @@ use super::{Call, answer};
 use crate::config::Route;
 use crate::model::{InvalidId, Name, RefusalId, Timestamp};
 use crate::quarantine::{GetError, Head, Kept, Page, Received, Wanted};
-use crate::signature::Diagnosis;
 use std::sync::Arc;
 
 /// Headers whose values are shown.
@@ -78,7 +77,7 @@ pub(super) async fn show(call: &Call<'_>, id: &str) -> Result<Response<Full<Byte
     let diagnosis = releases.diagnose(call.config, route, id).await?.ok_or_else(|| unknown(id))?;
     let mut shown = summary(&name, id, &head);
     shown.insert("headers".to_owned(), headers(&kept));
-    shown.insert("diagnosis".to_owned(), diagnosed(&diagnosis));
+    shown.insert("diagnosis".to_owned(), diagnosis.to_json());
     Ok(answer::json(&Value::Object(shown)))
 }
 
@@ -140,16 +139,6 @@ fn headers(kept: &Kept) -> Value {
         json!({ "name": name.as_str(), "value": text, "bytes": value.len() })
     });
     shown.collect()
-}
-
-fn diagnosed(diagnosis: &Diagnosis) -> Value {
-    let steps = diagnosis.steps.iter().map(|step| json!({ "name": step.name, "good": step.good, "seen": step.seen }));
-    json!({
-        "accepted": diagnosis.accepted,
-        "verdict": diagnosis.verdict,
-        "steps": steps.collect::<Vec<_>>(),
-        "findings": diagnosis.findings,
-    })
 }
 
 fn released(route: &Name, dry_run: bool, page: &Page) -> Value {

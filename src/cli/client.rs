@@ -21,6 +21,12 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Where the admin side listens when no configuration says otherwise.
 const ADMIN_URL_DEFAULT: &str = "http://127.0.0.1:9090";
 
+/// Items on one page of the API.
+const PAGE_MAX: usize = 500;
+
+/// Items that are listed where nobody says otherwise.
+const LIMIT_DEFAULT: usize = 50;
+
 /// Which server, and with what token.
 #[derive(clap::Args)]
 pub(super) struct Remote {
@@ -64,6 +70,28 @@ impl Client {
 
     pub(super) async fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Failure> {
         parse(&self.bytes(path, query).await?)
+    }
+
+    /// Pages of a list, from this cursor on, until there are `limit` items or no more; and where to go on.
+    pub(super) async fn list(
+        &self,
+        path: &[&str],
+        filters: &[(&'static str, Option<&str>)],
+        (limit, cursor): (Option<u32>, Option<&str>),
+    ) -> Result<(Vec<Value>, Option<String>), Failure> {
+        let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(LIMIT_DEFAULT);
+        let (mut all, mut cursor): (Vec<Value>, Option<String>) = (Vec::new(), cursor.map(str::to_owned));
+        loop {
+            let given = filters.iter().copied().chain([("cursor", cursor.as_deref())]);
+            let mut query: Vec<_> = given.filter_map(|(name, value)| Some((name, value?.to_owned()))).collect();
+            query.push(("limit", limit.saturating_sub(all.len()).clamp(1, PAGE_MAX).to_string()));
+            let page = self.get(path, &query).await?;
+            all.extend_from_slice(table::items(&page, "items"));
+            cursor = page.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
+            if cursor.is_none() || all.len() >= limit {
+                return Ok((all, cursor));
+            }
+        }
     }
 
     /// A reply's bytes as they are.

@@ -11,12 +11,6 @@ use super::table::{Table, duration, field, items, time};
 use crate::config::Scope;
 use crate::model::Timestamp;
 
-/// Items on one page of the API.
-pub(super) const PAGE_MAX: usize = 500;
-
-/// Items that are listed where nobody says otherwise.
-pub(super) const LIMIT_DEFAULT: usize = 50;
-
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -101,17 +95,7 @@ pub(super) async fn run(args: Args, context: &mut Context) -> Result<Exit, Failu
 }
 
 async fn list(client: &Client, args: List, context: &mut Context) -> Result<Exit, Failure> {
-    let limit = args.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(LIMIT_DEFAULT);
-    let (mut all, mut cursor): (Vec<Value>, Option<String>) = (Vec::new(), args.cursor.clone());
-    loop {
-        let query = query(&args, cursor.as_deref(), limit.saturating_sub(all.len()));
-        let page = client.get(&["api", "v1", "events"], &query).await?;
-        all.extend_from_slice(items(&page, "items"));
-        cursor = page.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
-        if cursor.is_none() || all.len() >= limit {
-            break;
-        }
-    }
+    let (all, cursor) = client.list(&["api", "v1", "events"], &filters(&args), (args.limit, args.cursor.as_deref())).await?;
     if args.json {
         context.out.json(&json!({ "items": all, "next_cursor": cursor }))?;
         return Ok(Exit::Done);
@@ -131,8 +115,8 @@ async fn list(client: &Client, args: List, context: &mut Context) -> Result<Exit
     Ok(Exit::Done)
 }
 
-fn query(args: &List, cursor: Option<&str>, wanted: usize) -> Vec<(&'static str, String)> {
-    let given = [
+fn filters(args: &List) -> [(&'static str, Option<&str>); 7] {
+    [
         ("route", args.route.as_deref()),
         ("type", args.event_type.as_deref()),
         ("state", args.state.as_deref()),
@@ -140,11 +124,7 @@ fn query(args: &List, cursor: Option<&str>, wanted: usize) -> Vec<(&'static str,
         ("q", args.q.as_deref()),
         ("since", args.since.as_deref()),
         ("until", args.until.as_deref()),
-        ("cursor", cursor),
-    ];
-    let mut query: Vec<_> = given.into_iter().filter_map(|(name, value)| Some((name, value?.to_owned()))).collect();
-    query.push(("limit", wanted.clamp(1, PAGE_MAX).to_string()));
-    query
+    ]
 }
 
 /// One row for each delivery that was asked for.

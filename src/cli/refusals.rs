@@ -6,7 +6,6 @@ use serde_json::{Map, Value, json};
 
 use super::Context;
 use super::client::{Client, all_or_failed};
-use super::events::{LIMIT_DEFAULT, PAGE_MAX};
 use super::exit::{Exit, Failure};
 use super::table::{Table, field, items, printable, time};
 
@@ -62,25 +61,15 @@ struct Received {
 }
 
 pub(super) async fn list(client: &Client, args: &List, context: &mut Context) -> Result<Exit, Failure> {
-    let limit = args.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(LIMIT_DEFAULT);
-    let (mut all, mut cursor): (Vec<Value>, Option<String>) = (Vec::new(), args.cursor.clone());
-    loop {
-        let given = [("route", &args.route), ("since", &args.received.since), ("until", &args.received.until), ("cursor", &cursor)];
-        let mut query: Vec<_> = given.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
-        query.push(("limit", limit.saturating_sub(all.len()).clamp(1, PAGE_MAX).to_string()));
-        let page = client.get(&["api", "v1", "refusals"], &query).await?;
-        all.extend_from_slice(items(&page, "items"));
-        cursor = page.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
-        if cursor.is_none() || all.len() >= limit {
-            break;
-        }
-    }
+    let Received { since, until } = &args.received;
+    let filters = [("route", args.route.as_deref()), ("since", since.as_deref()), ("until", until.as_deref())];
+    let (all, cursor) = client.list(&["api", "v1", "refusals"], &filters, (args.limit, args.cursor.as_deref())).await?;
     if args.json {
         context.out.json(&json!({ "items": all, "next_cursor": cursor }))?;
         return Ok(Exit::Done);
     }
     if all.is_empty() {
-        let is_filtered = args.route.is_some() || args.received.since.is_some() || args.received.until.is_some();
+        let is_filtered = filters.iter().any(|(_, value)| value.is_some());
         let what = if is_filtered { "nothing in quarantine matches" } else { "nothing is in quarantine" };
         eprintln!("{what}; a route keeps refused requests when it has `quarantine`");
         return Ok(Exit::Done);

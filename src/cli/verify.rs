@@ -136,7 +136,7 @@ fn explain(args: &Args, name: &str, file: &Path, context: &mut Context) -> Resul
         step.seen.push_str(" (a captured file does not know its sender)");
     }
     if args.json {
-        context.out.json(&diagnosis_json(&diagnosis))?;
+        context.out.json(&diagnosis.to_json())?;
     } else {
         print(&diagnosis, context)?;
     }
@@ -160,16 +160,6 @@ fn print(diagnosis: &Diagnosis, context: &mut Context) -> Result<(), Failure> {
         context.out.line("none of the usual single changes makes it verify: compare secret and scheme with what the sender has")?;
     }
     Ok(())
-}
-
-fn diagnosis_json(diagnosis: &Diagnosis) -> serde_json::Value {
-    let steps = diagnosis.steps.iter().map(|step| json!({ "name": step.name, "good": step.good, "seen": step.seen }));
-    json!({
-        "accepted": diagnosis.accepted,
-        "verdict": diagnosis.verdict,
-        "steps": steps.collect::<Vec<_>>(),
-        "findings": diagnosis.findings,
-    })
 }
 
 fn find<'c>(config: &'c Config, name: &str) -> Result<&'c Route, Failure> {

@@ -32,6 +32,19 @@ pub struct Diagnosis {
     pub findings: Vec<String>,
 }
 
+impl Diagnosis {
+    /// As the command line prints it with `--json`, and the admin API answers it.
+    pub fn to_json(&self) -> serde_json::Value {
+        let steps = self.steps.iter().map(|step| serde_json::json!({ "name": step.name, "good": step.good, "seen": step.seen }));
+        serde_json::json!({
+            "accepted": self.accepted,
+            "verdict": self.verdict,
+            "steps": steps.collect::<Vec<_>>(),
+            "findings": self.findings,
+        })
+    }
+}
+
 /// One step of the evaluation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
