@@ -285,6 +285,7 @@ fn the_help_names_every_command() {
       send          Send a correctly signed sample request to the running server
       secret        Make secrets
       store         Look at, check, repair, back up and restore the store's folder
+      clock         Say that a clock which jumped is right
       health        Exit with 0 when the running server is ready
       help          Print this message or the help of the given subcommand(s)
 
