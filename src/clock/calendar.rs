@@ -62,7 +62,7 @@ impl Calendar {
         if last.since(now.wall).max(now.wall.since(last)) > JUMP_MAX {
             tracing::info!(
                 last = %last, now = %now.wall,
-                "the clock is far from the last commit's: nothing ends by its date for ten minutes, or until `kurier clock believe`"
+                "the clock is far from what was written last: nothing ends by its date for ten minutes, or until `kurier clock believe`"
             );
             watched.doubted = Some(now);
         }

@@ -79,9 +79,14 @@ const KEEPS: &str = "quarantine: { keep: 3, max_age: 1h }";
 
 impl World {
     fn over(shelf: Arc<dyn Shelf>, quarantine: &str, store: Arc<MemoryStore>) -> Self {
+        Self::starting(shelf, quarantine, store, Duration::ZERO)
+    }
+
+    /// One whose clock is so far ahead from the start.
+    fn starting(shelf: Arc<dyn Shelf>, quarantine: &str, store: Arc<MemoryStore>, ahead: Duration) -> Self {
         let live: Live = Arc::new(ArcSwap::from_pointee(config("the wrong secret of all", quarantine)));
         let (changed, changes) = watch::channel(());
-        let clock = Arc::new(Hands { clock: TokioClock::starting_at(NOW), ahead: Mutex::default() });
+        let clock = Arc::new(Hands { clock: TokioClock::starting_at(NOW), ahead: Mutex::new(ahead) });
         let metrics = Arc::new(Metrics::new());
         let ids = IdSource::seeded(7);
         let parts = Parts { shelf, config: live.clone(), changes, clock: clock.clone(), metrics: metrics.clone(), ids: ids.clone() };
@@ -343,6 +348,21 @@ async fn a_clock_that_jumps_ends_nothing_before_it_has_been_steady() {
     tokio::time::sleep(Duration::from_secs(1800)).await;
     assert_eq!(world.kept().await.len(), 1);
     tokio::time::sleep(Duration::from_secs(1800)).await;
+    world.wait_for(0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_with_a_wrong_date_ends_nothing_before_it_has_been_steady() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::in_folder(&folder);
+    world.take(signed("no", NOW, b"x"));
+    world.wait_for(1).await;
+    world.quarantine.close().await;
+    let shelf = Arc::new(Files::in_folder(&folder.path().join("quarantine")));
+    let world = World::starting(shelf, KEEPS, Arc::new(MemoryStore::new()), Duration::from_secs(30 * 24 * 3600));
+    tokio::time::sleep(Duration::from_secs(500)).await;
+    assert_eq!(world.kept().await.len(), 1);
+    tokio::time::sleep(Duration::from_secs(300)).await;
     world.wait_for(0).await;
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::limits::{BATCH_MAX, REST_FACTOR, REST_MAX, REST_MIN};
-use super::{Item, Phase, Shared, Waiting};
+use super::{Item, Phase, Received, Shared, Waiting};
 use crate::config::Quarantine;
 use crate::model::{Name, RefusalId, Timestamp};
 
@@ -77,6 +77,10 @@ impl Shared {
             Ok(found) => {
                 let mut rings = self.rings.lock();
                 found.into_iter().for_each(|(route, id, bytes)| rings.add(&route, id, bytes));
+                if let Some((_, newest)) = rings.newest(None, Received::default(), None, 1).first() {
+                    // As with the store's last commit: a machine that starts with a wrong date must end nothing by it.
+                    self.calendar.begin(&*self.clock, newest.received_at());
+                }
             }
             Err(error) => tracing::warn!(%error, "the quarantine can't be read, and what lies in it is not shown: {error}"),
         }

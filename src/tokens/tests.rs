@@ -129,6 +129,7 @@ async fn a_server_in_trouble_is_asked_once_by_everybody_and_then_left_alone() {
     let (tokens, server) = tokens(&[(200, r#"{"token_type":"Bearer","access_token":"token-N","expires_in":0}"#)]);
     for _ in 0..100 {
         access(&tokens).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(40)).await;
     }
     assert_eq!(*server.asked.lock(), 1, "a token that is said to have ended is asked for again at the first 401, not each time");
 }

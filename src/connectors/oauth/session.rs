@@ -13,8 +13,8 @@ use crate::signature::fingerprint;
 pub const LIFETIME_DEFAULT: Duration = Duration::from_secs(3600);
 
 /// A shorter life is not believed: whoever says 0 would be asked before each request. If the token has ended after all,
-/// the 401 says so.
-const LIFETIME_MIN: Duration = Duration::from_secs(30);
+/// the 401 says so. No longer than that, as a token that has really ended costs a request that is refused.
+const LIFETIME_MIN: Duration = Duration::from_secs(5);
 
 const LIFETIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
