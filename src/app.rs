@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::accept::{Acceptor, IdSource};
 use crate::admin::{self, Admin};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Calendar, Clock, SystemClock};
 use crate::config::{self, Config, Fingerprints, Live, LoadError, LoadOptions, Loaded, ProcessEnvironment};
 use crate::document::Problem;
 use crate::egress::TransportError;
@@ -92,7 +92,7 @@ impl Running {
     /// # Errors
     /// What kept it from starting. Nothing stays behind.
     pub async fn start(file: &Path) -> Result<Self, StartError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let clock: Arc<dyn Clock> = Arc::new(Calendar::new(SystemClock));
         let (config, read) = load(file, &*clock)?;
         let listeners = Listeners::open(config.server.listen, config.admin.listen)?;
         let metrics = Arc::new(Metrics::new());

@@ -2,7 +2,7 @@
 
 mod calendar;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::Timestamp;
@@ -17,17 +17,51 @@ pub trait Clock: Send + Sync + 'static {
     /// Time since some fixed moment of this boot, sleep of the machine included; never goes back.
     fn boot(&self) -> Duration;
 
-    /// How often an operator has said that the wall clock is right.
-    fn vouched(&self) -> u64 {
-        0
+    /// The wall clock, where dates can be believed just now: whatever ends by its date (retention, a dedupe window, the
+    /// age of a delivery, an order's time, a deadline) ends by this one. Only a [`Calendar`] ever doubts.
+    fn date(&self) -> Option<Timestamp> {
+        Some(self.now())
     }
 
-    /// An operator says that the wall clock is right, however far it jumped: every [`Calendar`] believes it again.
+    /// What a reading of the wall clock is written down as, where its age will be asked for: while dates are doubted, never
+    /// earlier than time must have come since it was last known. A date that is years back would make it old at once as
+    /// soon as the clock is right.
+    fn stamp(&self, reading: Timestamp) -> Timestamp {
+        reading
+    }
+
+    /// At a start: something was written at `last`, and time doesn't go back or pass by years.
+    fn witness(&self, _last: Timestamp) {}
+
+    /// An operator says that the wall clock is right, however far it jumped.
     fn vouch(&self) {}
 }
 
-/// The machine has one clock, whoever looks at it.
-static VOUCHED: AtomicU64 = AtomicU64::new(0);
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    fn now(&self) -> Timestamp {
+        (**self).now()
+    }
+
+    fn boot(&self) -> Duration {
+        (**self).boot()
+    }
+
+    fn date(&self) -> Option<Timestamp> {
+        (**self).date()
+    }
+
+    fn stamp(&self, reading: Timestamp) -> Timestamp {
+        (**self).stamp(reading)
+    }
+
+    fn witness(&self, last: Timestamp) {
+        (**self).witness(last);
+    }
+
+    fn vouch(&self) {
+        (**self).vouch();
+    }
+}
 
 /// The machine's clocks.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,14 +76,6 @@ impl Clock for SystemClock {
     fn boot(&self) -> Duration {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
-    }
-
-    fn vouched(&self) -> u64 {
-        VOUCHED.load(Ordering::Relaxed)
-    }
-
-    fn vouch(&self) {
-        VOUCHED.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use crate::accept::IdSource;
-use crate::clock::{Calendar, Clock};
+use crate::clock::Clock;
 use crate::config::{Live, Route};
 use crate::model::{Name, RefusalId, Timestamp};
 use crate::signature::{Refusal, Unverified};
@@ -131,7 +131,6 @@ struct Shared {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     rings: Mutex<Rings>,
-    calendar: Calendar,
 }
 
 /// A refused request in the queue.
@@ -171,8 +170,7 @@ impl Quarantine {
     /// keeps nothing from starting.
     pub fn start(parts: Parts) -> Self {
         let Parts { shelf, config, changes, clock, metrics, ids } = parts;
-        let calendar = Calendar::new(&*clock);
-        let shared = Arc::new(Shared { shelf, config, clock, metrics, rings: Mutex::default(), calendar });
+        let shared = Arc::new(Shared { shelf, config, clock, metrics, rings: Mutex::default() });
         shared.count();
         let (queue, inbox) = mpsc::channel(QUEUE_MAX);
         let (open, closing) = watch::channel(());

@@ -69,7 +69,7 @@ impl Acceptor {
 
     /// The event of this item, received now.
     pub(super) fn made(&self, item: Item) -> NewEvent {
-        let received_at = self.clock.now();
+        let received_at = self.clock.stamp(self.clock.now());
         let dedupe = item.dedupe.map(|(key, window)| DedupeKey {
             hash: fingerprint(&[item.route.as_bytes(), b"item", &key]),
             expires_at: received_at.saturating_add(window),

@@ -118,7 +118,7 @@ impl Orders {
             };
             let _lock = inner.lock(route, &lid).await;
             if inner.kept(route, &lid).await?.is_none() {
-                inner.keep(route, &lid, Some(&Kept::open(inner.clock.now()))).await.map_err(Trouble::from)?;
+                inner.keep(route, &lid, Some(&Kept::open(inner.clock.stamp(inner.clock.now())))).await.map_err(Trouble::from)?;
                 inner.count.fetch_add(1, Ordering::Relaxed);
                 return Ok(lid);
             }

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::accept::{Acceptor, IdSource};
-use crate::clock::{Clock, TokioClock};
+use crate::clock::{Calendar, Clock, TokioClock};
 use crate::config::{self, Live, LoadOptions, ProcessEnvironment};
 use crate::connectors::inpasy::State;
 use crate::egress::HttpTransport;
@@ -47,7 +47,7 @@ const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 async fn a_clock_that_is_set_ahead_for_a_while_expires_nothing() {
     let store = Arc::new(MemoryStore::new());
     let clock = Arc::new(SetAhead(TokioClock::starting_at(START), AtomicU64::new(0)));
-    let (orders, live) = orders(&store, clock.clone());
+    let (orders, live) = orders(&store, Arc::new(Calendar::new(clock.clone())));
     let (route, lid) = (Name::from("pay"), Lid::parse("123456789012").unwrap());
     orders.0.keep(&route, &lid, Some(&Kept::open(clock.now()))).await.unwrap();
     let task = tokio::spawn(orders.clone().expire(live));
@@ -68,7 +68,7 @@ async fn a_clock_that_is_set_ahead_for_a_while_expires_nothing() {
 async fn an_order_without_a_callback_expires_once_and_is_forgotten_in_the_end() {
     let store = Arc::new(MemoryStore::new());
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(START));
-    let (orders, live) = orders(&store, clock.clone());
+    let (orders, live) = orders(&store, Arc::new(Calendar::new(clock.clone())));
     let (route, lid) = (Name::from("pay"), Lid::parse("123456789012").unwrap());
     orders.0.keep(&route, &lid, Some(&Kept::open(clock.now()))).await.unwrap();
     let task = tokio::spawn(orders.clone().expire(live));

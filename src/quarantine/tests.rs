@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::accept::Acceptor;
-use crate::clock::TokioClock;
+use crate::clock::{Calendar, TokioClock};
 use crate::config::{self, Config, LoadOptions};
 use crate::model::{Inbound, StoreStats};
 use crate::orders::Orders;
@@ -89,7 +89,8 @@ impl World {
         let clock = Arc::new(Hands { clock: TokioClock::starting_at(NOW), ahead: Mutex::new(ahead) });
         let metrics = Arc::new(Metrics::new());
         let ids = IdSource::seeded(7);
-        let parts = Parts { shelf, config: live.clone(), changes, clock: clock.clone(), metrics: metrics.clone(), ids: ids.clone() };
+        let calendar: Arc<dyn Clock> = Arc::new(Calendar::new(clock.clone()));
+        let parts = Parts { shelf, config: live.clone(), changes, clock: calendar, metrics: metrics.clone(), ids: ids.clone() };
         let quarantine = Quarantine::start(parts);
         let acceptor = Acceptor::new(store.clone(), clock.clone(), ids);
         let orders = Orders::unreachable(store.clone(), clock.clone(), acceptor.clone());

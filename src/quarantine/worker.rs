@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::limits::{BATCH_MAX, REST_FACTOR, REST_MAX, REST_MIN};
 use super::{Item, Phase, Received, Shared, Waiting};
 use crate::config::Quarantine;
-use crate::model::{Name, RefusalId, Timestamp};
+use crate::model::{Name, RefusalId};
 
 /// Requests by route and id.
 type Entries = Vec<(Name, RefusalId)>;
@@ -66,11 +66,6 @@ async fn wait(time: Option<Duration>) {
 }
 
 impl Shared {
-    /// Now, unless the wall clock has jumped: a wrong date must not end what an operator still wants.
-    fn date(&self) -> Option<Timestamp> {
-        self.calendar.is_believed(&*self.clock).then(|| self.clock.now())
-    }
-
     /// Learns what lies on the shelf.
     async fn read(&self) {
         match self.shelf.list().await {
@@ -79,7 +74,7 @@ impl Shared {
                 found.into_iter().for_each(|(route, id, bytes)| rings.add(&route, id, bytes));
                 if let Some((_, newest)) = rings.newest(None, Received::default(), None, 1).first() {
                     // As with the store's last commit: a machine that starts with a wrong date must end nothing by it.
-                    self.calendar.begin(&*self.clock, newest.received_at());
+                    self.clock.witness(newest.received_at());
                 }
             }
             Err(error) => tracing::warn!(%error, "the quarantine can't be read, and what lies in it is not shown: {error}"),
@@ -89,7 +84,7 @@ impl Shared {
 
     /// Until the oldest request of any route is too old; none while none is kept.
     fn next_expiry(&self) -> Option<Duration> {
-        let (config, now, rings) = (self.config.load(), self.date(), self.rings.lock());
+        let (config, now, rings) = (self.config.load(), self.clock.date(), self.rings.lock());
         let left = config.routes.iter().filter_map(|route| {
             let (oldest, max_age) = (rings.oldest(&route.name)?, route.quarantine?.max_age);
             Some(now.map_or(SLEEP_MAX, |now| max_age.saturating_sub(now.since(oldest))))
@@ -141,7 +136,7 @@ impl Shared {
     /// What has to go, and of it what belongs to routes without a quarantine.
     fn excess(&self) -> (Entries, Vec<(Name, usize)>) {
         // Without a date nothing is too old.
-        let (config, now, mut rings) = (self.config.load(), self.date().unwrap_or_default(), self.rings.lock());
+        let (config, now, mut rings) = (self.config.load(), self.clock.date().unwrap_or_default(), self.rings.lock());
         let (mut excess, mut gone) = (Vec::new(), Vec::new());
         let quarantines: BTreeMap<&Name, Quarantine> =
             config.routes.iter().filter_map(|route| Some((&route.name, route.quarantine?))).collect();

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::notices::Notices;
 use super::{Parts, RelayHandle, journey, settle};
-use crate::clock::{Calendar, Clock};
+use crate::clock::Clock;
 use crate::config::{Config, Live};
 use crate::model::{DeadCode, DeadReason, Delivery, DeliveryKind, DeliveryState, EventId, Name, Notice, NoticeKind, Timestamp};
 use crate::store::{CommitError, EventFilter, EventRecord, NewDelivery, PendingDelivery, ReadError, Store};
@@ -45,7 +45,6 @@ pub(super) struct Deadlines {
     clock: Arc<dyn Clock>,
     notices: Notices,
     relay: RelayHandle,
-    calendar: Calendar,
     reported: BTreeSet<EventId>,
 }
 
@@ -58,7 +57,6 @@ impl Deadlines {
             clock: parts.clock.clone(),
             notices: parts.notices.clone(),
             relay,
-            calendar: Calendar::new(&*parts.clock),
             reported: BTreeSet::new(),
         }
     }
@@ -72,9 +70,8 @@ impl Deadlines {
         loop {
             let config = self.live.load_full();
             let shortest = config.routes.iter().filter_map(|route| route.acknowledge.as_ref()).map(|settings| settings.deadline).min();
-            let is_believed = self.calendar.is_believed(&*self.clock);
-            if let Some(shortest) = shortest.filter(|_| is_believed)
-                && let Err(error) = self.look(&config, shortest).await
+            if let (Some(shortest), Some(now)) = (shortest, self.clock.date())
+                && let Err(error) = self.look(&config, shortest, now).await
             {
                 tracing::error!(%error, "deadlines can't be looked through; trying again");
             }
@@ -90,13 +87,12 @@ impl Deadlines {
     }
 
     /// Looks through what is pending and old enough.
-    async fn look(&mut self, config: &Config, shortest: Duration) -> Result<(), ReadError> {
+    async fn look(&mut self, config: &Config, shortest: Duration, now: Timestamp) -> Result<(), ReadError> {
         let mut position = 0;
         let mut late: Vec<EventId> = Vec::new();
         let mut reported = BTreeSet::new();
         loop {
             let page = self.store.pending_after(position, PAGE).await?;
-            let now = self.clock.now();
             let young = now.saturating_sub(shortest.saturating_sub(DISORDER_MAX));
             let Some(last) = page.last() else { break };
             position = last.position;

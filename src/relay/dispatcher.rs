@@ -34,7 +34,6 @@ use super::pausing::{Change, Pausing};
 use super::scheduler::Rules;
 use super::unread::Unread;
 use super::{Board, Parts, journey};
-use crate::clock::Calendar;
 use crate::config::{self, Config, Live};
 use crate::limits::Limiter;
 use crate::model::{DeliveryId, Name, Timestamp};
@@ -91,7 +90,6 @@ pub(super) struct Dispatcher {
     /// When it began, by the wall clock.
     started_at: Timestamp,
     /// Whether the wall clock is believed where a delivery's age decides over its life.
-    calendar: Calendar,
     board: Arc<Mutex<Board>>,
     commands: mpsc::Receiver<Change>,
     commands_open: bool,
@@ -123,7 +121,7 @@ impl Dispatcher {
     ) -> Self {
         let Parts { config: live, mut changes, store, settled, transport, jq, clock, metrics, notices, tokens, seed } = parts;
         changes.mark_unchanged();
-        let (started_at, calendar) = (clock.now(), Calendar::new(&*clock));
+        let started_at = clock.now();
         Self {
             config: live.load_full(),
             live,
@@ -137,7 +135,6 @@ impl Dispatcher {
             notices,
             rng: StdRng::seed_from_u64(seed),
             started_at,
-            calendar,
             board,
             commands,
             commands_open: true,

@@ -169,9 +169,9 @@ impl<D: Disk> Committer<D> {
 
     /// One batch out of what waits.
     async fn commit(&mut self) {
-        let now = self.shared.clock.now();
+        let now = self.shared.clock.stamp(self.shared.clock.now());
         self.recall_keys().await;
-        self.ledger.keys.expire(self.shared.date());
+        self.ledger.keys.expire(self.shared.clock.date());
         let (base, image) = self.image();
         let limit = batch_bytes_max(self.shared.sizes.segment);
         let mut building = Building::new(base, image, self.room(self.current.end), limit, now);
@@ -275,7 +275,7 @@ impl<D: Disk> Committer<D> {
             self.last.flags |= batch::SEAL;
             return false;
         }
-        let now = self.shared.clock.now();
+        let now = self.shared.clock.stamp(self.shared.clock.now());
         let (base, image) = self.image();
         let mut building = Building::new(base, image, 0, 0, now);
         building.flags = batch::SEAL;

@@ -22,7 +22,7 @@ use super::segment::{BYTES_MAX, BYTES_MIN, PAGE};
 use super::shared::{Running, Shared, Sizes, Supply};
 use super::table::{DeliveryMeta, Table};
 use super::{LocalStore, format, recovery, supply};
-use crate::clock::{Calendar, Clock};
+use crate::clock::Clock;
 use crate::model::{Attempt, AttemptResult, DeadCode, DeadReason, DeliveryId, DeliveryState, FaultKind, OutcomeKind};
 use crate::store::lease::Leases;
 use crate::store::{Settlement, Store};
@@ -158,7 +158,6 @@ impl<D: Disk> LocalStore<D> {
             store: folder.store,
             sizes,
             clock,
-            calendar: Calendar::default(),
             metrics,
             random,
             queue: Queue::default(),

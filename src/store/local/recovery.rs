@@ -76,8 +76,10 @@ pub(super) async fn recover<D: Disk>(shared: &Arc<Shared<D>>, is_new: bool) -> R
         walk.last(found.len() - 1).await?;
     }
     let Walk { chain, keys, newest_at, .. } = walk;
-    let now = shared.clock.now();
-    shared.calendar.begin(&*shared.clock, if is_new { now } else { newest_at });
+    // A store into which nothing was ever written has no witness.
+    if newest_at != Timestamp::default() {
+        shared.clock.witness(newest_at);
+    }
     let ledger = {
         let mut table = shared.table.lock();
         if let Some(active) = found.last().and_then(|last| last.header.active.as_ref()) {

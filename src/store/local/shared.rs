@@ -22,8 +22,8 @@ use super::queue::{self, Entry, Queue};
 use super::segment::{self, SegmentHeader};
 use super::supply;
 use super::table::Table;
-use crate::clock::{Calendar, Clock};
-use crate::model::{DeliveryId, DeliveryKind, EventId, Timestamp};
+use crate::clock::Clock;
+use crate::model::{DeliveryId, DeliveryKind, EventId};
 use crate::store::{CommitError, NewDelivery, Promise, Settlement};
 use crate::telemetry::Metrics;
 
@@ -101,7 +101,6 @@ pub(super) struct Shared<D: Disk> {
     pub(super) store: u128,
     pub(super) sizes: Sizes,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) calendar: Calendar,
     pub(super) metrics: Option<Arc<Metrics>>,
     pub(super) random: Arc<dyn Fn() -> u128 + Send + Sync>,
     pub(super) queue: Queue,
@@ -191,11 +190,6 @@ impl<D: Disk> Shared<D> {
             Some(lock) => format::is_still_ours(&self.disk, &self.path, &lock).await,
             None => Ok(()),
         }
-    }
-
-    /// The time, where dates can be believed just now.
-    pub(super) fn date(&self) -> Option<Timestamp> {
-        self.calendar.is_believed(&*self.clock).then(|| self.clock.now())
     }
 
     /// Takes a file that may be overwritten.

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use kurier::clock::{Clock, TokioClock};
+use kurier::clock::{Calendar, Clock, TokioClock};
 use kurier::config::{self, Config, Destination, Format, Live, LoadOptions, ProcessEnvironment, RouteIndex};
 use kurier::egress::{Fault, Outbound, Reply, Transport};
 use kurier::jq::{self, Children, Engine};
@@ -284,7 +284,7 @@ impl World {
             settled: Settled::default(),
             transport: self.script.clone(),
             jq: self.jq.clone(),
-            clock: self.clock.clone(),
+            clock: Arc::new(Calendar::new(self.clock.clone())),
             metrics: Arc::new(Metrics::new()),
             notices: relay::Notices::default(),
             tokens,

@@ -22,7 +22,7 @@ use super::plan::{DESTINATIONS, REPORTS, Variant};
 use crate::store::sim::SimClock;
 
 /// In seconds.
-const DAY: i64 = 86_400;
+pub(super) const DAY: i64 = 86_400;
 
 /// What everybody in one life works with.
 #[derive(Clone)]
@@ -160,9 +160,8 @@ impl Life {
             let mood = if mood == Mood::Gone && self.world.roll(3) > 0 { Mood::Failing } else { mood };
             self.world.moods.lock().insert(destination.to_owned(), mood);
             if self.world.roll(6) == 0 {
-                // Never so far back that what was accepted then is too old, and its keys ended, once it is right.
                 self.wall.right();
-                self.wall.jump([-DAY, -2 * 3600, -90, 90, 2 * 3600, 40 * DAY][self.world.roll(6) as usize]);
+                self.wall.jump([-100 * DAY, -DAY, -2 * 3600, -90, 90, 2 * 3600, 40 * DAY][self.world.roll(7) as usize]);
             }
             if self.world.roll(4) == 0 {
                 let variant = Variant::ALL[self.world.roll(3) as usize];

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kurier::clock::Clock;
+use kurier::clock::{Calendar, Clock};
 use kurier::model::{OutcomeKind, Timestamp};
 use kurier::store::local::{LocalOptions, LocalStore, Run, Seams, StoreError};
 use kurier::store::{EventFilter, Store};
@@ -178,7 +178,8 @@ fn fault_10_a_clock_that_is_believed_turns_red() {
         let disk = SimDisk::new(1);
         run(async {
             let clock = SimClock::starting_at(0);
-            let wall: Arc<dyn Clock> = if believes { Arc::new(OneClock(clock.clone())) } else { Arc::new(clock.clone()) };
+            let wall: Arc<dyn Clock> =
+                if believes { Arc::new(Calendar::new(OneClock(clock.clone()))) } else { Arc::new(Calendar::new(clock.clone())) };
             let seams =
                 Seams { disk: disk.clone(), indexes: Arc::new(disk.indexes.clone()), run: Run::Tasks, random: Arc::new(rand::random) };
             let day = LocalOptions { retention: Duration::from_secs(86_400), ..options() };

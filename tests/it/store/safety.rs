@@ -1,15 +1,16 @@
 //! Whose folder it is, what it lies on, and what a clock that jumps may not do (rules 17 and 18).
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use kurier::clock::Clock as _;
+use kurier::clock::{Calendar, Clock as _};
 use kurier::model::OutcomeKind;
 use kurier::store::local::{LocalOptions, StoreError, tools};
 use kurier::store::{CommitError, EventFilter, Store};
 
 use super::make::{event, keyed, new, settlement};
-use super::sim::{SEGMENT, SimClock, SimStore, open, open_at, open_with, options, run};
+use super::sim::{SEGMENT, SimClock, SimStore, open, open_at, open_by, open_with, options, run};
 use super::sim_disk::SimDisk;
 
 const NFS: u64 = 0x6969;
@@ -101,13 +102,14 @@ fn the_operator_may_say_that_the_clock_is_right() {
     let disk = SimDisk::new(1);
     run(async {
         let clock = SimClock::starting_at(0);
+        let calendar = Arc::new(Calendar::new(clock.clone()));
         let day = LocalOptions { retention: Duration::from_secs(DAY), ..options() };
-        let store = open_at(&disk, day, clock.clone()).await.unwrap();
+        let store = open_by(&disk, day, calendar.clone()).await.unwrap();
         fill(&store, 0..600).await;
         clock.jump(100 * 86_400);
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(stored(&store).await, 600);
-        clock.vouch();
+        calendar.vouch();
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert!(stored(&store).await < 600);
     });

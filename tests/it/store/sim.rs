@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kurier::clock::{Clock, TokioClock};
+use kurier::clock::{Calendar, Clock, TokioClock};
 use kurier::model::{Delivery, DeliveryId, DeliveryState, EventId, OutcomeKind, Timestamp};
 use kurier::store::local::{LocalOptions, LocalStore, Run, Seams, StoreError};
 use kurier::store::{CommitError, EventFilter, ReadError, Receipt, Store};
@@ -41,7 +41,6 @@ pub(crate) fn options() -> LocalOptions {
 pub(crate) struct SimClock {
     tokio: TokioClock,
     shift_ms: Arc<AtomicI64>,
-    vouched: Arc<AtomicU64>,
 }
 
 impl SimClock {
@@ -52,7 +51,7 @@ impl SimClock {
 
     /// Shows this time.
     pub(crate) fn showing(now: Timestamp) -> Self {
-        Self { tokio: TokioClock::starting_at(now), shift_ms: Arc::default(), vouched: Arc::default() }
+        Self { tokio: TokioClock::starting_at(now), shift_ms: Arc::default() }
     }
 
     /// Somebody sets it right again.
@@ -79,14 +78,6 @@ impl Clock for SimClock {
     fn boot(&self) -> Duration {
         self.tokio.boot()
     }
-
-    fn vouched(&self) -> u64 {
-        self.vouched.load(Ordering::Relaxed)
-    }
-
-    fn vouch(&self) {
-        self.vouched.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 /// Opens the store that lies on this disk.
@@ -110,12 +101,17 @@ pub(crate) fn power_cut_after(disk: &SimDisk, calls: u64, work: impl Future<Outp
 
 /// Opens the store that lies on this disk, by this clock.
 pub(crate) async fn open_at(disk: &SimDisk, options: LocalOptions, clock: SimClock) -> Result<Arc<SimStore>, StoreError> {
+    open_by(disk, options, Arc::new(Calendar::new(clock))).await
+}
+
+/// Opens the store that lies on this disk, by the clock of the whole process.
+pub(crate) async fn open_by(disk: &SimDisk, options: LocalOptions, clock: Arc<dyn Clock>) -> Result<Arc<SimStore>, StoreError> {
     let random = {
         let disk = disk.clone();
         Arc::new(move || disk.nonce())
     };
     let seams = Seams { disk: disk.clone(), indexes: Arc::new(disk.indexes.clone()), run: Run::Tasks, random };
-    Ok(Arc::new(LocalStore::open_on(seams, options, Arc::new(clock), None).await?))
+    Ok(Arc::new(LocalStore::open_on(seams, options, clock, None).await?))
 }
 
 pub(crate) async fn open(disk: &SimDisk) -> Result<Arc<SimStore>, StoreError> {
