@@ -1,6 +1,6 @@
 //! The life of a jq process: it takes its limits upon itself, then answers questions until the relay goes.
 
-use std::io;
+use std::io::{self, BufReader, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
@@ -18,6 +18,9 @@ pub const CHILD_ARGUMENT: &str = "jq-child";
 
 /// The most memory that programs may use: the largest event as the engine holds it, a few times over.
 const MEMORY_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// For how much processor time answers are kept back to be told together.
+const KEPT_FOR_US: u64 = 5000;
 
 /// Runs as a jq process, with the relay at the other end of standard input, which is a socket.
 pub fn run_as_child() -> ExitCode {
@@ -53,7 +56,8 @@ fn converse() -> io::Result<()> {
     // From here on nothing more can be opened: no file, no pipe, no socket.
     setrlimit(Resource::Nofile, Rlimit { current: Some(0), maximum: Some(0) })?;
     let mut compiled = None;
-    let (mut reader, mut writer) = (&socket, &socket);
+    let mut reader = BufReader::with_capacity(frame::BUFFER_BYTES, &socket);
+    let (mut answers, mut told_at_us) = (Vec::new(), 0);
     while let Some(question) = frame::question(&mut reader)? {
         let outcome = match question {
             Question::Load(programs) => {
@@ -65,7 +69,16 @@ fn converse() -> io::Result<()> {
                 Some(compiled.run(task, &event))
             }
         };
-        frame::tell(&mut writer, &Answer { cpu_us: cpu_us(), outcome })?;
+        let cpu_us = cpu_us();
+        frame::tell(&mut answers, &Answer { cpu_us, outcome })?;
+        // Together with those of the questions that are here already, if these don't take long.
+        let is_late = cpu_us.saturating_sub(told_at_us) > KEPT_FOR_US;
+        if is_late || answers.len() >= frame::BUFFER_BYTES || !frame::is_whole(reader.buffer()) {
+            (&socket).write_all(&answers)?;
+            // A long one is not kept in memory.
+            answers = Vec::new();
+            told_at_us = cpu_us;
+        }
     }
     Ok(())
 }

@@ -8,6 +8,9 @@ use super::{Made, ProgramId, Programs, Step, Task};
 /// The longest frame: an event as JSON (its body in base64 at worst) or a transform's output.
 const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Read at once: several short questions, or their answers.
+pub(super) const BUFFER_BYTES: usize = 64 * 1024;
+
 /// What the process answered to a task.
 pub(super) type Outcome = Result<Made, (Step, String)>;
 
@@ -90,6 +93,12 @@ pub(super) fn ask_to_load(to: &mut impl Write, programs: &Programs) -> io::Resul
 /// Asks for a task to be run.
 pub(super) fn ask_to_run(to: &mut impl Write, task: Task, event: &[u8]) -> io::Result<()> {
     write_frame(to, &[b"R", &id_bytes(task.when), &id_bytes(task.transform), event])
+}
+
+/// Whether a whole frame begins these bytes.
+pub(super) fn is_whole(bytes: &[u8]) -> bool {
+    let Some((head, rest)) = bytes.split_first_chunk() else { return false };
+    usize::try_from(u32::from_le_bytes(*head)).is_ok_and(|length| rest.len() >= length)
 }
 
 /// Reads a question; none at the end.

@@ -3,7 +3,7 @@
 //! Everything here blocks, and runs on a thread that may. Time is the machine's own: the processor time that
 //! the process used, so that a program is not blamed for a machine that is busy with something else.
 
-use std::io::{self, Read as _};
+use std::io::{self, BufReader, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -32,7 +32,7 @@ const LAST_WORDS_BYTES_MAX: u64 = 4096;
 /// A process and the programs that it has compiled.
 pub(super) struct Worker {
     child: Child,
-    socket: UnixStream,
+    socket: BufReader<UnixStream>,
     programs: Option<Arc<Programs>>,
     /// The processor time that it had used at its last answer.
     cpu: Duration,
@@ -62,7 +62,7 @@ impl Worker {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()?;
-        Ok(Self { child, socket: ours, programs: None, cpu: Duration::ZERO })
+        Ok(Self { child, socket: BufReader::with_capacity(frame::BUFFER_BYTES, ours), programs: None, cpu: Duration::ZERO })
     }
 
     /// Runs a task. After a failure that is the process's own, `None` stands for it: it has been killed.
@@ -75,17 +75,38 @@ impl Worker {
         }
     }
 
-    fn run_one(mut self, programs: &Arc<Programs>, task: Task, input: &[u8]) -> (Option<Self>, Result<Made, Failure>) {
-        if self.programs.as_deref() != Some(&**programs) {
-            match self.load(programs) {
-                Ok(()) => self.programs = Some(programs.clone()),
-                Err(silence) => {
-                    let text = format!("it can't load the programs: {}", self.last_words(&silence));
-                    return (None, Err(Failure::Unavailable(text)));
-                }
-            }
+    /// Runs several tasks with one message, and answers the first of them. Those that are left without an answer may have
+    /// done nothing wrong: the process died of one, or was killed, in which case `None` stands for it.
+    pub(super) fn run_together(mut self, programs: &Arc<Programs>, tasks: &[(Task, &[u8])]) -> (Option<Self>, Vec<Result<Made, Failure>>) {
+        let mut answers = Vec::with_capacity(tasks.len());
+        let mut questions = Vec::new();
+        let asked = tasks.iter().try_for_each(|(task, input)| frame::ask_to_run(&mut questions, *task, input));
+        if asked.is_err() || self.prepare(programs).is_err() || self.socket.get_ref().write_all(&questions).is_err() {
+            return (None, answers);
         }
-        let asked = frame::ask_to_run(&mut &self.socket, task, input).map_err(Silence::Died);
+        while answers.len() < tasks.len() {
+            let Ok(Answer { outcome: Some(outcome), .. }) = self.answer() else { return (None, answers) };
+            answers.push(outcome.map_err(|(step, text)| Failure::Program { step, text }));
+        }
+        (Some(self), answers)
+    }
+
+    /// Has it compile these programs, unless it has.
+    fn prepare(&mut self, programs: &Arc<Programs>) -> Result<(), Silence> {
+        let is_prepared = self.programs.as_ref().is_some_and(|known| Arc::ptr_eq(known, programs) || known == programs);
+        if !is_prepared {
+            self.load(programs)?;
+            self.programs = Some(programs.clone());
+        }
+        Ok(())
+    }
+
+    fn run_one(mut self, programs: &Arc<Programs>, task: Task, input: &[u8]) -> (Option<Self>, Result<Made, Failure>) {
+        if let Err(silence) = self.prepare(programs) {
+            let text = format!("it can't load the programs: {}", self.last_words(&silence));
+            return (None, Err(Failure::Unavailable(text)));
+        }
+        let asked = frame::ask_to_run(&mut self.socket.get_ref(), task, input).map_err(Silence::Died);
         match asked.and_then(|()| self.answer()) {
             Ok(Answer { outcome: Some(outcome), .. }) => (Some(self), outcome.map_err(|(step, text)| Failure::Program { step, text })),
             Ok(Answer { outcome: None, .. }) => (None, Err(Failure::Unavailable("it answered another question".to_owned()))),
@@ -99,7 +120,7 @@ impl Worker {
     }
 
     fn load(&mut self, programs: &Programs) -> Result<(), Silence> {
-        frame::ask_to_load(&mut &self.socket, programs).map_err(Silence::Died)?;
+        frame::ask_to_load(&mut self.socket.get_ref(), programs).map_err(Silence::Died)?;
         self.answer().map(drop)
     }
 
@@ -111,7 +132,7 @@ impl Worker {
             out_of_time = used(id).is_some_and(|used| used.saturating_sub(since) >= CPU_TIME_MAX);
             if out_of_time || looks >= LOOKS_MAX { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
         };
-        let answered = frame::answer(&mut &self.socket, &mut look);
+        let answered = frame::answer(&mut self.socket, &mut look);
         match answered {
             Ok(answer) => {
                 self.cpu = Duration::from_micros(answer.cpu_us);

@@ -63,6 +63,40 @@ async fn a_program_that_goes_too_far_ends_with_a_reason_and_the_next_one_runs() 
 }
 
 #[tokio::test]
+async fn of_many_that_run_together_each_gets_its_own_answer_and_the_bad_ones_their_own_reason() {
+    let engine = Arc::new(children());
+    let mut programs = Programs::default();
+    let usual = Task { when: Some(programs.add(".n % 3 > 0")), transform: Some(programs.add("{m: .n, pad}")) };
+    let dies = Task { when: Some(programs.add("true")), transform: Some(programs.add("def f: 1 + f; f")) };
+    let loops = Task { when: Some(programs.add("def f: f; f")), transform: None };
+    let programs = Arc::new(programs);
+    let mut running = tokio::task::JoinSet::new();
+    for n in 0..400 {
+        let (engine, programs) = (engine.clone(), programs.clone());
+        // Answers of more than a buffer, and questions of more than a message.
+        let pad = "x".repeat(if n % 50 == 0 { 100_000 } else { n });
+        let task = match n {
+            100 | 101 => dies,
+            200 => loops,
+            _ => usual,
+        };
+        running.spawn(async move {
+            let made = engine.run(&programs, task, format!("{{\"n\":{n},\"pad\":\"{pad}\"}}").into()).await;
+            (n, pad, made)
+        });
+    }
+    while let Some(Ok((n, pad, made))) = running.join_next().await {
+        match (n, made) {
+            (100 | 101, Err(Failure::Program { step: Step::Transform, text })) => assert_eq!(text, "recurses too deep"),
+            (200, Err(Failure::Program { step: Step::When, text })) => assert!(text.starts_with("took longer"), "{text}"),
+            (_, Ok(Made::Skipped)) => assert!(n.is_multiple_of(3), "{n}"),
+            (_, Ok(Made::Body(body))) => assert_eq!(body, format!("{{\"m\":{n},\"pad\":\"{pad}\"}}")),
+            (_, other) => panic!("{n}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_child_has_no_environment_no_files_and_no_way_out() {
     let engine = children();
     let refused = |source| kurier::jq::check(source).is_err();
