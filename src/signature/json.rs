@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use memchr::memchr2;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -141,19 +142,11 @@ impl<'a> Values<'a> {
 
 /// Depth and size are checked in a pass of their own, so that nothing below recurses or counts.
 fn within_limits(body: &[u8]) -> bool {
-    let (mut depth, mut values, mut in_text, mut escaped) = (0_usize, 0_usize, false, false);
-    for byte in body {
-        if in_text {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_text = false,
-                _ => {}
-            }
-            continue;
-        }
+    let (mut depth, mut values, mut rest) = (0_usize, 0_usize, body);
+    while let Some((byte, behind)) = rest.split_first() {
+        rest = behind;
         match byte {
-            b'"' => in_text = true,
+            b'"' => rest = behind_text(rest),
             b'[' | b'{' => {
                 depth += 1;
                 values += 1;
@@ -167,6 +160,17 @@ fn within_limits(body: &[u8]) -> bool {
         }
     }
     true
+}
+
+/// What follows the text whose inside this begins with. Most bytes of a body are texts, and these go by many at a time.
+fn behind_text(mut rest: &[u8]) -> &[u8] {
+    while let Some(at) = memchr2(b'"', b'\\', rest) {
+        if rest.get(at) == Some(&b'"') {
+            return rest.get(at + 1..).unwrap_or_default();
+        }
+        rest = rest.get(at + 2..).unwrap_or_default();
+    }
+    &[]
 }
 
 fn classify(raw: &str) -> Found<'_> {
