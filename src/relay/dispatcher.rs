@@ -14,8 +14,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -89,7 +89,6 @@ pub(super) struct Dispatcher {
     rng: StdRng,
     /// When it began, by the wall clock.
     started_at: Timestamp,
-    /// Whether the wall clock is believed where a delivery's age decides over its life.
     board: Arc<Mutex<Board>>,
     commands: mpsc::Receiver<Change>,
     commands_open: bool,
@@ -98,6 +97,8 @@ pub(super) struct Dispatcher {
     backlog: Backlog,
     newest: watch::Receiver<u64>,
     newest_open: bool,
+    /// The newest position when the configuration in force came.
+    newest_at_reload: u64,
     reading: Option<Reading>,
     attempts: JoinSet<(Flight, Ended)>,
     /// The deliveries of `attempts`, for those that a stop gives up.
@@ -129,6 +130,7 @@ impl Dispatcher {
             changes_open: true,
             newest: store.newest_position(),
             newest_open: true,
+            newest_at_reload: 0,
             tools: Tools { store, transport, jq, clock, tokens, batches: Arc::default() },
             settled,
             metrics,
@@ -159,9 +161,9 @@ impl Dispatcher {
         loop {
             self.start_attempts();
             self.settle_condemned();
-            self.read_on();
+            let (is_free, wake) = self.outlook();
+            self.read_on(is_free);
             self.pausing.advance(&self.board.lock().pauses, &self.tools.store, &*self.tools.clock);
-            let wake = self.wake();
             select! {
                 biased;
                 grace = &mut self.stopped => match grace {
@@ -177,10 +179,21 @@ impl Dispatcher {
                     self.configure();
                 }
                 changed = self.pausing.changed() => self.paused(changed),
-                Some(committed) = self.commits.next() => self.committed(committed),
+                Some(committed) = self.commits.next() => {
+                    self.committed(committed);
+                    // Those of one batch become durable together; a round of the loop is more than what it does for one.
+                    while let Some(Some(committed)) = self.commits.next().now_or_never() {
+                        self.committed(committed);
+                    }
+                }
                 (page, found) = read(&mut self.reading) => self.read(page, found),
-                Some(ended) = self.attempts.join_next() => self.ended(ended),
-                changed = self.newest.changed(), if self.newest_open && self.reading.is_none() => self.newest_open = changed.is_ok(),
+                Some(ended) = self.attempts.join_next() => {
+                    self.ended(ended);
+                    while let Some(ended) = self.attempts.try_join_next() {
+                        self.ended(ended);
+                    }
+                }
+                changed = self.newest.changed(), if is_free && self.newest_open && self.reading.is_none() => self.newest_open = changed.is_ok(),
                 () = sleep_until(wake) => {}
             }
         }
@@ -212,6 +225,7 @@ impl Dispatcher {
     /// Takes over the configuration in force. Queues, breakers, pauses and limiters of what stays, stay.
     fn configure(&mut self) {
         self.config = self.live.load_full();
+        self.newest_at_reload = *self.newest.borrow();
         let share = held_max(self.config.destinations.len());
         let rules = |destination: &Arc<config::Destination>| Rules {
             concurrency: destination.concurrency,
@@ -273,12 +287,15 @@ impl Dispatcher {
         self.attempts.spawn(async move { (Flight { pending, destination }, attempt.await) });
     }
 
-    /// Asks for the next page, if none is being read.
-    fn read_on(&mut self) {
+    /// Asks for the next page, if none is being read. What is new stays unread while it could start nowhere: it would cost
+    /// a round for each of the store's batches, and be one page later. Up to the last reload everything is read, since it
+    /// may be of a destination that was removed.
+    fn read_on(&mut self, is_free: bool) {
         if self.reading.is_some() {
             return;
         }
         let newest = *self.newest.borrow_and_update();
+        let newest = if is_free { newest } else { newest.min(self.newest_at_reload) };
         let board = self.board.lock();
         let Some(page) = self.backlog.next_page(newest, |(name, kind)| board.scheduler.is_hungry(name, *kind)) else { return };
         let store = self.tools.store.clone();
@@ -311,10 +328,17 @@ impl Dispatcher {
         });
     }
 
-    fn wake(&self) -> Instant {
+    /// Whether something new could start now, and when to look again.
+    fn outlook(&self) -> (bool, Instant) {
         let now = Moment::now(&*self.tools.clock);
-        let wait = self.board.lock().scheduler.wake_at().map_or(SLEEP_MAX, |at| at.since(now));
-        Instant::now() + wait.min(SLEEP_MAX)
+        let (wake_at, free_at) = {
+            let board = self.board.lock();
+            (board.scheduler.wake_at(), board.scheduler.free_at())
+        };
+        let is_free = free_at.is_some_and(|free| now >= free);
+        let wake_at = if is_free { wake_at } else { wake_at.into_iter().chain(free_at).min() };
+        let wait = wake_at.map_or(SLEEP_MAX, |at| at.since(now));
+        (is_free, Instant::now() + wait.min(SLEEP_MAX))
     }
 }
 

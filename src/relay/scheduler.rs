@@ -185,6 +185,12 @@ impl Scheduler {
         self.queues.values().filter_map(Queue::wake_at).min()
     }
 
+    /// From when on a delivery that is new could start at one of the destinations; none while only an end, a resume or a
+    /// reload can change that.
+    pub(super) fn free_at(&self) -> Option<Moment> {
+        self.queues.values().filter_map(Queue::free_at).min()
+    }
+
     /// How a destination stands.
     pub(super) fn standing(&self, destination: &Name) -> Standing {
         self.queues.get(destination).map(Queue::standing).unwrap_or_default()

@@ -175,7 +175,7 @@ impl Queue {
     }
 
     /// The earliest moment at which something could start, apart from its due time.
-    fn free_at(&self) -> Option<Moment> {
+    pub(super) fn free_at(&self) -> Option<Moment> {
         let is_full = self.in_flight >= self.rules.concurrency.max(1)
             || self.in_flight_bytes >= IN_FLIGHT_BYTES_MAX
             || self.unsettled >= UNSETTLED_MAX;
