@@ -22,22 +22,36 @@ use load::{Load, Measured};
 use servers::{Kind, Server};
 use table::Table;
 
-/// What is measured; each can be set by a variable, for a quick look (`BENCH_ROUNDS=1 BENCH_SECONDS=1`).
+/// What is measured; each can be set by a variable, for a quick look (`BENCH_ROUNDS=1 BENCH_SECONDS=1 BENCH_PARTS=drain,idle`).
 struct Plan {
     rounds: usize,
     seconds: f64,
     connections: Vec<usize>,
+    parts: Vec<String>,
 }
+
+/// What a run consists of, in this order.
+const PARTS: [&str; 7] = ["accept", "sizes", "half", "drain", "isolation", "instructions", "idle"];
 
 impl Plan {
     fn from_environment() -> anyhow::Result<Self> {
         let read = |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
         let connections = read("BENCH_CONNECTIONS", "1,16,64,256");
+        let parts = read("BENCH_PARTS", &PARTS.join(","));
+        let parts: Vec<String> = parts.split(',').map(str::to_owned).collect();
+        if let Some(unknown) = parts.iter().find(|part| !PARTS.contains(&part.as_str())) {
+            bail!("BENCH_PARTS: {unknown} is none of {}", PARTS.join(", "));
+        }
         Ok(Self {
+            parts,
             rounds: read("BENCH_ROUNDS", "5").parse().context("BENCH_ROUNDS: a number")?,
             seconds: read("BENCH_SECONDS", "2").parse().context("BENCH_SECONDS: a number")?,
             connections: connections.split(',').map(str::parse).collect::<Result<_, _>>().context("BENCH_CONNECTIONS: numbers")?,
         })
+    }
+
+    fn has(&self, part: &str) -> bool {
+        self.parts.iter().any(|known| known == part)
     }
 
     fn window(&self) -> Duration {
@@ -57,7 +71,9 @@ fn main() -> anyhow::Result<()> {
             let times = arguments.next().context("how often?")?.parse()?;
             tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(instructions::work(&what, times))
         }
-        Some(other) => bail!("unknown argument {other}; the variables BENCH_ROUNDS, BENCH_SECONDS and BENCH_CONNECTIONS set what is run"),
+        Some(other) => {
+            bail!("unknown argument {other}; the variables BENCH_ROUNDS, BENCH_SECONDS, BENCH_CONNECTIONS and BENCH_PARTS set what is run")
+        }
         None => tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(&Plan::from_environment()?)),
     }
 }
@@ -65,6 +81,28 @@ fn main() -> anyhow::Result<()> {
 async fn run(plan: &Plan) -> anyhow::Result<()> {
     println!("{}", table::machine());
     println!("\n1 KiB bodies, signed, unique; {} rounds of {} s each, interleaved, medians\n", plan.rounds, plan.seconds);
+    if plan.has("accept") {
+        accept(plan).await?;
+    }
+    if plan.has("sizes") {
+        sizes(plan).await?;
+    }
+    if plan.has("half") {
+        half_load(plan).await?;
+    }
+    if plan.has("drain") {
+        drain::print().await?;
+    }
+    if plan.has("isolation") {
+        isolation::print().await?;
+    }
+    if plan.has("instructions") {
+        instructions::print()?;
+    }
+    if plan.has("idle") { idle().await } else { Ok(()) }
+}
+
+async fn accept(plan: &Plan) -> anyhow::Result<()> {
     let mut table = Table::new();
     for connections in &plan.connections {
         for _ in 0..plan.rounds {
@@ -75,6 +113,10 @@ async fn run(plan: &Plan) -> anyhow::Result<()> {
         table.print(*connections);
     }
     println!();
+    Ok(())
+}
+
+async fn sizes(plan: &Plan) -> anyhow::Result<()> {
     for size in [256, 10 * 1024] {
         let mut table = Table::new();
         for _ in 0..plan.rounds {
@@ -85,11 +127,7 @@ async fn run(plan: &Plan) -> anyhow::Result<()> {
         println!("{size} B bodies");
         table.print(64);
     }
-    half_load(plan).await?;
-    drain::print().await?;
-    isolation::print().await?;
-    instructions::print()?;
-    idle().await
+    Ok(())
 }
 
 /// As fast as this many connections go, each with one request under way.
