@@ -79,7 +79,8 @@ pub(super) async fn run(args: Args, context: &mut Context) -> Result<Exit, Failu
 async fn copy(context: &mut Context, from: &Path, to: &Path, word: &'static str) -> Result<Exit, Failure> {
     let copied = tools::copy(&FileDisk, from, to, &mut shown(word)).await.map_err(failure)?;
     let (segments, bytes) = (count(copied.segments, "segment", "segments"), copied.bytes);
-    context.out.line(format!("{}: {segments}, {bytes} bytes, commits up to {}", to.display(), copied.until))?;
+    let until = copied.until.map_or("no commits yet".to_owned(), |until| format!("commits up to {until}"));
+    context.out.line(format!("{}: {segments}, {bytes} bytes, {until}", to.display()))?;
     Ok(Exit::Done)
 }
 

@@ -75,3 +75,18 @@ fn a_backup_of_a_running_server_is_checked_damaged_repaired_and_restored() {
     assert!(home.run(&["store", "stats"]).stdout.contains("events: 20"));
     assert!(home.serve().terminate().success());
 }
+
+/// Nothing was committed: no line tells of 1970.
+#[test]
+fn a_backup_of_an_empty_store_says_that_nothing_was_committed() {
+    let sink = Sink::start();
+    let home = home(&sink);
+    for _ in 0..2 {
+        assert!(home.serve().terminate().success());
+    }
+    let backup = home.run(&["store", "backup", "kept"]);
+    assert_eq!(backup.code, Some(0), "{backup:?}");
+    assert!(backup.stdout.contains("1 segment, 4096 bytes, no commits yet"), "{backup:?}");
+    let stats = home.run(&["store", "stats", "--path", "kept"]);
+    assert!(stats.stdout.contains("events: 0") && !stats.stdout.contains("1970"), "{stats:?}");
+}

@@ -115,6 +115,18 @@ fn the_operator_may_say_that_the_clock_is_right() {
     });
 }
 
+/// There is no commit that the clock could disagree with.
+#[test]
+fn a_store_that_is_still_empty_at_its_second_start_believes_the_clock() {
+    let disk = SimDisk::new(1);
+    run(async { open(&disk).await.unwrap().close().await });
+    run(async {
+        let store = open(&disk).await.unwrap();
+        store.accept(keyed(1, 1, 10)).await.unwrap();
+        assert!(!store.accept(keyed(100, 1, 10)).await.unwrap().is_repeat(), "the window has ended, and nothing says otherwise");
+    });
+}
+
 #[test]
 fn a_key_does_not_end_by_a_clock_in_doubt() {
     let disk = SimDisk::new(1);

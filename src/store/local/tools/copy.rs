@@ -27,8 +27,8 @@ pub struct Copied {
     pub segments: u64,
     /// Bytes written.
     pub bytes: u64,
-    /// When the last batch that was copied was committed.
-    pub until: Timestamp,
+    /// When the last batch that was copied was committed; none: there was none yet.
+    pub until: Option<Timestamp>,
 }
 
 /// A segment that is in use.
@@ -60,12 +60,12 @@ pub async fn copy<D: Disk>(disk: &D, from: &Path, to: &Path, watcher: Watcher<'_
     for source in &sources {
         total += source.file.length().await.map_err(|error| StoreError::io(from, error))?;
     }
-    let (mut chain, mut done, mut until) = (Chain::default(), 0, None);
+    let (mut chain, mut done) = (Chain::default(), 0);
     for (at, source) in sources.iter().enumerate() {
         let successor = sources.get(at + 1).map(|next| &next.header);
         match verified(from, source, successor, &mut chain).await? {
             Some((bytes, last)) => {
-                until = last.or(until);
+                copied.until = last.or(copied.until);
                 done += bytes.len() as u64;
                 copied.segments += 1;
                 copied.bytes += bytes.len() as u64;
@@ -81,7 +81,7 @@ pub async fn copy<D: Disk>(disk: &D, from: &Path, to: &Path, watcher: Watcher<'_
                         Ok(()) | Err(_) => {}
                     }
                 }
-                (chain, copied, until) = (Chain::default(), Copied::default(), None);
+                (chain, copied) = (Chain::default(), Copied::default());
             }
         }
         watcher(Progress { done, total });
@@ -89,9 +89,9 @@ pub async fn copy<D: Disk>(disk: &D, from: &Path, to: &Path, watcher: Watcher<'_
     if copied.segments == 0 {
         return Err(StoreError::damaged(from, "all of its segments were let go while they were read: try again".to_owned()));
     }
-    copied.until = until.unwrap_or_default();
     disk.sync_dir(&journal).await.map_err(io)?;
-    format::write(disk, to, store, copied.until).await?;
+    let begun_at = sources.first().map_or(Timestamp::default(), |first| first.header.created_at);
+    format::write(disk, to, store, copied.until.unwrap_or(begun_at)).await?;
     Ok(copied)
 }
 
