@@ -15,6 +15,9 @@ use crate::harness::{Home, Message, Serving, Sink, github_signature, request, wa
 /// Bytes of a callback.
 const BODY: usize = 1000 * 1024;
 
+/// How `mount` ends where the kernel said no.
+const MOUNT_FAILED: i32 = 32;
+
 /// A mount namespace that lives as long as this does.
 struct Namespace(Child);
 
@@ -136,12 +139,19 @@ fn a_small_disk_that_fills_up_or_takes_no_new_names_refuses_loses_nothing_and_he
     sink.otherwise("503 Not now");
     sink.keep(20);
 
-    // No new names: what is open can still be written, and then there is no next segment.
-    let data = data.display();
-    namespace.sh(&format!("mount --bind '{data}' '{data}' && mount -o remount,bind,ro '{data}'"));
+    // The whole of it can't be made read-only by hand: while a file is open for writing, the kernel says that it is busy.
+    let (data, aside) = (data.display(), home.path().join("aside"));
+    assert!(namespace.command(&format!("mount -o remount,ro '{data}'")).output().unwrap().status.code() == Some(MOUNT_FAILED));
+
+    // No new names: what is open can still be written, and then there is no next segment. It is read-only before it is
+    // in its place: a file that is opened for writing meanwhile would keep it from becoming so.
+    std::fs::create_dir(&aside).unwrap();
+    let aside = aside.display();
+    namespace.sh(&format!("mount --bind '{data}' '{aside}' && mount -o remount,bind,ro '{aside}' && mount --move '{aside}' '{data}'"));
     let reason = senders.fill(&kurier);
     assert!(reason.contains("Read-only file system"), "{reason}");
-    namespace.sh(&format!("umount '{data}'"));
+    // Out of its place at once, and gone once nothing of it is open any more.
+    namespace.sh(&format!("umount --lazy '{data}'"));
     senders.accepted_again(&kurier);
 
     // No room.
