@@ -11,6 +11,7 @@ mod model;
 mod moves;
 mod paged;
 mod planted;
+mod read_only;
 mod rules;
 mod safety;
 mod scarce;

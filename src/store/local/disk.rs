@@ -23,7 +23,8 @@ pub trait Disk: Send + Sync + 'static {
     /// Opens a file for reading and writing, and makes an empty one if there is none.
     fn create(&self, path: &Path) -> impl Future<Output = io::Result<Self::File>> + Send;
 
-    /// Opens an existing file for reading and writing.
+    /// Opens an existing file for reading and writing. Where its file system is read-only it can still be read, and a
+    /// write is an error of kind `ReadOnlyFilesystem`.
     fn open(&self, path: &Path) -> impl Future<Output = io::Result<Self::File>> + Send;
 
     /// Renames a file, over another one if need be.
@@ -109,7 +110,10 @@ impl Disk for FileDisk {
     }
 
     async fn open(&self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).open(path)
+        match OpenOptions::new().read(true).write(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(path),
+            opened => opened,
+        }
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -146,7 +150,11 @@ impl DiskFile for File {
     }
 
     async fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.write_all_at(bytes, offset)
+        self.write_all_at(bytes, offset).map_err(|error| {
+            // It is open, so what it is not open for is writing.
+            let is_for_reading = error.raw_os_error() == Some(rustix::io::Errno::BADF.raw_os_error());
+            if is_for_reading { rustix::io::Errno::ROFS.into() } else { error }
+        })
     }
 
     async fn sync_data(&self) -> io::Result<()> {

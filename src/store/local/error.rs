@@ -49,7 +49,7 @@ pub enum StoreError {
     #[error("{0}")]
     Options(String),
     /// The disk said no.
-    #[error("the store `{}`: {source}", path.display())]
+    #[error("the store `{}`: {}", path.display(), with_advice(source))]
     Io {
         /// The store's folder.
         path: PathBuf,
@@ -66,4 +66,19 @@ impl StoreError {
     pub(super) fn damaged(path: &Path, what: String) -> Self {
         Self::Damaged { path: path.to_owned(), what }
     }
+}
+
+/// What a disk said that can't be written to, and what to do about it.
+pub(super) fn with_advice(error: &io::Error) -> String {
+    let advice = match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "the kernel's log (`dmesg`) says why, often a failing disk: mend that and mount it writable again; nothing acknowledged is lost"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on the disk, or lower `store.max_size`",
+        _ if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+            "the kernel's log (`dmesg`) says more: the disk may be failing"
+        }
+        _ => return error.to_string(),
+    };
+    format!("{error}: {advice}")
 }

@@ -197,6 +197,15 @@ impl<D: Disk> Shared<D> {
         self.supply.lock().pool.pop()
     }
 
+    /// A pool file that could not become a segment goes; where even that fails it is kept, to be written over later.
+    pub(super) async fn give_up(&self, path: PathBuf) {
+        match self.disk.remove(&path).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(_) => self.supply.lock().pool.insert(0, path),
+        }
+    }
+
     /// Writes a segment's footer. On a full disk one of the segments that are set aside makes room for it, but not the
     /// last one: without footers no segment would ever go.
     pub(super) async fn write_footer(&self, number: u64, bytes: &[u8]) -> std::io::Result<()> {

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::disk::{Disk, DiskFile};
+use super::error::with_advice;
 use super::footer;
 use super::queue::Entry;
 use super::shared::{Ready, Shared, fill};
@@ -74,7 +75,7 @@ pub(super) fn is_full_disk(error: &io::Error) -> bool {
 fn note_trouble<D: Disk>(shared: &Shared<D>, error: Option<io::Error>) {
     // Another fault than a full disk passes, or hits what is committed too: no reason to give up history.
     let is_scarce = error.as_ref().is_some_and(is_full_disk);
-    let trouble = error.map(|error| format!("no further segment can be prepared: {error}"));
+    let trouble = error.map(|error| format!("no further segment can be prepared: {}", with_advice(&error)));
     if is_scarce != shared.scarce.swap(is_scarce, Ordering::AcqRel) {
         match trouble.as_ref().filter(|_| is_scarce) {
             Some(cause) => tracing::error!(%cause, "new events are refused, settlements are not, until there is room again"),
@@ -131,8 +132,19 @@ async fn prepare<D: Disk>(shared: &Shared<D>) -> io::Result<()> {
 
 /// Makes a whole segment that opens with these bytes, durable with its name, in place of whatever has it.
 pub(super) async fn install<D: Disk>(shared: &Shared<D>, number: u64, opening: &[u8]) -> io::Result<D::File> {
-    let (path, file) = match shared.take_pooled() {
-        Some(path) => (path.clone(), shared.disk.open(&path).await?),
+    let pooled = shared.take_pooled();
+    let installed = install_in(shared, pooled.as_deref(), number, opening).await;
+    if installed.is_err()
+        && let Some(path) = pooled
+    {
+        shared.give_up(path).await;
+    }
+    installed
+}
+
+async fn install_in<D: Disk>(shared: &Shared<D>, pooled: Option<&Path>, number: u64, opening: &[u8]) -> io::Result<D::File> {
+    let (path, file) = match pooled {
+        Some(path) => (path.to_owned(), shared.disk.open(path).await?),
         None => {
             let path = shared.journal().join(PREPARING);
             (path.clone(), whole_file(shared, &path).await?)

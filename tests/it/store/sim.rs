@@ -464,6 +464,8 @@ impl Lives {
             freezes_after: (!closes).then(|| u64::from(world.roll(700))),
             sync_fails: some(25),
             write_fails: some(25),
+            // Not drawn: all else stays what it was for this seed.
+            read_only_after: (self.may_fail && self.seed % 8 == 3).then_some(self.seed * 37 % 500),
             reads_fail: some(30),
             names_fail: some(10),
             sync_takes: Duration::from_millis(if world.roll(20) == 0 { 20_000 } else { u64::from(world.roll(3)) }),

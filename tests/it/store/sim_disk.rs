@@ -55,6 +55,8 @@ pub(crate) struct Faults {
     pub(crate) names_fail: Option<u32>,
     /// Every write and sync fails.
     pub(crate) all_fail: bool,
+    /// From this call on its file system is read-only, as ext4 makes it after an error (`errors=remount-ro`).
+    pub(crate) read_only_after: Option<u64>,
     /// Each sync takes so long.
     pub(crate) sync_takes: Duration,
     /// Of so many reads of a record, one stalls: its first half comes at once, the rest after `read_takes`.
@@ -178,6 +180,11 @@ impl SimDisk {
         let mut world = self.world.lock();
         world.names.remove(path);
         world.durable_names.remove(path);
+    }
+
+    /// Bytes of all files.
+    pub(crate) fn used(&self) -> u64 {
+        self.world.lock().used()
     }
 
     /// The names in a folder.

@@ -7,6 +7,7 @@
 //! takes longer than ten seconds nobody can say what a power cut would leave, and they are told nothing.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use super::{Committer, Last, TRY_EVERY, put};
 use crate::model::Timestamp;
 use crate::store::local::batch;
 use crate::store::local::disk::Disk;
+use crate::store::local::error::with_advice;
 use crate::store::local::segment::{FIRST, PAGE};
 use crate::store::local::shared::Ready;
 use crate::store::local::supply::HEALING;
@@ -46,8 +48,9 @@ struct Failed {
 impl<D: Disk> Committer<D> {
     /// Goes on in a fresh segment. `ready`: a prepared one that the failure didn't touch.
     pub(super) async fn heal(&mut self, failed: Building, mut ready: Option<Ready<D::File>>, error: &io::Error) {
-        tracing::error!(%error, "a commit failed: the store refuses what comes in until a fresh segment is synced");
-        self.shared.queue.refuse_accepts(Some(&format!("the last write failed: {error}")));
+        let mut cause = with_advice(error);
+        tracing::error!(%cause, "a commit failed: the store refuses what comes in until a fresh segment is synced");
+        self.shared.queue.refuse_accepts(Some(&format!("the last write failed: {cause}")));
         let void_at = Instant::now() + VOID_WITHIN;
         let outcome::Durable { image, taken, .. } = failed.split();
         let (mut void, kept) = self.part(taken);
@@ -66,7 +69,15 @@ impl<D: Disk> Committer<D> {
             };
             match result {
                 Ok(fresh) => break Some(fresh),
-                Err(error) => tracing::debug!(%error, "the store still can't commit"),
+                Err(error) => {
+                    // A disk that fails once may be made read-only next: what it says last is what counts.
+                    let now = with_advice(&error);
+                    if now != cause {
+                        tracing::error!(cause = %now, "the store still can't commit");
+                        self.shared.queue.refuse_accepts(Some(&format!("the last write failed: {now}")));
+                        cause = now;
+                    }
+                }
             }
             if self.shared.queue.is_closing() {
                 break None;
@@ -130,8 +141,21 @@ impl<D: Disk> Committer<D> {
             put(&*segment.file, 0, &image[..FIRST]).await?;
             return Ok(Fresh { segment, image, kept_at });
         }
-        let (path, file) = match shared.take_pooled() {
-            Some(path) => (path.clone(), shared.disk.open(&path).await?),
+        let pooled = shared.take_pooled();
+        let fresh = self.make(number, pooled.as_deref(), failed).await;
+        if fresh.is_err()
+            && let Some(path) = pooled
+        {
+            shared.give_up(path).await;
+        }
+        fresh
+    }
+
+    /// Makes a fresh segment out of a pool file, or of a new one.
+    async fn make(&self, number: u64, pooled: Option<&Path>, failed: &Failed) -> io::Result<Fresh<D::File>> {
+        let shared = &self.shared;
+        let (path, file) = match pooled {
+            Some(path) => (path.to_owned(), shared.disk.open(path).await?),
             None => {
                 let path = shared.journal().join(HEALING);
                 (path.clone(), shared.disk.create(&path).await?)

@@ -177,7 +177,19 @@ impl World {
         u128::from(self.nonces) << 64 | u128::from(self.seed)
     }
 
+    /// Bytes of all files that have a name.
+    pub(super) fn used(&self) -> u64 {
+        self.names.values().map(|inode| self.inodes[inode].current.len() as u64).sum()
+    }
+
+    /// Whether anything may change.
+    fn may_change(&self) -> io::Result<()> {
+        let is_read_only = self.faults.read_only_after.is_some_and(|after| self.calls > after);
+        if is_read_only { Err(io::Error::from(io::ErrorKind::ReadOnlyFilesystem)) } else { Ok(()) }
+    }
+
     fn change(&mut self, change: NameChange) -> io::Result<()> {
+        self.may_change()?;
         let fails = self.one_in(self.faults.names_fail);
         // What failed may have happened all the same.
         if !fails || self.rng.random_bool(0.5) {
@@ -189,6 +201,7 @@ impl World {
 
     /// Opens a file, and makes it if there is none.
     pub(super) fn create(&mut self, path: &Path) -> io::Result<u64> {
+        self.may_change()?;
         if let Some(inode) = self.names.get(path) {
             return Ok(*inode);
         }
@@ -220,6 +233,7 @@ impl World {
     /// Makes the names in a folder durable. Where that fails some are, and the others remain to be: file systems keep
     /// their own bookkeeping in order.
     pub(super) fn sync_names(&mut self, dir: &Path) -> io::Result<()> {
+        self.may_change()?;
         if self.faults.all_fail {
             return Err(broken("no sync today"));
         }
@@ -248,13 +262,13 @@ impl World {
     }
 
     pub(super) fn write(&mut self, inode: u64, offset: usize, data: &[u8]) -> io::Result<()> {
+        self.may_change()?;
         if self.faults.all_fail {
             return Err(broken("no write today"));
         }
         if let Some(capacity) = self.faults.capacity {
-            let used: usize = self.names.values().map(|inode| self.inodes[inode].current.len()).sum();
-            let grows = (offset + data.len()).saturating_sub(self.inodes[&inode].current.len());
-            if grows > 0 && (used + grows) as u64 > capacity {
+            let grows = (offset + data.len()).saturating_sub(self.inodes[&inode].current.len()) as u64;
+            if grows > 0 && self.used() + grows > capacity {
                 return Err(io::Error::from(io::ErrorKind::StorageFull));
             }
         }
@@ -276,6 +290,7 @@ impl World {
 
     pub(super) fn sync(&mut self, inode: u64) -> io::Result<()> {
         self.syncs += 1;
+        self.may_change()?;
         let synced = &self.inodes[&inode];
         let lies = match self.faults.lie {
             Some(Lie::Syncs) => synced.wrote.0 > 0,
