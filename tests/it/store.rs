@@ -5,6 +5,7 @@ mod cli;
 mod contract;
 mod faults;
 mod fixture;
+mod growth;
 mod keys;
 mod make;
 mod model;

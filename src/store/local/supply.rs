@@ -222,6 +222,8 @@ async fn release<D: Disk>(shared: &Arc<Shared<D>>, mover: &mut Mover) -> io::Res
     };
     drop(shelved);
     retire(shared, &shared.segment_path(oldest), is_whole && !is_pinned).await?;
+    // A checkpoint may have become useless.
+    shared.index_wanted.notify_one();
     Ok(Look::Now)
 }
 

@@ -71,14 +71,16 @@ impl<D: Disk> Librarian<D> {
         tracing::debug!(segment = number, events = built.header.events, "a segment was sealed");
     }
 
-    /// Writes a checkpoint, if so many segments were begun since the last one.
+    /// Writes a checkpoint, if so many segments were begun since the last one, or a start could make nothing of that any
+    /// more: it may tell of a backlog that is long gone.
     pub(super) async fn checkpoint(&mut self, every: u64) -> io::Result<bool> {
         let shared = &self.shared;
         let mark = {
             let (table, shelf) = (shared.table.lock(), shared.shelf.lock());
             let Some((segment, shelved)) = shelf.last_key_value() else { return Ok(false) };
             let all_sealed = || shelf.keys().all(|number| number == segment || table.usage.get(number).is_some_and(|usage| usage.sealed));
-            if *segment < self.checkpoint + every || !all_sealed() {
+            let is_useless = self.checkpoint > 0 && !shelf.contains_key(&self.checkpoint);
+            if (*segment < self.checkpoint + every && !is_useless) || !all_sealed() {
                 return Ok(false);
             }
             Mark { segment: *segment, nonce: shelved.nonce, event: table.sequence, position: table.position }

@@ -25,6 +25,10 @@ use crate::store::local::{footer, read};
 const MOVES_MAX: usize = 256;
 const MOVE_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Of which share of a segment being live it stays as it is, unless space is short. So what is past its time takes at
+/// most a third more than what is live of it; and what has moved stays for as long as anything new.
+const DENSE_PERCENT: u64 = 75;
+
 /// The oldest segment that may go at all: the newest one is being written, and the one before it may still have to
 /// be copied from.
 fn first<D: Disk>(shared: &Shared<D>) -> Option<u64> {
@@ -103,7 +107,7 @@ impl Mover {
         let usage = shared.table.lock().usage.get(&number).filter(|usage| usage.sealed && !usage.leaving && is_past(usage)).cloned();
         let Some(usage) = usage else { return false };
         let live = live(&usage, now);
-        if live > most || (live >= shared.sizes.segment as u64 / 2 && !(over && gains(shared))) {
+        if live > most || (live >= shared.sizes.segment as u64 / 100 * DENSE_PERCENT && !(over && gains(shared))) {
             return false;
         }
         if shared.table.lock().keep_for_moving(number) {
