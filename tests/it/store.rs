@@ -7,6 +7,7 @@ mod faults;
 mod fixture;
 mod growth;
 mod keys;
+mod leftovers;
 mod make;
 mod model;
 mod moves;

@@ -68,6 +68,23 @@ fn a_failed_sync_is_voided_and_never_comes_back() {
     }
 }
 
+/// They were not taken yet: nothing of them is written, and they need not wait for the disk.
+#[test]
+fn what_waits_behind_a_failed_write_is_refused_at_once() {
+    let disk = SimDisk::new(1);
+    run(async {
+        let store = open(&disk).await.unwrap();
+        disk.set(Faults { all_fail: true, sync_takes: Duration::from_secs(1), ..Faults::default() });
+        let begun = tokio::time::Instant::now();
+        let taken = store.accept(new(1));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let waits = store.accept(new(2));
+        assert!(matches!(waits.await, Err(CommitError::Refused(_))));
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        assert_eq!(taken.await, Err(CommitError::Unknown));
+    });
+}
+
 #[test]
 fn what_can_not_be_voided_within_ten_seconds_is_unknown() {
     let disk = SimDisk::new(1);

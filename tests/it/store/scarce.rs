@@ -1,5 +1,6 @@
 //! A full disk: new events are refused, and what frees space still commits (rule 13).
 
+use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,10 +10,16 @@ use kurier::store::local::LocalOptions;
 use kurier::store::{CommitError, EventFilter, Store};
 
 use super::make::{event, new, settlement, to};
-use super::sim::{SEGMENT, SimStore, open_with, options, run};
+use super::sim::{self, SEGMENT, SimStore, open_with, options};
 use super::sim_disk::{Faults, SimDisk};
 
 const FULL: CommitError = CommitError::Refused("the disk has no room for further segments");
+
+/// A life that comes to its end: on a full disk it is easy to wait for ever.
+fn run<T>(life: impl Future<Output = T>) -> T {
+    let day = Duration::from_secs(24 * 60 * 60);
+    sim::run(async { tokio::time::timeout(day, life).await.expect("nothing goes on, after a day") })
+}
 
 fn names(disk: &SimDisk, ends: &str) -> usize {
     disk.names(Path::new("/store/journal"))
@@ -160,5 +167,35 @@ fn a_disk_that_somebody_else_fills_costs_little_history_and_recovers() {
         disk.set(Faults::default());
         tokio::time::sleep(Duration::from_secs(3)).await;
         store.accept(new(20_000)).await.unwrap();
+    });
+}
+
+/// What was taken in before the disk was full must not use up what is set aside for settlements.
+#[test]
+fn what_waited_when_the_disk_became_full_is_refused_and_settlements_go_on() {
+    let disk = SimDisk::new(1);
+    run(async {
+        let store = open_with(&disk, long()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let set_aside = names(&disk, "pool");
+        disk.set(Faults { capacity: Some(disk.used()), sync_takes: Duration::from_secs(3), ..Faults::default() });
+        let large = |n: u64| {
+            let mut large = new(n);
+            large.event.body = Bytes::from(vec![b'x'; 4096]);
+            large
+        };
+        let tickets: Vec<_> = (0..150).map(|n| store.accept(large(n))).collect();
+        let mut accepted = 0;
+        for ticket in tickets {
+            match ticket.await {
+                Ok(_) => accepted += 1,
+                Err(error) => assert!(matches!(error, CommitError::Refused(_)), "{error}"),
+            }
+        }
+        assert!((20..40).contains(&accepted), "{accepted}: two segments of fourteen");
+        assert_eq!(names(&disk, "pool"), set_aside - 1, "what was set aside is left, one of it prepared");
+        for pending in store.pending_after(0, usize::MAX).await.unwrap() {
+            store.settle(settlement(&pending, OutcomeKind::Delivered)).await.unwrap();
+        }
     });
 }
