@@ -136,12 +136,15 @@ fn what_is_half_made_goes_at_a_start_and_what_is_nobodys_is_left_alone() {
     run(async {
         let store = open_with(&disk, options()).await.unwrap();
         tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(disk.bytes(&journal.join("notes.txt")), b"mine");
+        disk.forget(&journal.join("notes.txt"));
+        tidy(&disk, "planted");
+        for name in disk.names(journal).iter().filter(|name| name.ends_with(".seg")) {
+            assert_eq!(disk.bytes(&journal.join(name)).len(), SEGMENT, "a short file became a segment: {name}");
+        }
         pass(&store, 0..300).await;
         store.close().await;
     });
-    assert_eq!(disk.bytes(&journal.join("notes.txt")), b"mine");
-    disk.forget(&journal.join("notes.txt"));
-    tidy(&disk, "planted");
     assert!(!disk.names(Path::new("/store")).contains(&"checkpoint.tmp".to_owned()));
     assert_eq!(disk.bytes(&segment(1)).len(), SEGMENT);
 }

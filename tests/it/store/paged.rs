@@ -1,5 +1,6 @@
 //! Deliveries that leave memory while they wait (rule 15): what is far from its turn is known from the footers alone.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -319,6 +320,59 @@ fn what_left_memory_comes_back_to_move_out_of_a_segment_that_is_to_go() {
         let store = open_with(&disk, short()).await.unwrap();
         wait(&store, (0..4000).step_by(40)).await;
     });
+}
+
+/// Every look takes several steps, and between two of them an event may go from where was not looked yet to where was.
+#[test]
+fn whoever_looks_while_events_leave_memory_and_come_back_misses_none() {
+    const EVENTS: u64 = 1200;
+    for seed in 0..2 {
+        let disk = SimDisk::new(seed);
+        run(async {
+            let store = open_with(&disk, few()).await.unwrap();
+            accept(&store, 0..EVENTS).await;
+            settle_down().await;
+            assert!(store.paged_out() > 600);
+            disk.set(Faults { footers_stall: Some(6), read_takes: Duration::from_millis(300), ..Faults::default() });
+            let ended = Cell::new(0);
+            let waiting = async {
+                loop {
+                    let most = EVENTS - ended.get();
+                    let found = store.pending_after(0, usize::MAX).await.unwrap().len() as u64;
+                    assert!((EVENTS - ended.get()..=most).contains(&found), "of what waits: {found} of {most}");
+                }
+            };
+            let listed = async {
+                loop {
+                    let (items, _) = store.list(&EventFilter::default(), None, usize::MAX).await.unwrap();
+                    assert_eq!(items.len() as u64, EVENTS, "of what is listed");
+                }
+            };
+            let read = async {
+                for n in (0..).map(|n| n * 61 % EVENTS) {
+                    assert_eq!(store.event(event(n).id).await.unwrap(), Some(event(n)), "what is read");
+                    assert!(store.record(event(n).id).await.unwrap().is_some());
+                }
+            };
+            let tried = async {
+                for after in (0..50).map(|n| (seed + n) * 397 % EVENTS) {
+                    let pending = store.pending_after(after, 1).await.unwrap().remove(0);
+                    let outcome = if after % 2 == 0 { OutcomeKind::Retry } else { OutcomeKind::Delivered };
+                    ended.set(ended.get() + after % 2);
+                    store.settle(settlement(&pending, outcome)).await.unwrap();
+                    for _ in 0..after % 50 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            };
+            tokio::select! {
+                () = tried => {}
+                () = waiting => {}
+                () = listed => {}
+                () = read => {}
+            }
+        });
+    }
 }
 
 /// Segments' footers are lost while what they tell of is not in memory.

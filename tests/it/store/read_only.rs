@@ -65,9 +65,13 @@ fn a_disk_that_becomes_read_only_refuses_says_what_to_do_and_loses_nothing_ackno
             store.settle(settlement(&pending[0], OutcomeKind::Delivered)).await.unwrap();
             tokio::time::sleep(Duration::from_secs(3)).await;
             let set_aside = pooled(&disk);
+            // Half of them say first that an error happened.
+            disk.set(if seed % 2 == 1 { Faults { all_fail: true, ..Faults::default() } } else { read_only() });
+            let unknown = store.accept(new(1000));
+            tokio::time::sleep(Duration::from_secs(2)).await;
             disk.set(read_only());
             // Whether it landed nobody can know before it is voided by a write.
-            assert_eq!(store.accept(new(1000)).await, Err(CommitError::Unknown));
+            assert_eq!(unknown.await, Err(CommitError::Unknown));
             let delivered = store.settle(settlement(&pending[1], OutcomeKind::Delivered));
             for n in 2000..2100 {
                 assert!(matches!(store.accept(new(n)).await, Err(CommitError::Refused(_))));

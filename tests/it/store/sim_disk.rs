@@ -61,6 +61,8 @@ pub(crate) struct Faults {
     pub(crate) sync_takes: Duration,
     /// Of so many reads of a record, one stalls: its first half comes at once, the rest after `read_takes`.
     pub(crate) reads_stall: Option<u32>,
+    /// The same of reads of a footer.
+    pub(crate) footers_stall: Option<u32>,
     pub(crate) read_takes: Duration,
     /// Only the first failure happens.
     pub(crate) once: bool,

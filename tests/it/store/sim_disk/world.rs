@@ -153,11 +153,12 @@ impl World {
         fails
     }
 
-    /// How long a read of a record stalls, if it does.
+    /// How long a read of a record or of a footer stalls, if it does.
     pub(super) fn stalls(&mut self, inode: u64, length: usize) -> Option<Duration> {
-        let is_record = length < 2048 && self.inodes[&inode].current.starts_with(b"KURIERSG");
-        let stalls = self.faults.reads_stall.is_some_and(|many| is_record && self.rng.random_range(0..many) == 0);
-        stalls.then_some(self.faults.read_takes)
+        let bytes = &self.inodes[&inode].current;
+        let (is_record, is_footer) = (length < 2048 && bytes.starts_with(b"KURIERSG"), bytes.starts_with(b"KURIERFT"));
+        let many = if is_record { self.faults.reads_stall } else { self.faults.footers_stall.filter(|_| is_footer) };
+        many.is_some_and(|many| self.rng.random_range(0..many) == 0).then_some(self.faults.read_takes)
     }
 
     pub(super) fn file(&self, path: &Path) -> io::Result<u64> {
