@@ -42,6 +42,7 @@ fn a_failed_sync_is_voided_and_never_comes_back() {
             store.accept(keyed(1, 1, 1000)).await.unwrap();
             disk.set(Faults { all_fail: true, ..Faults::default() });
             let void = store.accept(keyed(2, 2, 1000));
+            let repeat = store.accept(keyed(7, 1, 1000));
             let late = async {
                 tokio::time::sleep(Duration::from_secs(3)).await;
                 assert!(store.stats().unwritable.is_some());
@@ -51,6 +52,7 @@ fn a_failed_sync_is_voided_and_never_comes_back() {
             };
             let (void, ()) = tokio::join!(void, late);
             assert!(matches!(void, Err(CommitError::Refused(_))), "{void:?}");
+            assert!(matches!(repeat.await, Err(CommitError::Refused(_))), "a repeat needs its own commit");
             tokio::time::sleep(Duration::from_secs(1)).await;
             assert_eq!(store.stats().unwritable, None, "it heals by itself");
             assert!(!store.accept(keyed(4, 2, 1000)).await.unwrap().is_repeat(), "the key of a voided event is free");
@@ -398,6 +400,8 @@ fn a_delivery_that_kills_the_process_three_times_is_dead() {
             store.attempt_begins(other);
             store.attempt_ends(other);
             assert_eq!(pending[0].attempts, life - 1, "each interrupted attempt counts");
+            let waits = pending.iter().find(|pending| pending.id == id).unwrap().due.since(at(0)).as_secs();
+            assert!([0..1, 5..6, 30..31][usize::try_from(life).unwrap() - 1].contains(&waits), "{life}: {waits} s");
         });
     }
     run(async {
