@@ -70,15 +70,15 @@ impl StoreError {
 
 /// What a disk said that can't be written to, and what to do about it.
 pub(super) fn with_advice(error: &io::Error) -> String {
-    let advice = match error.kind() {
-        io::ErrorKind::ReadOnlyFilesystem => {
-            "the kernel's log (`dmesg`) says why, often a failing disk: mend that and mount it writable again; nothing acknowledged is lost"
-        }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on the disk, or lower `store.max_size`",
-        _ if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
-            "the kernel's log (`dmesg`) says more: the disk may be failing"
-        }
-        _ => return error.to_string(),
+    let kind = error.kind();
+    let advice = if kind == io::ErrorKind::ReadOnlyFilesystem {
+        "the kernel's log (`dmesg`) says why, often a failing disk: mend that and mount it writable again; nothing acknowledged is lost"
+    } else if matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        "make room on the disk, or lower `store.max_size`"
+    } else if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) {
+        "the kernel's log (`dmesg`) says more: the disk may be failing"
+    } else {
+        return error.to_string();
     };
     format!("{error}: {advice}")
 }
