@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kurier::model::{DeadCode, DeliveryState, OutcomeKind};
 use kurier::store::local::{LocalOptions, StoreError};
-use kurier::store::{CommitError, EventFilter, Store};
+use kurier::store::{CommitError, EventFilter, ReadError, Store};
 
 use super::make::{at, event, keyed, new, settlement, to};
 use super::sim::{SEGMENT, SimStore, open, open_with, options, run, segment};
@@ -466,5 +466,36 @@ fn what_is_too_large_is_refused_at_once() {
         store.accept(new(2)).await.unwrap();
         assert_eq!(stored(&store).await, 2);
         assert_eq!(at(2), event(2).received_at);
+    });
+}
+
+/// A wrong place, a flipped bit: an error, never another event's bytes (rule 14).
+#[test]
+fn what_is_read_by_its_place_is_checked_and_is_the_event_that_was_asked_for() {
+    let disk = SimDisk::new(1);
+    run(async {
+        let store = open(&disk).await.unwrap();
+        for n in [121, 181, 1, 2] {
+            store.accept(new(n)).await.unwrap();
+        }
+        let record = |bytes: &[u8], n: u64| {
+            let body = find(bytes, &event(n).body);
+            let batch = bytes[..body].windows(4).rposition(|window| window == b"KBT1").unwrap();
+            batch + 72..body + event(n).body.len()
+        };
+        disk.tamper(&segment(1), |bytes| {
+            // Another event's record, sound in itself; a byte of a head; a byte of a body.
+            let (from, to) = (record(bytes, 181), record(bytes, 121));
+            assert_eq!(from.len(), to.len());
+            bytes.copy_within(from, to.start);
+            let body = find(bytes, &event(1).body);
+            bytes[body - 1] ^= 1;
+            let end = record(bytes, 2).end;
+            bytes[end - 1] ^= 1;
+        });
+        for n in [121, 1, 2] {
+            assert!(matches!(store.event(event(n).id).await, Err(ReadError::Damaged)), "{n}");
+        }
+        assert_eq!(store.event(event(181).id).await.unwrap(), Some(event(181)));
     });
 }
