@@ -38,9 +38,9 @@ use crate::telemetry::Metrics;
 
 use listen::Listeners;
 use reload::Reloader;
-use roads::{Common, Roads};
 
 pub use listen::ListenError;
+pub use roads::{Common, Outside, Roads};
 
 /// How much of the grace period is kept for closing the store and the admin port.
 const CLOSING_RESERVE: Duration = Duration::from_secs(2);
@@ -114,7 +114,7 @@ impl Running {
             metrics: metrics.clone(),
             ids: ids.clone(),
         };
-        let mut roads = Roads::start(common.clone())?;
+        let mut roads = Roads::start(common.clone(), Outside::real()?);
         let acceptor = Acceptor::new(store.clone(), clock.clone(), ids.clone());
         let orders = Orders::new(store.clone(), roads.fetching(), clock.clone(), acceptor.clone());
         roads.follow(orders.clone().expire(config.clone()));

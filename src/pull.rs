@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use rand::RngExt as _;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -67,6 +68,8 @@ pub struct Parts {
     pub ids: IdSource,
     /// Who pauses.
     pub gate: Arc<dyn Gate>,
+    /// The seed of the jitter; a simulation repeats it.
+    pub seed: u64,
 }
 
 /// What all polls share.
@@ -83,14 +86,15 @@ struct Shared {
     holder: u128,
     /// When each route is polled next; a reload changes nothing about it.
     next: Mutex<BTreeMap<Name, Instant>>,
+    rng: Mutex<StdRng>,
 }
 
 /// Polls for ever. Dropped, it ends at once, as in a crash: nothing is lost by that.
 pub async fn run(parts: Parts) {
-    let Parts { config: live, mut changes, store, transport, tokens, clock, metrics, ids, gate } = parts;
+    let Parts { config: live, mut changes, store, transport, tokens, clock, metrics, ids, gate, seed } = parts;
     let acceptor = Acceptor::new(store.clone(), clock.clone(), ids.clone());
-    let (holder, next) = (rand::random(), Mutex::default());
-    let shared = Arc::new(Shared { store, transport, tokens, clock, metrics, acceptor, ids, gate, holder, next });
+    let (holder, next, rng) = (rand::random(), Mutex::default(), Mutex::new(StdRng::seed_from_u64(seed)));
+    let shared = Arc::new(Shared { store, transport, tokens, clock, metrics, acceptor, ids, gate, holder, next, rng });
     loop {
         let config = live.load_full();
         let mut polling = JoinSet::new();
@@ -168,7 +172,7 @@ impl Poller {
                         (OutcomeKind::Retry, self.pull.every)
                     }
                     Verdict::Retry { after } => {
-                        let gap = after.unwrap_or_else(|| gap(&self.destination.retry, failures));
+                        let gap = after.unwrap_or_else(|| gap(&self.destination.retry, failures, &mut shared.rng.lock()));
                         (OutcomeKind::Retry, took.saturating_add(gap.clamp(self.destination.retry.min, self.destination.retry.max)))
                     }
                     Verdict::Delivered | Verdict::Rejected => (OutcomeKind::Rejected, self.pull.every),
@@ -189,8 +193,8 @@ impl Poller {
 }
 
 /// The gap after so many failures in a row, with jitter.
-fn gap(retry: &Retry, failures: u32) -> Duration {
+fn gap(retry: &Retry, failures: u32, rng: &mut StdRng) -> Duration {
     let factor = retry.factor.powi(i32::try_from(failures.saturating_sub(1).min(64)).unwrap_or(64));
     let most = Duration::try_from_secs_f64(retry.first.as_secs_f64() * factor).unwrap_or(retry.max).min(retry.max);
-    if most.is_zero() { retry.min } else { rand::rng().random_range(Duration::ZERO..=most) }
+    if most.is_zero() { retry.min } else { rng.random_range(Duration::ZERO..=most) }
 }

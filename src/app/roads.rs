@@ -11,7 +11,7 @@ use crate::accept::IdSource;
 use crate::clock::Clock;
 use crate::config::Live;
 use crate::egress::{FETCHED_BODY_BYTES_MAX, HttpTransport, Transport, TransportError};
-use crate::jq::Children;
+use crate::jq::{Children, Engine};
 use crate::notify;
 use crate::pull;
 use crate::relay::{self, Relay, RelayHandle};
@@ -21,18 +21,46 @@ use crate::tokens::Tokens;
 
 /// What all of them work with.
 #[derive(Clone)]
-pub(super) struct Common {
-    pub(super) config: Live,
-    pub(super) changes: watch::Receiver<()>,
-    pub(super) store: Arc<dyn Store>,
-    pub(super) settled: Settled,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) ids: IdSource,
+pub struct Common {
+    /// The configuration in force.
+    pub config: Live,
+    /// Says that it was swapped.
+    pub changes: watch::Receiver<()>,
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// Told of every settlement.
+    pub settled: Settled,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Where ids come from.
+    pub ids: IdSource,
 }
 
-/// All of them, running.
-pub(super) struct Roads {
+/// What lies outside of the process; a simulation brings its own.
+pub struct Outside {
+    /// Makes requests.
+    pub transport: Arc<dyn Transport>,
+    /// Makes requests whose answers may be long.
+    pub fetching: Arc<dyn Transport>,
+    /// Runs the programs of `when` and `transform`.
+    pub jq: Arc<dyn Engine>,
+    /// The seed of the jitter.
+    pub seed: u64,
+}
+
+impl Outside {
+    /// The network, and this binary called again.
+    pub(super) fn real() -> Result<Self, TransportError> {
+        let transport = Arc::new(HttpTransport::new()?);
+        let fetching = Arc::new(HttpTransport::new()?.reading(FETCHED_BODY_BYTES_MAX));
+        Ok(Self { transport, fetching, jq: Arc::new(Children::of_this_binary()), seed: rand::random() })
+    }
+}
+
+/// All of them, running. Dropped, they end at once, as in a crash.
+pub struct Roads {
     relay: Relay,
     fetching: Arc<dyn Transport>,
     tokens: Tokens,
@@ -42,10 +70,10 @@ pub(super) struct Roads {
 }
 
 impl Roads {
-    pub(super) fn start(common: Common) -> Result<Self, TransportError> {
+    /// Starts all of them.
+    pub fn start(common: Common, outside: Outside) -> Self {
         let Common { config, changes, store, settled, clock, metrics, ids } = common;
-        let transport: Arc<dyn Transport> = Arc::new(HttpTransport::new()?);
-        let fetching: Arc<dyn Transport> = Arc::new(HttpTransport::new()?.reading(FETCHED_BODY_BYTES_MAX));
+        let Outside { transport, fetching, jq, seed } = outside;
         let key = config.load().store.key.clone();
         let sealed = Arc::new(SealedStates::new(store.clone(), key.as_ref()));
         let tokens = Tokens::new(transport.clone(), clock.clone(), sealed);
@@ -58,38 +86,39 @@ impl Roads {
             store: store.clone(),
             settled,
             transport,
-            jq: Arc::new(Children::of_this_binary()),
+            jq,
             clock: clock.clone(),
             metrics: metrics.clone(),
             notices: notices.clone(),
             tokens: tokens.clone(),
-            seed: rand::random(),
+            seed,
         });
         let gate = Arc::new(wire::PullGate { relay: relay.handle(), notices });
-        let polls = pull::Parts { config, changes, store, transport: fetching.clone(), tokens: tokens.clone(), clock, metrics, ids, gate };
+        let polls =
+            pull::Parts { config, changes, store, transport: fetching.clone(), tokens: tokens.clone(), clock, metrics, ids, gate, seed };
         let mut background = JoinSet::new();
         background.spawn(notify::run(told));
         let polls = background.spawn(pull::run(polls));
-        Ok(Self { relay, fetching, tokens, polls, background })
+        Self { relay, fetching, tokens, polls, background }
     }
 
     /// The operators' side of the relay.
-    pub(super) fn relay(&self) -> RelayHandle {
+    pub fn relay(&self) -> RelayHandle {
         self.relay.handle()
     }
 
     /// Makes requests whose answers may be long.
-    pub(super) fn fetching(&self) -> Arc<dyn Transport> {
+    pub fn fetching(&self) -> Arc<dyn Transport> {
         self.fetching.clone()
     }
 
     /// Access tokens, and how they are authorized.
-    pub(super) fn tokens(&self) -> Tokens {
+    pub fn tokens(&self) -> Tokens {
         self.tokens.clone()
     }
 
     /// Goes on until the end.
-    pub(super) fn follow(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+    pub fn follow(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.background.spawn(task);
     }
 
@@ -99,7 +128,7 @@ impl Roads {
     }
 
     /// Lets attempts finish and settles them; then nobody is told anything any more.
-    pub(super) async fn stop(self, grace: Duration) {
+    pub async fn stop(self, grace: Duration) {
         self.polls.abort();
         self.relay.stop(grace).await;
         drop(self.background);

@@ -9,4 +9,4 @@ pub mod payjoe;
 mod server;
 pub mod smartbusiness;
 
-pub use server::{Answer, Call, Simulator, Trouble};
+pub use server::{Answer, Call, Direct, Simulator, Trouble};

@@ -94,6 +94,17 @@ pub enum Trouble {
 /// Most calls that are remembered; a demo may run for days.
 const CALLS_MAX: usize = 10_000;
 
+/// A server that is asked without its port, for simulations whose clock is not the machine's. Clones ask the same one.
+#[derive(Clone)]
+pub struct Direct(Arc<Shared>);
+
+impl Direct {
+    /// What is answered; none where the answer is lost. Where nobody answers this never returns.
+    pub async fn ask(&self, call: Call) -> Option<Answer> {
+        self.0.take(call).await
+    }
+}
+
 /// A running server. It ends with this value.
 pub struct Simulator {
     base: Url,
@@ -140,6 +151,11 @@ impl Simulator {
         url
     }
 
+    /// The same server without its port.
+    pub fn direct(&self) -> Direct {
+        Direct(self.shared.clone())
+    }
+
     /// The next requests meet these troubles, one each.
     pub fn trouble(&self, troubles: impl IntoIterator<Item = Trouble>) {
         self.shared.troubles.lock().extend(troubles);
@@ -181,6 +197,16 @@ impl Shared {
             headers: head.headers,
             body,
         };
+        let answer = self.take(call).await.ok_or("the answer is lost")?;
+        let mut response = Response::builder().status(answer.status);
+        for (name, value) in answer.headers {
+            response = response.header(name, value);
+        }
+        response.body(Full::new(answer.body.into())).map_err(|_error| "what is to be answered is no answer")
+    }
+
+    /// One request, with the trouble that it meets; none: its answer is lost.
+    async fn take(&self, call: Call) -> Option<Answer> {
         let trouble = self.troubles.lock().pop_front();
         let hangs = matches!(trouble, Some(Trouble::Hang));
         let answer = match trouble {
@@ -205,11 +231,6 @@ impl Shared {
         if hangs {
             std::future::pending::<()>().await;
         }
-        let answer = answer.ok_or("the answer is lost")?;
-        let mut response = Response::builder().status(answer.status);
-        for (name, value) in answer.headers {
-            response = response.header(name, value);
-        }
-        response.body(Full::new(answer.body.into())).map_err(|_error| "what is to be answered is no answer")
+        answer
     }
 }
