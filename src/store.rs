@@ -267,6 +267,10 @@ pub trait Store: Send + Sync + 'static {
     /// Notes that an attempt begins, unsynced: after a crash it counts as an interrupted attempt.
     fn attempt_begins(&self, delivery: DeliveryId);
 
+    /// Makes the notes of attempts under way durable, for those whose answers mean something else after one that may have
+    /// arrived: a power cut forgets what was only noted.
+    async fn keep_attempts(&self) -> Result<(), CommitError>;
+
     /// Notes that an attempt is over (settled or given up).
     fn attempt_ends(&self, delivery: DeliveryId);
 

@@ -104,6 +104,12 @@ impl Target {
         }
     }
 
+    /// Whether an answer means something else after an attempt that may have arrived: a report's link is gone, an invoice's
+    /// number exists.
+    pub fn is_judged_by_history(&self) -> bool {
+        matches!(self, Self::DvelopReport(_) | Self::SmartBusiness(_))
+    }
+
     /// Deliveries under way at a time, where so many requests may be.
     pub(super) fn concurrency(&self, requests: usize) -> usize {
         match self {

@@ -102,7 +102,7 @@ pub(super) struct Dispatcher {
     reading: Option<Reading>,
     attempts: JoinSet<(Flight, Ended)>,
     /// The deliveries of `attempts`, for those that a stop gives up.
-    in_flight: BTreeSet<DeliveryId>,
+    in_flight: BTreeMap<DeliveryId, Arc<config::Destination>>,
     commits: FuturesUnordered<Committing>,
     /// How many of `commits` are of deliveries whose destination was removed.
     condemned: usize,
@@ -145,7 +145,7 @@ impl Dispatcher {
             backlog: Backlog::default(),
             reading: None,
             attempts: JoinSet::new(),
-            in_flight: BTreeSet::new(),
+            in_flight: BTreeMap::new(),
             commits: FuturesUnordered::new(),
             condemned: 0,
             pausing: Pausing::default(),
@@ -277,7 +277,7 @@ impl Dispatcher {
             return self.exhausted(pending);
         }
         self.tools.store.attempt_begins(pending.id);
-        self.in_flight.insert(pending.id);
+        self.in_flight.insert(pending.id, destination.clone());
         journey::attempt_begins(&pending);
         let overtaken = self.board.lock().scheduler.overtaken_by(&pending);
         let asks_later = !self.passed.contains(&pending.id) && may_be_skipped(&self.config, &pending);

@@ -240,6 +240,13 @@ impl<D: Disk> Store for LocalStore<D> {
         }
     }
 
+    async fn keep_attempts(&self) -> Result<(), CommitError> {
+        self.shared.in_flight.keep().await.map_err(|error| {
+            tracing::error!(%error, "that attempts begin can't be made durable");
+            CommitError::Refused("the disk does not keep that an attempt begins")
+        })
+    }
+
     fn attempt_ends(&self, delivery: DeliveryId) {
         self.shared.in_flight.ends(delivery);
     }

@@ -289,6 +289,10 @@ impl Store for MemoryStore {
 
     fn attempt_begins(&self, _delivery: DeliveryId) {}
 
+    async fn keep_attempts(&self) -> Result<(), CommitError> {
+        Ok(())
+    }
+
     fn attempt_ends(&self, _delivery: DeliveryId) {}
 
     async fn states(&self, prefix: &str) -> Result<BTreeMap<String, Bytes>, ReadError> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::earlier::is_among;
+use super::earlier::{is_among, may_arrive_now};
 use super::{Ended, Exchanged, Job, Tools, access, outbound_of, read};
 use crate::connectors::dvelop::{self, Acknowledge, Failure, Report, judge_report, report_link, tenant_base};
 use crate::egress::{Outbound, Reach};
@@ -20,6 +20,9 @@ pub(super) async fn report(tools: &Tools, job: &Job, settings: &Acknowledge) -> 
         record.deliveries.iter().any(reports)
     };
     let unknown = is_among(&record.attempts, |id| is_report(id.ordinal));
+    if !unknown {
+        may_arrive_now(tools).await?;
+    }
     let request = dvelop::report(link, &result(&record, &job.pending, settings), tenant.as_ref(), settings);
     drop(record);
     let reach = Reach::Public(settings.allow_private.clone().into());

@@ -13,6 +13,11 @@ pub(super) async fn may_have_arrived(tools: &Tools, pending: &PendingDelivery) -
     Ok(is_among(&record.attempts, |id| id == pending.id))
 }
 
+/// Makes durable that this attempt may arrive, before it is sent. Without that nothing would say so after a power cut.
+pub(super) async fn may_arrive_now(tools: &Tools) -> Result<(), Ended> {
+    tools.store.keep_attempts().await.map_err(|error| Ended::NotNow(error.to_string()))
+}
+
 /// Whether one of these attempts, of the deliveries in question, ended without an answer.
 pub(super) fn is_among(attempts: &[(DeliveryId, Attempt)], of: impl Fn(DeliveryId) -> bool) -> bool {
     attempts.iter().any(|(id, attempt)| of(*id) && is_unanswered(attempt))

@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 
 use super::access::with_token;
-use super::earlier::may_have_arrived;
+use super::earlier::{may_arrive_now, may_have_arrived};
 use super::{Ended, Exchanged, Job, Tools, outbound_of, unsendable};
 use crate::connectors::smartbusiness::{Settings, judge, rate_limit};
 use crate::model::Event;
@@ -13,6 +13,9 @@ use crate::tokens::Who;
 pub(super) async fn send(tools: &Tools, job: &Job, settings: &Settings, event: &Event, made: &Event) -> Result<Exchanged, Ended> {
     let Some(template) = &settings.request else { return Err(Ended::Unmade("the destination has no `request`".to_owned())) };
     let unknown = may_have_arrived(tools, &job.pending).await?;
+    if !unknown {
+        may_arrive_now(tools).await?;
+    }
     // What keeps a request from being made would do so the next time too.
     let problem = Mutex::new(None);
     let who = Who {

@@ -42,12 +42,15 @@ impl Dispatcher {
         }
     }
 
-    /// Abandons the attempts under way. They are simply due again, not interrupted: a stop is no crash.
+    /// Abandons the attempts under way. They are simply due again, not interrupted: a stop is no crash. Only where an answer
+    /// means something else after an attempt that may have arrived, the note of it stays for the next start.
     fn give_up(&mut self) {
         tracing::warn!(attempts = self.attempts.len(), "attempts did not finish in time; they will be made again");
         self.attempts = tokio::task::JoinSet::new();
-        for delivery in std::mem::take(&mut self.in_flight) {
-            self.tools.store.attempt_ends(delivery);
+        for (delivery, destination) in std::mem::take(&mut self.in_flight) {
+            if !destination.target.is_judged_by_history() {
+                self.tools.store.attempt_ends(delivery);
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Which deliveries are in flight, in a small side file that is never synced (rule 9).
+//! Which deliveries are in flight, in a small side file (rule 9).
 //!
-//! A power cut may lose it, and nothing depends on it: it only keeps an event whose delivery kills the process
-//! from doing so for ever. The file is a row of slots of 32 bytes; a free one is zeros.
+//! It keeps an event whose delivery kills the process from doing so for ever, which a power cut may forget. It is synced
+//! only for attempts whose answers mean something else after one that may have arrived. The file is a row of slots of 32 bytes; a free one is zeros.
 
 use std::collections::HashMap;
 use std::io;
@@ -80,6 +80,11 @@ impl<F: DiskFile> InFlight<F> {
             slots.taken.insert(delivery, slot);
             self.note(slot, &encode(delivery, version));
         }
+    }
+
+    /// Makes what was noted durable.
+    pub(super) async fn keep(&self) -> io::Result<()> {
+        self.file.sync_data().await
     }
 
     /// The attempt is over.
