@@ -104,6 +104,11 @@ impl Target {
         }
     }
 
+    /// Whether several deliveries travel in one request.
+    pub fn takes_batches(&self) -> bool {
+        matches!(self, Self::PayJoe { .. })
+    }
+
     /// Whether an answer means something else after an attempt that may have arrived: a report's link is gone, an invoice's
     /// number exists.
     pub fn is_judged_by_history(&self) -> bool {

@@ -162,7 +162,7 @@ async fn exchange(tools: &Tools, job: Job, now: Timestamp) -> Result<Exchanged, 
     if let Some(deliver) = job.config.delivery(&event.route, &job.pending.destination) {
         event = programs::apply(&*tools.jq, &job.config.programs, deliver, event).await?;
     }
-    if let Some(rate) = &job.rate {
+    if let Some(rate) = job.rate.as_ref().filter(|_| !destination.target.takes_batches()) {
         rate.check().map_err(Ended::TooEarly)?;
     }
     match &destination.target {

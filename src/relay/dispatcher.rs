@@ -261,7 +261,7 @@ impl Dispatcher {
         loop {
             let (config, limiters, passed) = (&self.config, &self.limiters, &self.passed);
             let admit = |pending: &PendingDelivery| match limiters.get(&pending.destination) {
-                Some(limiter) if passed.contains(&pending.id) || !may_be_skipped(config, pending) => limiter.check(),
+                Some(limiter) if passed.contains(&pending.id) || !asks_later(config, pending) => limiter.check(),
                 _ => Ok(()),
             };
             let Some(pending) = self.board.lock().scheduler.next(now, admit) else { return };
@@ -280,7 +280,7 @@ impl Dispatcher {
         self.in_flight.insert(pending.id, destination.clone());
         journey::attempt_begins(&pending);
         let overtaken = self.board.lock().scheduler.overtaken_by(&pending);
-        let asks_later = !self.passed.contains(&pending.id) && may_be_skipped(&self.config, &pending);
+        let asks_later = !self.passed.contains(&pending.id) && asks_later(&self.config, &pending);
         let rate = self.limiters.get(&pending.destination).filter(|_| asks_later).cloned();
         let job = attempt::Job { config: self.config.clone(), destination: destination.clone(), pending: pending.clone(), overtaken, rate };
         let attempt = attempt::make(self.tools.clone(), job);
@@ -342,9 +342,11 @@ impl Dispatcher {
     }
 }
 
-/// Whether the event itself decides if it goes: until it has, it takes nothing of its destination's rate.
-fn may_be_skipped(config: &Config, pending: &PendingDelivery) -> bool {
-    config.delivery(&pending.route, &pending.destination).is_some_and(|deliver| deliver.when.is_some())
+/// Whether the attempt itself asks its destination's rate: where the event decides if it goes, it takes nothing before it
+/// has, and where several travel in one request that takes one.
+fn asks_later(config: &Config, pending: &PendingDelivery) -> bool {
+    let together = config.destinations.get(&pending.destination).is_some_and(|destination| destination.target.takes_batches());
+    together || config.delivery(&pending.route, &pending.destination).is_some_and(|deliver| deliver.when.is_some())
 }
 
 /// A destination's share of what is held.

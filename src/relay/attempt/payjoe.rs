@@ -62,6 +62,7 @@ pub(super) async fn send(tools: &Tools, job: &Job, settings: &Arc<Settings>, upl
         }
         // Closed or not, from here on nobody joins it; what waits for its turn may still grow until then.
         let turn = uploads.acquire().await;
+        allowed(job).await;
         tools.batches.close(&key, &batch);
         let records = std::mem::take(&mut batch.members.lock().records);
         deliver(tools, job, settings, records).await;
@@ -70,6 +71,13 @@ pub(super) async fn send(tools: &Tools, job: &Job, settings: &Arc<Settings>, upl
     Ok(outcome.await.unwrap_or_else(|_gone| {
         Exchanged::plain(Err(Fault { kind: FaultKind::Interrupted, detail: "the upload of its batch was given up".to_owned() }))
     }))
+}
+
+/// Waits until the destination's rate allows one more upload.
+async fn allowed(job: &Job) {
+    while let Some(Err(wait)) = job.rate.as_ref().map(|rate| rate.check()) {
+        sleep(wait).await;
+    }
 }
 
 impl Batches {
@@ -137,6 +145,9 @@ async fn deliver(tools: &Tools, job: &Job, settings: &Settings, records: Vec<(Ch
         for (at, teller) in tellers[told].iter_mut().filter_map(Option::take).enumerate() {
             // Whoever has gone meanwhile was given up with its delivery.
             drop(teller.send(Exchanged { is_shared: at > 0, ..exchanged.clone() }));
+        }
+        if plan.next().is_some() {
+            allowed(job).await;
         }
     }
 }
