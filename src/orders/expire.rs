@@ -49,6 +49,10 @@ impl Orders {
         for (name, bytes) in inner.store.states(&prefix).await? {
             let Some(lid) = name.strip_prefix(&prefix).and_then(Lid::parse) else { continue };
             let Some(kept) = Kept::from_bytes(&bytes) else { continue };
+            if kept.placed_at > now {
+                self.date_anew(route, &lid, now).await?;
+                continue;
+            }
             let expires_at = settings.expires_at(kept.placed_at);
             if kept.state() == State::Open && now >= expires_at {
                 self.expire_one(route, &lid).await?;
@@ -58,6 +62,16 @@ impl Orders {
             }
         }
         Ok(())
+    }
+
+    /// The clock was ahead when this order was placed, and is believed now: its time begins here, not in a year.
+    async fn date_anew(&self, route: &Route, lid: &Lid, now: Timestamp) -> Result<(), Trouble> {
+        let inner = &*self.0;
+        let _lock = inner.lock(&route.name, lid).await;
+        // A callback may have come in between.
+        let Some(kept) = inner.kept(&route.name, lid).await? else { return Ok(()) };
+        tracing::warn!(route.name = %route.name, lid = %lid, placed_at = %kept.placed_at, "an order has a date to come: it counts from now on");
+        inner.keep(&route.name, lid, Some(&Kept { placed_at: kept.placed_at.min(now), ..kept })).await.map_err(Trouble::from)
     }
 
     async fn expire_one(&self, route: &Route, lid: &Lid) -> Result<(), Trouble> {

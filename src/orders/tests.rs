@@ -65,6 +65,22 @@ async fn a_clock_that_is_set_ahead_for_a_while_expires_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_order_that_was_placed_by_a_clock_ahead_expires_in_its_time_once_the_clock_is_right() {
+    let store = Arc::new(MemoryStore::new());
+    let clock = Arc::new(TokioClock::starting_at(START));
+    let (orders, live) = orders(&store, Arc::new(Calendar::new(clock.clone())));
+    let (route, lid) = (Name::from("pay"), Lid::parse("123456789012").unwrap());
+    let placed_at = START.saturating_add(Duration::from_secs(400 * 24 * 3600));
+    orders.0.keep(&route, &lid, Some(&Kept::open(placed_at))).await.unwrap();
+    let task = tokio::spawn(orders.clone().expire(live));
+    sleep(Duration::from_secs(24 * 3600 - 60)).await;
+    assert_eq!(state(&orders).await, Some(State::Open));
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!(state(&orders).await, Some(State::Expired));
+    task.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_order_without_a_callback_expires_once_and_is_forgotten_in_the_end() {
     let store = Arc::new(MemoryStore::new());
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(START));
