@@ -34,10 +34,16 @@ pub struct Pending {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthorizeError {
     /// It belongs to no authorization that was begun here.
-    #[error("this is not the answer to the authorization that was begun; begin again")]
+    #[error(
+        "this answer belongs to no authorization that is under way: it was used already, another one was begun since, or Kurier was \
+         started anew meanwhile. Begin again: POST /api/v1/destinations/NAME/authorize gives a new address for the browser"
+    )]
     Foreign,
     /// It comes too late.
-    #[error("the authorization took longer than ten minutes; begin again")]
+    #[error(
+        "the authorization took longer than ten minutes. Begin again: POST /api/v1/destinations/NAME/authorize gives a new address for the \
+         browser"
+    )]
     Late,
     /// The person, or the server, said no.
     #[error("the authorization was refused: {0}")]
