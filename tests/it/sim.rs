@@ -10,6 +10,9 @@ mod ledger;
 mod life;
 mod people;
 mod plan;
+mod systems;
+
+pub(crate) use downstream::InProcess;
 
 use crate::seeds::each_seed;
 

@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::ledger::Seen;
 use super::life::World;
-use super::plan::REPORTS;
+use super::plan::{ORDERS, REPORTS, SHOP, SOURCE};
 
 /// How a destination is just now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-fn reply(status: u16, retry_after: Option<&str>) -> Result<Reply, Fault> {
+pub(super) fn reply(status: u16, retry_after: Option<&str>) -> Result<Reply, Fault> {
     let mut headers = HeaderMap::new();
     if let Some(text) = retry_after {
         headers.insert("retry-after", text.parse().unwrap());
@@ -66,7 +66,12 @@ fn reply(status: u16, retry_after: Option<&str>) -> Result<Reply, Fault> {
     Ok(Reply { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new(), truncated: false })
 }
 
-fn fault(kind: FaultKind) -> Result<Reply, Fault> {
+/// 200, with this body.
+pub(super) fn with_body(body: String) -> Reply {
+    Reply { status: StatusCode::OK, headers: HeaderMap::new(), body: body.into(), truncated: false }
+}
+
+pub(super) fn fault(kind: FaultKind) -> Result<Reply, Fault> {
     Err(Fault { kind, detail: "simulated".to_owned() })
 }
 
@@ -74,8 +79,17 @@ fn fault(kind: FaultKind) -> Result<Reply, Fault> {
 impl Transport for Downstream {
     async fn send(&self, request: Outbound) -> Result<Reply, Fault> {
         let destination = request.url.host_str().unwrap().to_owned();
-        if destination == REPORTS {
-            return self.report(&request).await;
+        let world = &self.world;
+        let timed_out = || fault(FaultKind::Timeout);
+        match destination.as_str() {
+            REPORTS => return self.report(&request).await,
+            SOURCE => return timeout(request.timeout, world.list(&request)).await.unwrap_or_else(|_elapsed| timed_out()),
+            ORDERS => return timeout(request.timeout, world.begin_order(&request)).await.unwrap_or_else(|_elapsed| timed_out()),
+            SHOP => {
+                world.tell_shop(&request);
+                return timeout(request.timeout, self.answer(SHOP)).await.unwrap_or_else(|_elapsed| timed_out());
+            }
+            _ => {}
         }
         let header = |name: &str| request.headers.get(name).map_or("", |value| value.to_str().unwrap());
         let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap_or_default();
@@ -165,7 +179,7 @@ impl Downstream {
 }
 
 /// Programs without a process: what a child does, here and now.
-pub(super) struct InProcess;
+pub(crate) struct InProcess;
 
 /// Compiled once for all seeds.
 static COMPILED: Mutex<Vec<(Arc<Programs>, Arc<Compiled>)>> = Mutex::new(Vec::new());

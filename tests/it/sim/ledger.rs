@@ -14,6 +14,9 @@ pub(super) const KEYED: u64 = 1_000_000;
 /// Items whose results are to be reported are numbered from here on.
 pub(super) const REPORTED: u64 = 2_000_000;
 
+/// Items that are fetched are numbered from here on.
+pub(super) const FETCHED: u64 = 3_000_000;
+
 /// One thing that a sender wants to tell, however often it does.
 #[derive(Debug, Clone)]
 pub(super) struct Item {

@@ -8,14 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use kurier::accept::IdSource;
+use kurier::accept::{Acceptor, IdSource};
+use kurier::app::{Common, Outside, Roads};
 use kurier::clock::{Calendar, Clock};
-use kurier::config::Live;
+use kurier::config::{Config, Live};
 use kurier::ingress::{self, Ingress};
 use kurier::model::Timestamp;
-use kurier::relay::{self, Parts, Relay};
+use kurier::orders::Orders;
 use kurier::store::local::{LocalOptions, LocalStore, Run, Seams};
-use kurier::store::{NewDelivery, Settled};
+use kurier::store::{NewDelivery, Settled, Store};
 use kurier::telemetry::Metrics;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -26,10 +27,11 @@ use tokio::time::sleep;
 
 use super::audit;
 use super::downstream::{Downstream, InProcess, Mood};
-use super::ledger::Ledger;
+use super::ledger::{FETCHED, Ledger};
 use super::people::{DAY, Life};
-use super::plan::{DESTINATIONS, Variant};
-use crate::store::sim::{SEGMENT, SimClock};
+use super::plan::{DESTINATIONS, SHOP, Variant};
+use super::systems::Systems;
+use crate::store::sim::{SEGMENT, SimClock, patiently};
 use crate::store::sim_disk::{Faults, SimDisk};
 
 /// When every seed begins.
@@ -44,6 +46,7 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(3600);
 /// What outlives a process.
 pub(super) struct World {
     pub(super) ledger: Mutex<Ledger>,
+    pub(super) systems: Mutex<Systems>,
     pub(super) moods: Mutex<BTreeMap<String, Mood>>,
     rng: Mutex<StdRng>,
     next: AtomicU64,
@@ -56,7 +59,16 @@ pub(super) struct World {
 impl World {
     /// Holds something against the ledger, where a panic would be caught by the system itself.
     pub(super) fn holds(&self, look: impl FnOnce(&mut Ledger)) {
-        let held = catch_unwind(AssertUnwindSafe(|| look(&mut self.ledger.lock())));
+        self.keeps(|| look(&mut self.ledger.lock()));
+    }
+
+    /// The same against what the systems know.
+    pub(super) fn holds_systems(&self, look: impl FnOnce(&mut Systems)) {
+        self.keeps(|| look(&mut self.systems.lock()));
+    }
+
+    fn keeps(&self, look: impl FnOnce()) {
+        let held = catch_unwind(AssertUnwindSafe(look));
         if let Err(panic) = held {
             let words = panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "a panic without words".to_owned());
             self.violation.lock().get_or_insert(words);
@@ -71,6 +83,10 @@ impl World {
     /// A number below this one.
     pub(super) fn roll(&self, below: u32) -> u32 {
         self.rng.lock().random_range(0..below)
+    }
+
+    pub(super) fn config(&self) -> Arc<Config> {
+        self.live.load_full()
     }
 
     /// A fresh item.
@@ -119,6 +135,7 @@ pub(super) fn lives(seed: u64) -> Played {
     let disk = SimDisk::new(seed);
     let world = Arc::new(World {
         ledger: Mutex::default(),
+        systems: Mutex::default(),
         moods: Mutex::default(),
         rng: Mutex::new(StdRng::seed_from_u64(seed ^ 0x5eed)),
         next: AtomicU64::new(1),
@@ -148,12 +165,13 @@ pub(super) fn lives(seed: u64) -> Played {
     run(last(world.clone(), disk, now, seed << 8 | 0xff));
     world.assert_unviolated();
     let ledger = world.ledger.lock();
+    assert!(ledger.items.range(FETCHED..).next().is_some(), "a seed in which nothing is fetched shows less");
     assert!(ledger.items.len() > 3 && !ledger.told.is_empty(), "a seed in which nothing happens shows nothing");
     Played { trace: ledger.trace(), held: ledger.items.values().filter(|item| item.kept).count() as u64 }
 }
 
 /// A process: its store is recovered and audited, then everything starts.
-async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) -> (Relay, Arc<AtomicBool>, Life) {
+async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) -> (Roads, Arc<AtomicBool>, Life) {
     let wall = SimClock::showing(now);
     let number = i64::try_from(seed & 0xff).unwrap();
     if number > 0 && world.roll(6) == 0 {
@@ -173,37 +191,42 @@ async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) ->
         Err(error) => panic!("{error}"),
     };
     audit::check(world, &*store, false).await;
-    let (metrics, settled) = (Arc::new(Metrics::new()), Settled::default());
+    if seed & 0xff == 0 {
+        // Where this store's ids of orders begin; else they would be others each time.
+        let begin = format!("{{\"next\":0,\"offset\":{seed}}}");
+        store.set_state("inpasy-ids".to_owned(), Some(begin.into())).await.unwrap();
+    }
     let transport = Arc::new(Downstream { world: world.clone(), clock: truth.clone() });
-    let relay = relay::start(Parts {
+    let common = Common {
         config: world.live.clone(),
         changes: world.changes.subscribe(),
         store: store.clone(),
-        settled: settled.clone(),
-        transport: transport.clone(),
-        jq: Arc::new(InProcess),
+        settled: Settled::default(),
         clock: clock.clone(),
-        metrics: metrics.clone(),
-        notices: relay::Notices::default(),
-        tokens: crate::ingress::tokens(store.clone()),
-        seed,
-    });
+        metrics: Arc::new(Metrics::new()),
+        ids: IdSource::seeded(seed),
+    };
+    let outside = Outside { transport: transport.clone(), fetching: transport, jq: Arc::new(InProcess), seed };
+    let mut roads = Roads::start(common.clone(), outside);
+    let orders =
+        Orders::new(store.clone(), roads.fetching(), clock.clone(), Acceptor::new(store.clone(), clock.clone(), common.ids.clone()));
+    roads.follow(orders.clone().expire(world.live.clone()));
     let stopping = Arc::new(AtomicBool::new(false));
     let ingress = Ingress::new(ingress::Parts {
         config: world.live.clone(),
         store: store.clone(),
-        settled,
+        settled: common.settled,
         clock: clock.clone(),
-        metrics,
+        metrics: common.metrics,
         keys: Arc::new(kurier::signature::NoKeys),
-        orders: crate::ingress::orders(store.clone()),
+        orders: orders.clone(),
         quarantine: crate::ingress::quarantine(),
-        tokens: crate::ingress::tokens(store.clone()),
-        ids: IdSource::seeded(seed),
+        tokens: roads.tokens(),
+        ids: common.ids,
         stopping: stopping.clone(),
     });
-    let life = Life { world: world.clone(), ingress, store, relay: relay.handle(), clock: truth, wall };
-    (relay, stopping, life)
+    let life = Life { world: world.clone(), ingress, store, relay: roads.relay(), orders, clock: truth, wall };
+    (roads, stopping, life)
 }
 
 /// Everybody at work, until this is dropped.
@@ -215,6 +238,9 @@ fn people(life: &Life) -> JoinSet<()> {
     }
     people.spawn(life.clone().free());
     people.spawn(life.clone().reported());
+    people.spawn(life.clone().offers());
+    people.spawn(life.clone().buys());
+    people.spawn(life.clone().pays());
     people.spawn(life.clone().operator());
     people.spawn(life.clone().weather());
     people
@@ -222,7 +248,7 @@ fn people(life: &Life) -> JoinSet<()> {
 
 /// A life with faults; returns when it ended.
 async fn live(world: Arc<World>, disk: SimDisk, now: Timestamp, seed: u64, end: End) -> Timestamp {
-    let (relay, stopping, life) = start(&world, &disk, now, seed).await;
+    let (roads, stopping, life) = start(&world, &disk, now, seed).await;
     let some = |fault: u32| (world.roll(3) == 0).then_some(fault);
     let faults = Faults {
         sync_fails: some(40),
@@ -243,37 +269,51 @@ async fn live(world: Arc<World>, disk: SimDisk, now: Timestamp, seed: u64, end: 
     }
     if end == End::Stop {
         stopping.store(true, Ordering::Release);
-        relay.stop(Duration::from_secs(5)).await;
+        roads.stop(Duration::from_secs(5)).await;
         life.store.close().await;
     }
     life.clock.now()
 }
 
+/// Orders that wait for their callbacks, or for their end.
+async fn open_orders(store: &dyn Store) -> usize {
+    let orders = patiently(async || store.states("inpasy/").await).await;
+    orders.values().filter(|order| String::from_utf8_lossy(order).contains("open")).count()
+}
+
 /// The life in which nothing fails any more: everything is settled in time (I6), and all of it is audited.
 async fn last(world: Arc<World>, disk: SimDisk, now: Timestamp, seed: u64) {
-    let (relay, _, life) = start(&world, &disk, now, seed).await;
+    let (roads, _, life) = start(&world, &disk, now, seed).await;
     let people = people(&life);
     sleep(Duration::from_secs(15)).await;
     drop(people);
     life.wall.right();
     world.moods.lock().clear();
     world.reload(Variant::Usual, life.clock.now());
-    let deadline = now.saturating_add(SETTLED_WITHIN);
+    let (deadline, walks) = (now.saturating_add(SETTLED_WITHIN), world.systems.lock().walks);
     loop {
-        for destination in DESTINATIONS {
+        for destination in DESTINATIONS.into_iter().chain([SHOP, "fetched:pull"]) {
             // A destination may have said 410 just before it got well.
             if life.relay.destinations().iter().any(|status| *status.name == *destination && status.paused.is_some()) {
                 life.resume(destination).await;
             }
         }
         let pending: u64 = life.store.counts().values().map(|count| count.pending).sum();
-        if pending == 0 {
+        // A walk may have begun before all of them waited; the one after it has met all.
+        let fetched = world.systems.lock().walks > walks + 1;
+        let open = open_orders(&*life.store).await;
+        if pending == 0 && fetched && open == 0 {
             break;
         }
-        assert!(life.clock.now() < deadline, "I6: {pending} still pending: {:?}", life.relay.destinations());
+        assert!(
+            life.clock.now() < deadline,
+            "I6: {pending} still pending, {open} orders open, all fetched: {fetched}: {:?}",
+            life.relay.destinations()
+        );
         sleep(Duration::from_secs(1)).await;
     }
     audit::check(&world, &*life.store, true).await;
-    relay.stop(Duration::from_secs(5)).await;
+    world.systems.lock().assert_ended();
+    roads.stop(Duration::from_secs(5)).await;
     life.store.close().await;
 }

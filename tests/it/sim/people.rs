@@ -10,6 +10,7 @@ use http_body_util::Full;
 use kurier::clock::Clock;
 use kurier::ingress::Ingress;
 use kurier::model::{DeliveryKind, DeliveryState};
+use kurier::orders::Orders;
 use kurier::relay::RelayHandle;
 use kurier::store::{NewDelivery, Settlement, Store};
 use tokio::time::sleep;
@@ -18,7 +19,7 @@ use tower::ServiceExt;
 use super::downstream::Mood;
 use super::ledger::{Item, KEYED, REPORTED};
 use super::life::World;
-use super::plan::{DESTINATIONS, REPORTS, Variant};
+use super::plan::{DESTINATIONS, ORDERS, REPORTS, SHOP, SOURCE, Variant};
 use crate::store::sim::SimClock;
 
 /// In seconds.
@@ -31,13 +32,14 @@ pub(super) struct Life {
     pub(super) ingress: Ingress,
     pub(super) store: Arc<dyn Store>,
     pub(super) relay: RelayHandle,
+    pub(super) orders: Orders,
     /// The time as it is, and the system's clock, which somebody sets now and then.
     pub(super) clock: Arc<dyn Clock>,
     pub(super) wall: SimClock,
 }
 
 impl Life {
-    async fn pause(&self, millis: u32) {
+    pub(super) async fn pause(&self, millis: u32) {
         sleep(Duration::from_millis(u64::from(self.world.roll(millis)))).await;
     }
 
@@ -120,6 +122,9 @@ impl Life {
         let Some(pending) = pending.get(self.world.roll(20) as usize) else { return };
         // From the asking on: it may be in force before it is told.
         let Ok(Some(event)) = self.store.event(pending.id.event).await else { return };
+        if &*event.route == "orders" {
+            return;
+        }
         self.world.ledger.lock().cancelled.insert(Item::number(&event.body));
         let settlement = Settlement {
             delivery: pending.id,
@@ -154,7 +159,8 @@ impl Life {
     pub(super) async fn weather(self) {
         loop {
             self.pause(10_000).await;
-            let destination = [DESTINATIONS[0], DESTINATIONS[1], DESTINATIONS[2], REPORTS][self.world.roll(4) as usize];
+            let [d0, d1, d2] = DESTINATIONS;
+            let destination = [d0, d1, d2, REPORTS, SOURCE, ORDERS, SHOP][self.world.roll(7) as usize];
             let mood = if self.world.roll(2) == 0 { Mood::Well } else { Mood::BAD[self.world.roll(8) as usize] };
             // A destination that is gone for good would end everything.
             let mood = if mood == Mood::Gone && self.world.roll(3) > 0 { Mood::Failing } else { mood };

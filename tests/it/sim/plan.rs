@@ -30,6 +30,15 @@ pub(super) const RATED: &str = "d0";
 /// Where the results of the route `reported` are reported.
 pub(super) const REPORTS: &str = "reports.test";
 
+/// Where transfers are fetched.
+pub(super) const SOURCE: &str = "source.test";
+
+/// Where orders are started.
+pub(super) const ORDERS: &str = "orders.test";
+
+/// The destination that is told what became of them.
+pub(super) const SHOP: &str = "shop";
+
 /// Which of the configurations is in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Variant {
@@ -53,7 +62,7 @@ impl Variant {
     /// Where a route delivers.
     pub(super) fn delivers(self, route: &str) -> Vec<&'static str> {
         let all: &[&str] = match route {
-            "blocks" | "reported" => &["d0", "d1"],
+            "blocks" | "reported" | "fetched" => &["d0", "d1"],
             "parks" => &["d1", "d2"],
             _ => &["d0", "d1", "d2"],
         };
@@ -71,16 +80,51 @@ impl Variant {
         };
         let known = DESTINATIONS.iter().filter(|name| self != Self::WithoutD2 || **name != "d2");
         let d2 = if self == Self::WithoutD2 { "" } else { "      - { to: d2, transform: '{item: (.body.n // .body.key)}' }\n" };
+        let acknowledge =
+            format!("{{ dvelop: {{ allowed_hosts: [{REPORTS}], timeout: 2s, retry: {{ first: 1s, min: 200ms, max: 30s }} }} }}");
         let text = format!(
-            "routes:\n  blocks:\n    path: /blocks\n    verify: none\n    order_by: '{{header:x-lane}}'\n    deliver: [{}]\n  parks:\n    path: \
-             /parks\n    verify: none\n    order_by: {{ key: '{{header:x-lane}}', failing: {{ park: {{ after: {PARKS_AFTER} }} }} }}\n    deliver: \
-             [{}]\n  free:\n    path: /free\n    verify: none\n    dedupe: {{ key: '{{header:x-key}}', window: 3d }}\n    deliver:\n      - d0\n      \
-             - {{ to: d1, when: '(.body.n // .body.key) % 2 == 0' }}\n{d2}  reported:\n    path: /reported\n    verify: none\n    deliver: \
-             [{}]\n    acknowledge: {{ dvelop: {{ allowed_hosts: [{REPORTS}], timeout: 2s, retry: {{ first: 1s, min: 200ms, max: 30s }} }} }}\ndestinations:\n{}",
-            self.delivers("blocks").join(", "),
-            self.delivers("parks").join(", "),
-            self.delivers("reported").join(", "),
-            known.map(destination).collect::<String>()
+            r#"
+routes:
+  blocks:
+    path: /blocks
+    verify: none
+    order_by: '{{header:x-lane}}'
+    deliver: [{blocks}]
+  parks:
+    path: /parks
+    verify: none
+    order_by: {{ key: '{{header:x-lane}}', failing: {{ park: {{ after: {PARKS_AFTER} }} }} }}
+    deliver: [{parks}]
+  free:
+    path: /free
+    verify: none
+    dedupe: {{ key: '{{header:x-key}}', window: 3d }}
+    deliver:
+      - d0
+      - {{ to: d1, when: '(.body.n // .body.key) % 2 == 0' }}
+{d2}  reported:
+    path: /reported
+    verify: none
+    deliver: [{reported}]
+    acknowledge: {acknowledge}
+  fetched:
+    pull: {{ dvelop: {{ base_url: 'http://{SOURCE}', integration_key: abc, every: 5s, timeout: 2s, retry: {{ first: 1s, min: 200ms, max: 30s }} }} }}
+    deliver: [{fetched}]
+    acknowledge: {acknowledge}
+  orders:
+    path: /orders
+    methods: [GET]
+    verify: none
+    inpasy: {{ start_url: 'http://{ORDERS}/start', vkz: '1', result: {{ param: status, success: [ok], failure: [abbruch] }}, expire: 1min }}
+    deliver: [{SHOP}]
+destinations:
+  {SHOP}: {{ url: 'http://{SHOP}/hook', timeout: 2s, retry: {{ first: 1s, min: 200ms, max: 30s, max_age: 2d }} }}
+{destinations}"#,
+            blocks = self.delivers("blocks").join(", "),
+            parks = self.delivers("parks").join(", "),
+            reported = self.delivers("reported").join(", "),
+            fetched = self.delivers("fetched").join(", "),
+            destinations = known.map(destination).collect::<String>()
         );
         match config::parse(&text, Path::new("routes.yaml"), Path::new("."), &ProcessEnvironment, &LoadOptions::default()) {
             Ok(loaded) => loaded.config,
