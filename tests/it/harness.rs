@@ -336,7 +336,11 @@ pub(crate) fn unix_now() -> String {
 
 /// The value of `X-Smart-Invoice-Signature` for a body.
 pub(crate) fn dvelop_signature(secret: &str, body: &[u8]) -> String {
-    let t = unix_now();
+    dvelop_signature_at(secret, &unix_now(), body)
+}
+
+/// The same at another time.
+pub(crate) fn dvelop_signature_at(secret: &str, t: &str, body: &[u8]) -> String {
     format!("t={t},v1={}", hex::encode(hmac_sha256(secret.as_bytes(), &[t.as_bytes(), b".", body])))
 }
 

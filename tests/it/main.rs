@@ -5,6 +5,7 @@
 mod admin;
 mod config;
 mod connectors;
+mod days;
 mod fuzz;
 mod harness;
 mod ingress;
