@@ -77,6 +77,7 @@ const HELPERS: u32 = 3;
 pub struct LocalStore<D: Disk = FileDisk> {
     shared: Arc<Shared<D>>,
     leases: Leases,
+    run: Run,
 }
 
 impl<D: Disk> LocalStore<D> {
@@ -241,7 +242,8 @@ impl<D: Disk> Store for LocalStore<D> {
     }
 
     async fn keep_attempts(&self) -> Result<(), CommitError> {
-        self.shared.in_flight.keep().await.map_err(|error| {
+        let shared = self.shared.clone();
+        self.run.aside(async move { shared.in_flight.keep().await }).await.map_err(|error| {
             tracing::error!(%error, "that attempts begin can't be made durable");
             CommitError::Refused("the disk does not keep that an attempt begins")
         })

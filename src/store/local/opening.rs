@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -90,7 +91,7 @@ pub enum Run {
 }
 
 impl Run {
-    fn spawn(self, name: &str, work: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+    fn spawn(self, name: &str, work: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         match self {
             Self::Tasks => {
                 tokio::spawn(work);
@@ -101,6 +102,17 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Work that may block for as long as a sync takes: no thread that serves connections waits for it.
+    pub(super) async fn aside<T: Send + 'static>(self, work: impl Future<Output = io::Result<T>> + Send + 'static) -> io::Result<T> {
+        match self {
+            Self::Tasks => work.await,
+            Self::Threads => {
+                let runtime = tokio::runtime::Handle::current();
+                tokio::task::spawn_blocking(move || runtime.block_on(work)).await.map_err(io::Error::other)?
+            }
+        }
     }
 }
 
@@ -200,14 +212,14 @@ impl<D: Disk> LocalStore<D> {
         }
         shared.newest.send_replace(shared.table.lock().position);
         start(&shared, recovered, run).map_err(|error| StoreError::io(&path, error))?;
-        let store = Self { shared, leases: Leases::default() };
+        let store = Self { shared, leases: Leases::default(), run };
         store.note_interrupted(&path).await?;
         Ok(store)
     }
 
     /// Each delivery that was in flight when the process ended counts an interrupted attempt (rule 9).
     async fn note_interrupted(&self, path: &Path) -> Result<(), StoreError> {
-        let io = |error: std::io::Error| StoreError::io(path, error);
+        let io = |error: io::Error| StoreError::io(path, error);
         let left = self.shared.in_flight.left().await.map_err(io)?;
         let mut settlements: Vec<Settlement> = Vec::new();
         for (id, version) in left {
@@ -221,7 +233,7 @@ impl<D: Disk> LocalStore<D> {
             tickets.push(self.settle(settlement));
         }
         for ticket in tickets {
-            ticket.await.map_err(|error| io(std::io::Error::other(error)))?;
+            ticket.await.map_err(|error| io(io::Error::other(error)))?;
         }
         self.shared.in_flight.clear().await.map_err(io)
     }
@@ -258,7 +270,7 @@ impl<D: Disk> LocalStore<D> {
     }
 }
 
-fn start<D: Disk>(shared: &Arc<Shared<D>>, recovered: recovery::Recovered<D::File>, run: Run) -> std::io::Result<()> {
+fn start<D: Disk>(shared: &Arc<Shared<D>>, recovered: recovery::Recovered<D::File>, run: Run) -> io::Result<()> {
     let recovery::Recovered { current, last, ledger, sealed, checkpoint, .. } = recovered;
     let helper = |name: &'static str, work: Pin<Box<dyn Future<Output = ()> + Send>>| {
         let running = Running { shared: shared.clone(), name };
