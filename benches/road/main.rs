@@ -31,7 +31,7 @@ struct Plan {
 }
 
 /// What a run consists of, in this order.
-const PARTS: [&str; 7] = ["accept", "sizes", "half", "drain", "isolation", "instructions", "idle"];
+const PARTS: [&str; 7] = ["accept", "sizes", "open", "drain", "isolation", "instructions", "idle"];
 
 impl Plan {
     fn from_environment() -> anyhow::Result<Self> {
@@ -87,8 +87,8 @@ async fn run(plan: &Plan) -> anyhow::Result<()> {
     if plan.has("sizes") {
         sizes(plan).await?;
     }
-    if plan.has("half") {
-        half_load(plan).await?;
+    if plan.has("open") {
+        open_loop(plan).await?;
     }
     if plan.has("drain") {
         drain::print().await?;
@@ -145,20 +145,36 @@ async fn closed(kind: Kind, connections: usize, body: usize, window: Duration) -
     Ok(measured)
 }
 
-/// Latency where it matters: at half of what (b) and (c) can take, measured from when each event was due.
-async fn half_load(plan: &Plan) -> anyhow::Result<()> {
+/// Latency where it matters: at half of what each can take, measured from when each event was due; and whether what is
+/// delivered keeps up with what is accepted.
+async fn open_loop(plan: &Plan) -> anyhow::Result<()> {
     println!("open loop at half of each one's rate with 64 connections, from the scheduled time");
+    let mut accepted = 0.0;
     for kind in [Kind::Raw, Kind::Accept, Kind::Deliver] {
         let most = closed(kind, 64, 1024, plan.window()).await?.rate();
-        let server = Server::start(kind).await?;
-        let load = Load { rate: Some(most / 2.0), ..Load::closed(server.address(), 64, 1024, plan.window()) };
-        // As in `closed`: what a start does once is no part of it.
-        Load { window: plan.window() / 4, ..load }.run().await?;
-        let measured = load.run().await?;
-        println!("  {}", table::line(kind, &measured));
-        server.stop().await?;
+        if kind == Kind::Accept {
+            accepted = most;
+        }
+        println!("  {}", table::line(kind, &paced(kind, most / 2.0, plan.window()).await?));
+    }
+    println!("(d) at 0.40 of (c)'s rate");
+    for seconds in [2, 4] {
+        let measured = paced(Kind::Deliver, accepted * 0.4, Duration::from_secs(seconds)).await?;
+        println!("  {}; after {seconds} s {} wait", table::line(Kind::Deliver, &measured), measured.backlog);
     }
     Ok(())
+}
+
+/// At this rate, whatever the answers take.
+async fn paced(kind: Kind, rate: f64, window: Duration) -> anyhow::Result<Measured> {
+    let server = Server::start(kind).await?;
+    let load = Load { rate: Some(rate), ..Load::closed(server.address(), 64, 1024, window) };
+    // As in `closed`: what a start does once is no part of it.
+    Load { window: window / 4, ..load }.run().await?;
+    let mut measured = load.run().await?;
+    measured.backlog = server.backlog().await?;
+    server.stop().await?;
+    Ok(measured)
 }
 
 /// What Kurier takes while nothing happens.

@@ -1,7 +1,8 @@
 //! Which deliveries are in flight, in a small side file (rule 9).
 //!
 //! It keeps an event whose delivery kills the process from doing so for ever, which a power cut may forget. It is synced
-//! only for attempts whose answers mean something else after one that may have arrived. The file is a row of slots of 32 bytes; a free one is zeros.
+//! only for attempts whose answers mean something else after one that may have arrived. The file is a row of slots of 32
+//! bytes; a free one is zeros.
 
 use std::collections::HashMap;
 use std::io;

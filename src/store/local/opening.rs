@@ -239,7 +239,7 @@ impl<D: Disk> LocalStore<D> {
     }
 
     /// A delivery that may wait, in memory or paged out.
-    async fn known_delivery(&self, id: DeliveryId) -> std::io::Result<Option<DeliveryMeta>> {
+    async fn known_delivery(&self, id: DeliveryId) -> io::Result<Option<DeliveryMeta>> {
         let held = self.shared.table.lock().get(id.event);
         let meta = match held {
             Some(meta) => Some(meta),
