@@ -25,8 +25,9 @@ lint:
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --lib --bins --no-default-features -- -D warnings
 
-# A test that hangs ends here and fails; the whole takes seconds.
+# A test that hangs ends here and fails; all of them take some minutes.
 unit:
+	cargo test --locked --lib --bins --tests --no-run
 	timeout 900 cargo test --locked --lib --bins --tests
 	timeout 600 cargo test --locked --doc
 
