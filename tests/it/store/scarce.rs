@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kurier::model::OutcomeKind;
 use kurier::store::local::LocalOptions;
-use kurier::store::{CommitError, EventFilter, Store};
+use kurier::store::{CommitError, EventFilter, ReadError, Store};
 
 use super::make::{event, new, settlement, to};
 use super::sim::{self, SEGMENT, SimStore, open_with, options};
@@ -197,5 +197,31 @@ fn what_waited_when_the_disk_became_full_is_refused_and_settlements_go_on() {
         for pending in store.pending_after(0, usize::MAX).await.unwrap() {
             store.settle(settlement(&pending, OutcomeKind::Delivered)).await.unwrap();
         }
+    });
+}
+
+/// A footer is made anew where there is room for it: settlements need the last segment that is set aside more.
+#[test]
+fn the_last_segment_that_is_set_aside_makes_no_room_for_a_footer() {
+    let disk = SimDisk::new(1);
+    run(async {
+        // Room for one.
+        let store = open_with(&disk, LocalOptions { max_size: 8 * SEGMENT as u64, ..options() }).await.unwrap();
+        for n in 0..300 {
+            store.accept(new(n)).await.unwrap();
+            let pending = store.pending_after(0, 1).await.unwrap().remove(0);
+            store.settle(settlement(&pending, OutcomeKind::Delivered)).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(names(&disk, "pool"), 1);
+        disk.forget(Path::new("/store/journal/0000000000000001.foot"));
+        disk.set(Faults { capacity: Some(disk.used()), ..Faults::default() });
+        // Whoever looks for what it told finds out that it is gone.
+        assert!(matches!(store.event(event(0).id).await, Err(ReadError::Io(_))));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(names(&disk, "pool"), 1);
+        store.accept(new(1000)).await.unwrap();
+        disk.set(Faults::default());
+        assert_eq!(store.event(event(0).id).await.unwrap(), Some(event(0)));
     });
 }

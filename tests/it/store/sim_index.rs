@@ -43,6 +43,7 @@ struct SimIndex(Mutex<State>);
 pub(crate) struct SimIndexes {
     kept: Arc<Mutex<BTreeMap<PathBuf, Arc<SimIndex>>>>,
     fails_after: Arc<Mutex<Option<u32>>>,
+    refuses: Arc<Mutex<bool>>,
 }
 
 impl SimIndexes {
@@ -59,6 +60,19 @@ impl SimIndexes {
     /// All of them are gone.
     pub(crate) fn lose(&self) {
         self.kept.lock().clear();
+    }
+
+    /// They are as of the last clean stop, whole, as a backup brings them back.
+    pub(crate) fn turn_back(&self) {
+        for index in self.kept.lock().values() {
+            let mut state = index.0.lock();
+            state.current = state.durable.clone();
+        }
+    }
+
+    /// From now on none can be made, or they can again.
+    pub(crate) fn refuse(&self, refuses: bool) {
+        *self.refuses.lock() = refuses;
     }
 
     /// The power goes: what was written since the last clean stop is there or not, entry by entry, in silence.
@@ -89,6 +103,9 @@ impl SimIndexes {
 
 impl Indexes for SimIndexes {
     fn create(&self, path: &Path) -> Result<Arc<dyn Index>, IndexError> {
+        if *self.refuses.lock() {
+            return Err(IndexError("none can be made".to_owned()));
+        }
         Ok(self.index(path, Map::new()))
     }
 
