@@ -110,11 +110,30 @@ impl Senders {
     }
 }
 
-fn serve(home: &Home, namespace: &Namespace) -> Serving {
+/// The binary in the namespace.
+fn kurier(home: &Home, namespace: &Namespace, arguments: &str) -> Command {
     let binary = home.command(&[]);
-    let mut command = namespace.command(&format!("cd '{}' && exec '{}' serve", home.path().display(), env!("CARGO_BIN_EXE_kurier")));
+    let mut command = namespace.command(&format!("cd '{}' && exec '{}' {arguments}", home.path().display(), env!("CARGO_BIN_EXE_kurier")));
     command.env_clear().envs(binary.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    Home::serve_as(command)
+    command
+}
+
+fn serve(home: &Home, namespace: &Namespace) -> Serving {
+    Home::serve_as(kurier(home, namespace, "serve"))
+}
+
+/// A file system of so many MiB in this folder; none where the kernel allows none, which is said.
+fn mounted(data: &Path, mebibytes: u32, what: &str) -> Option<Namespace> {
+    match Namespace::new(data, mebibytes) {
+        Ok(namespace) => Some(namespace),
+        Err(reason) => {
+            assert_ne!(std::env::var("KURIER_MOUNTS").as_deref(), Ok("required"), "no file system can be mounted here: {reason}");
+            // Not `eprintln!`: whoever runs the tests must see it although this one passes.
+            let line = format!("NOT TESTED: {what}, for none can be mounted here: {reason}\n");
+            std::io::stderr().write_all(line.as_bytes()).unwrap();
+            None
+        }
+    }
 }
 
 #[test]
@@ -126,15 +145,7 @@ fn a_small_disk_that_fills_up_or_takes_no_new_names_refuses_loses_nothing_and_he
         routes(&sink).lines().map(|line| if line.contains("retry:") { slower.to_owned() } else { format!("{line}\n") }).collect::<String>();
     home.write("routes.yaml", &text);
     let data = home.path().join("data");
-    let namespace = match Namespace::new(&data, 300) {
-        Ok(namespace) => namespace,
-        Err(reason) => {
-            assert_ne!(std::env::var("KURIER_MOUNTS").as_deref(), Ok("required"), "no file system can be mounted here: {reason}");
-            // Not `eprintln!`: whoever runs the tests must see it although this one passes.
-            writeln!(std::io::stderr(), "NOT TESTED: a small disk that fills up, for none can be mounted here: {reason}").unwrap();
-            return;
-        }
-    };
+    let Some(namespace) = mounted(&data, 300, "a small disk that fills up") else { return };
     let (mut senders, kurier) = (Senders::default(), serve(&home, &namespace));
     sink.otherwise("503 Not now");
     sink.keep(20);
@@ -167,4 +178,33 @@ fn a_small_disk_that_fills_up_or_takes_no_new_names_refuses_loses_nothing_and_he
     senders.accepted_again(&kurier);
     senders.assert_delivered(&sink);
     assert!(kurier.terminate().success());
+}
+
+/// After an error ext4 makes its file system read-only, and after a restart of the machine it stays so: what is stored can
+/// be read and copied to another disk.
+#[test]
+fn a_store_on_a_read_only_file_system_is_checked_and_copied_and_does_not_open() {
+    let sink = Sink::start();
+    let home = home(&sink);
+    let data = home.path().join("data");
+    let Some(namespace) = mounted(&data, 300, "a disk that is read-only") else { return };
+    let (mut senders, server) = (Senders::default(), serve(&home, &namespace));
+    for _ in 0..5 {
+        assert_eq!(senders.send(&server, 10).status(), 200);
+    }
+    senders.assert_delivered(&sink);
+    assert!(server.terminate().success());
+    namespace.sh(&format!("mount -o remount,ro '{}'", data.display()));
+    for (arguments, code, said) in [
+        ("store check", 0, ""),
+        ("store stats", 0, "events: 5"),
+        ("store backup kept", 0, ""),
+        ("store stats --path kept", 0, "events: 5"),
+        ("serve", 4, "mount it writable again"),
+    ] {
+        let ran = kurier(&home, &namespace, arguments).stdin(Stdio::null()).output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+        assert_eq!(ran.status.code(), Some(code), "{arguments}: {out}{err}");
+        assert!(out.contains(said) || err.contains(said), "{arguments}: {out}{err}");
+    }
 }
