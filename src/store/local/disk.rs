@@ -177,3 +177,21 @@ impl DiskFile for File {
         self.write_all_at(bytes, offset)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As [`Disk::open`] opens it on a read-only file system, which tests can't count on.
+    #[tokio::test]
+    async fn a_write_to_what_is_open_for_reading_only_says_that_the_file_system_is_read_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("segment");
+        std::fs::write(&path, b"written").unwrap();
+        let file = File::open(&path).unwrap();
+        let error = DiskFile::write_at(&file, 0, b"changed").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ReadOnlyFilesystem, "{error}");
+        DiskFile::write_at(&FileDisk.open(&path).await.unwrap(), 0, b"changed").await.unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"changed");
+    }
+}
