@@ -94,6 +94,33 @@ fn an_event_stays_while_a_replay_of_it_is_on_its_way() {
     });
 }
 
+/// It was asked to move when nobody wanted a replay yet: it moves afterwards, and keeps its old segment no longer.
+#[test]
+fn an_event_that_is_about_to_move_waits_for_a_replay_of_it() {
+    let disk = SimDisk::new(1);
+    run(async {
+        let store = open_with(&disk, minute()).await.unwrap();
+        store.accept(new(0)).await.unwrap();
+        for n in (1000..3000).take_while(|_| !exists(&disk, 5)) {
+            store.accept(new(n)).await.unwrap();
+            let pending = store.pending_after(1, 1).await.unwrap().remove(0);
+            store.settle(settlement(&pending, OutcomeKind::Delivered)).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        disk.set(stalled());
+        let taken = store.accept(new(1));
+        tokio::time::sleep(Duration::from_secs(190)).await;
+        let replayed = store.replay(event(0).id, vec![to("erp")]);
+        taken.await.unwrap();
+        disk.set(Faults::default());
+        assert_eq!(replayed.await.unwrap().len(), 1);
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        assert!(!exists(&disk, 1), "its segment is held for ever");
+        assert_eq!(store.event(event(0).id).await.unwrap(), Some(event(0)));
+        assert_eq!(store.record(event(0).id).await.unwrap().unwrap().deliveries.len(), 2);
+    });
+}
+
 /// Footers wait for the index, segments for their footers, and memory holds all of that: there is a limit (I10).
 #[test]
 fn a_store_whose_index_can_not_be_made_refuses_before_memory_fills_and_heals() {
