@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kurier::config::{Breaker, Destination};
+use kurier::config::{Breaker, Destination, Retry};
 use kurier::model::{DeadCode, DeliveryState};
 use kurier::store::memory::Mood;
 use kurier::store::{DedupeKey, NewDelivery, NewEvent, Store};
@@ -138,7 +138,7 @@ async fn a_410_pauses_for_everybody_to_see_even_if_its_delivery_was_cancelled_me
 
 #[tokio::test(start_paused = true)]
 async fn a_maximum_that_was_lowered_below_the_attempts_made_allows_no_further_one() {
-    let retry = |most| kurier::config::Retry { max_attempts: Some(most), ..kurier::config::Retry::default() };
+    let retry = |most| Retry { max_attempts: Some(most), ..Retry::default() };
     let mut world = World::new(vec![Destination { retry: retry(9), ..destination("erp") }]);
     world.behave("erp", |_| (QUICK, answer(500)));
     let id = world.send(&["erp"], None).await;
@@ -325,4 +325,33 @@ async fn a_repeat_within_the_window_is_not_delivered_again() {
     }
     world.settle().await;
     assert_eq!(world.count("erp"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_the_only_breaker_is_open_and_nothing_else_waits_goes_once_it_closes() {
+    let once = Retry { max_attempts: Some(1), ..destination("erp").retry };
+    let breaker = Breaker { failures: 1, cool_down: Duration::from_secs(20) };
+    let mut world = World::new(vec![Destination { retry: once, breaker, ..destination("erp") }]);
+    world.behave("erp", |nth| (QUICK, answer(if nth == 0 { 503 } else { 200 })));
+    world.send(&["erp"], None).await;
+    world.settle().await;
+    let begun = world.clock_boot();
+    world.send(&["erp"], None).await;
+    world.settle().await;
+    let took = world.clock_boot() - begun;
+    assert!(took > Duration::from_secs(15) && took < Duration::from_secs(22), "{took:?}");
+    assert_eq!(world.count("erp"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_removed_destination_ends_also_while_all_others_are_paused() {
+    let mut world = World::new(vec![destination("erp"), destination("old")]);
+    world.handle().pause("erp", "by hand").await.unwrap();
+    world.handle().pause("old", "by hand").await.unwrap();
+    let ids = [world.send(&["old"], None).await, world.send(&["erp"], None).await];
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    world.reload(vec![destination("erp")]);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.dead(ids[0]).await.code, DeadCode::DestinationRemoved);
+    assert!(matches!(world.state(ids[1]).await, DeliveryState::Pending { .. }));
 }
