@@ -111,11 +111,11 @@ impl Acceptor {
     }
 
     fn prepare(&self, route: &Route, verified: Verified, id: EventId) -> NewEvent {
-        let dedupe = key::dedupe(route, &verified, self.clock.stamp(self.clock.now()));
+        let received_at = self.clock.stamp(verified.inbound().received_at);
+        let dedupe = key::dedupe(route, &verified, received_at);
         let lane = route.order_by.as_ref().and_then(|order_by| order_by.key.render(verified.inbound()));
         let lane = lane.map(|value| Lane(xxh3_64(&value)));
         let (inbound, facts) = verified.into_parts();
-        let received_at = self.clock.stamp(inbound.received_at);
         let deliveries = if facts.operator_only {
             // It is kept for the operator's eyes and brought nowhere, but for what the route confirms by itself.
             let confirms = route.confirm.iter().filter(|_| facts.event_type.as_deref() == Some(CONFIRMATION));

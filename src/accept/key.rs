@@ -10,7 +10,7 @@ use crate::store::DedupeKey;
 /// A key's kind is hashed with it, so that no sender can make a body whose hash is another request's key. The
 /// request itself is its method, its whole target and its body: senders that name the order in the query send
 /// the same body for each. A retry repeats all of these, and one that doesn't is delivered twice, not lost.
-pub(super) fn dedupe(route: &Route, verified: &Verified, now: Timestamp) -> Option<DedupeKey> {
+pub(super) fn dedupe(route: &Route, verified: &Verified, received_at: Timestamp) -> Option<DedupeKey> {
     if route.dedupe_window.is_zero() {
         return None;
     }
@@ -22,5 +22,5 @@ pub(super) fn dedupe(route: &Route, verified: &Verified, now: Timestamp) -> Opti
         (None, Some(key)) => fingerprint(&[name, b"preset", key]),
         (None, None) => fingerprint(&[name, b"request", inbound.method.as_str().as_bytes(), &inbound.target, &inbound.body]),
     };
-    Some(DedupeKey { hash, expires_at: now.saturating_add(route.dedupe_window) })
+    Some(DedupeKey { hash, expires_at: received_at.saturating_add(route.dedupe_window) })
 }
