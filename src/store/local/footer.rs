@@ -7,6 +7,7 @@
 
 mod build;
 mod look;
+mod write;
 
 use bytes::BufMut;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -22,8 +23,8 @@ use crate::model::{Name, Timestamp};
 pub(super) use build::{Built, Unreadable, build};
 pub(super) use look::{
     Footing, carried, carried_behind, carried_from, dead, event_by_id, events_below, ids, is_sound, key, key_places, keys, ops, repeated,
-    write,
 };
+pub(super) use write::write;
 
 const MAGIC: &[u8; 8] = b"KURIERFT";
 const VERSION: u32 = 2;
@@ -66,7 +67,7 @@ enum Part {
 const PARTS: usize = 7;
 
 /// The first page.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct FooterHeader {
     pub(super) number: u64,
     pub(super) nonce: u128,
@@ -217,13 +218,21 @@ pub(super) fn number(name: &str) -> Option<u64> {
     u64::from_str_radix(digits, 16).ok()
 }
 
-fn put_event(bytes: &mut Vec<u8>, event: &FooterEvent) {
-    put_long(bytes, &event.meta.encode());
-    for text in [&event.columns.source_id, &event.columns.event_type] {
+fn put_event(bytes: &mut Vec<u8>, meta: &Meta, columns: &[u8]) {
+    put_long(bytes, &meta.encode());
+    bytes.extend_from_slice(columns);
+}
+
+/// The columns of an event: the id at its source, and the type.
+fn put_columns(bytes: &mut Vec<u8>, columns: [Option<&str>; 2]) {
+    for text in columns {
         bytes.put_u8(u8::from(text.is_some()));
-        put_long(bytes, text.as_deref().unwrap_or_default().as_bytes());
+        put_long(bytes, text.unwrap_or_default().as_bytes());
     }
 }
+
+/// An event without either.
+const NO_COLUMNS: &[u8] = &[0; 10];
 
 fn take_event(cursor: &mut Cursor<'_>, names: &mut Names) -> Result<FooterEvent, Malformed> {
     let meta = Meta::decode(cursor.long()?, names)?;

@@ -20,7 +20,7 @@ use super::table::Meta;
 use crate::model::{DeliveryKind, EventId, Lane, Timestamp};
 use crate::store::NewDelivery;
 
-pub(super) use event::{EventHead, encode_event, event, event_head, event_id, number_event};
+pub(super) use event::{EventHead, encode_event, event, event_columns, event_head, event_id, number_event};
 pub(super) use key::{KeyRecord, decode_key, encode_key, key_bytes, key_of};
 pub(super) use moved::{as_event, decode_moved, encode_moved};
 pub(super) use settlement::{Settled, decode_settlement, encode_settlement, put_state, state_of};

@@ -179,7 +179,7 @@ impl<D: Disk> Walk<'_, D> {
             StoreError::damaged(&shared.path, format!("`{name}` at byte {}: {}", error.offset, error.what))
         })?;
         prove(&*found.file, self.chain.last_start, self.chain.end).await.map_err(|error| self.io(error))?;
-        shared.write_footer(header.number, &built.bytes).await.map_err(|error| self.io(error))?;
+        shared.write_footer(&built).await.map_err(|error| self.io(error))?;
         let footing = Footing::open(&shared.disk, &shared.journal(), header.number, header.nonce).await.map_err(|error| self.io(error))?;
         let footing = footing.ok_or_else(|| self.io(io::Error::other("a footer that was just written can't be read")))?;
         let told = self.tell(&footing).await.map_err(|error| self.io(error))?;

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 use super::clean::End;
 use super::disk::{Disk, DiskFile};
 use super::filter::Filters;
-use super::footer;
+use super::footer::{self, Built, FooterHeader};
 use super::format;
 use super::index::{Index, Indexes};
 use super::interrupted::InFlight;
@@ -208,9 +208,12 @@ impl<D: Disk> Shared<D> {
 
     /// Writes a segment's footer. On a full disk one of the segments that are set aside makes room for it, but not the
     /// last one: without footers no segment would ever go.
-    pub(super) async fn write_footer(&self, number: u64, bytes: &[u8]) -> std::io::Result<()> {
+    pub(super) async fn write_footer(&self, built: &Built) -> std::io::Result<FooterHeader> {
         loop {
-            let Err(error) = footer::write(&self.disk, &self.journal(), number, bytes).await else { return Ok(()) };
+            let error = match footer::write(&self.disk, &self.journal(), built).await {
+                Ok(header) => return Ok(header),
+                Err(error) => error,
+            };
             let is_full = supply::is_full_disk(&error);
             let spare = {
                 let mut supply = self.supply.lock();

@@ -463,9 +463,9 @@ impl Table {
         lies_below.take(limit).map(|(sequence, packed)| (self.live.unpack((sequence, packed)), packed.is_told())).collect()
     }
 
-    /// All events in memory, in the order of acceptance.
-    pub(super) fn into_metas(self) -> Vec<Meta> {
-        self.live.from(0).map(|event| self.live.unpack(event)).collect()
+    /// Events in memory from this accept sequence on, in the order of acceptance.
+    pub(super) fn metas_from(&self, sequence: u64) -> impl Iterator<Item = Meta> {
+        self.live.from(sequence).map(|event| self.live.unpack(event))
     }
 
     /// Events in memory below this sequence, newest first.

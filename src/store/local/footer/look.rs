@@ -33,23 +33,6 @@ fn damaged(error: Malformed) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-/// Writes a footer in place of whatever has its name. What it tells is synced before its first page is written, so
-/// that a footer that can be believed at all is whole; the first page is not: without it the footer is made again.
-pub(in crate::store::local) async fn write<D: Disk>(disk: &D, journal: &Path, number: u64, bytes: &[u8]) -> io::Result<()> {
-    let path = journal.join(file_name(number));
-    // A torn one must not keep an older one's header.
-    match disk.remove(&path).await {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    let file = disk.create(&path).await?;
-    let (page, rest) = bytes.split_at(PAGE.min(bytes.len()));
-    file.write_at(PAGE as u64, rest).await?;
-    file.sync_data().await?;
-    file.write_at(0, page).await
-}
-
 impl<F: DiskFile> Footing<F> {
     /// Opens the footer of this incarnation of a segment; none if there is no sound one.
     pub(in crate::store::local) async fn open<D: Disk<File = F>>(

@@ -1,6 +1,7 @@
 //! The index's entries: an event by its sequence (in parts, if it is large), its sequence by its id, and how often
 //! its key was seen again.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use super::BATCH_MAX;
@@ -30,10 +31,14 @@ fn id_key(kind: u8, id: u128) -> Vec<u8> {
 }
 
 /// Writes events and repeats in small batches.
-pub(in crate::store::local) fn write(index: &dyn Index, metas: &[Meta], repeats: &BTreeMap<EventId, u64>) -> Result<(), IndexError> {
+pub(in crate::store::local) fn write(
+    index: &dyn Index,
+    metas: impl IntoIterator<Item = impl Borrow<Meta>>,
+    repeats: &BTreeMap<EventId, u64>,
+) -> Result<(), IndexError> {
     let mut entries = Vec::new();
     for meta in metas {
-        put(&mut entries, meta);
+        put(&mut entries, meta.borrow());
         if entries.len() >= BATCH_MAX {
             index.apply(&entries)?;
             entries.clear();

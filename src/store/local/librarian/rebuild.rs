@@ -86,7 +86,7 @@ fn merge<D: Disk>(shared: &Arc<Shared<D>>, index: &dyn Index, carried: Vec<Meta>
     for op in ops {
         apply(shared, index, &mut table, &mut repeats, &op)?;
     }
-    entries::write(index, &table.into_metas(), &repeats).map_err(|error| io::Error::other(error.to_string()))
+    entries::write(index, table.metas_from(0), &repeats).map_err(|error| io::Error::other(error.to_string()))
 }
 
 fn apply<D: Disk>(

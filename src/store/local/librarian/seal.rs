@@ -7,9 +7,10 @@ use super::{Found, Librarian};
 use crate::store::local::chain::Chain;
 use crate::store::local::checkpoint::{self, Mark};
 use crate::store::local::disk::Disk;
-use crate::store::local::footer::{self, Built, Footing, Unreadable};
+use crate::store::local::footer::{self, Built, FooterHeader, Footing, Unreadable};
 use crate::store::local::segment;
 use crate::store::local::shared::{SealedKeys, Shared};
+use crate::store::local::table::Meta;
 
 /// Events that are forgotten at a time, under the table's lock.
 const FORGET_MAX: usize = 1000;
@@ -47,28 +48,32 @@ impl<D: Disk> Librarian<D> {
             let name = segment::file_name(number);
             io::Error::other(format!("`{name}` at byte {}: {}; stop and see `kurier store check`", error.offset, error.what))
         })?;
-        shared.write_footer(number, &built.bytes).await?;
+        let footer = shared.write_footer(&built).await?;
         self.chain = chain;
-        self.put_away(number, built).await;
+        self.put_away(&footer, built).await;
         Ok(true)
     }
 
     /// The footer tells from now on what memory told.
-    async fn put_away(&self, number: u64, built: Built) {
-        let shared = &self.shared;
-        for some in built.keys.chunks(KEYS_MAX) {
-            shared.filters.write().add(number, some.iter().map(|(hash, _)| *hash));
+    async fn put_away(&self, footer: &FooterHeader, built: Built) {
+        let (shared, number) = (&self.shared, footer.number);
+        for some in built.keys().chunks(KEYS_MAX) {
+            shared.filters.write().add(number, some.iter().map(|key| key.hash));
             tokio::task::yield_now().await;
         }
-        shared.sealed_keys.lock().push(SealedKeys { keys: built.keys });
-        shared.table.lock().seal(number, built.header.bytes());
-        for some in built.metas.chunks(FORGET_MAX) {
-            shared.table.lock().forget_told(some);
+        shared.sealed_keys.lock().push(SealedKeys { keys: built.keys().iter().map(|key| (key.hash, key.event)).collect() });
+        shared.table.lock().seal(number, footer.bytes());
+        let mut next = 0;
+        loop {
+            let some: Vec<Meta> = built.events_from(next).take(FORGET_MAX).collect();
+            let Some(last) = some.last() else { break };
+            next = last.sequence + 1;
+            shared.table.lock().forget_told(&some);
             tokio::task::yield_now().await;
         }
         shared.table.lock().told(number);
         shared.count_waiting();
-        tracing::debug!(segment = number, events = built.header.events, "a segment was sealed");
+        tracing::debug!(segment = number, events = footer.events, "a segment was sealed");
     }
 
     /// Writes a checkpoint, if so many segments were begun since the last one, or a start could make nothing of that any
@@ -128,7 +133,7 @@ pub(super) async fn mend_footer<D: Disk>(shared: &Arc<Shared<D>>, number: u64) -
     let (header, successor) = (segment::read_header(&*file).await?, segment::read_header(&*behind).await?);
     let built = footer::build(&mut chain, &*file, &header, Some(&successor), &shared.names).await;
     let built = built.map_err(|error| io::Error::other(error.what))?;
-    shared.write_footer(number, &built.bytes).await
+    shared.write_footer(&built).await.map(drop)
 }
 
 /// A chain that stands before this segment.

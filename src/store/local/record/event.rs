@@ -80,9 +80,13 @@ pub(super) fn put_optional(record: &mut Vec<u8>, text: Option<&str>) {
 }
 
 pub(super) fn optional(cursor: &mut Cursor<'_>) -> Result<Option<Box<str>>, Malformed> {
+    Ok(optional_text(cursor)?.map(Into::into))
+}
+
+fn optional_text<'a>(cursor: &mut Cursor<'a>) -> Result<Option<&'a str>, Malformed> {
     let present = flag(cursor)?;
     let text = cursor.text()?;
-    Ok(present.then(|| text.into()))
+    Ok(present.then_some(text))
 }
 
 /// Gives an encoded event its numbers.
@@ -123,16 +127,32 @@ pub(in crate::store::local) fn event_head(record: &[u8], frame: &Frame, names: &
     read_head(&mut Cursor::new(fields(record, frame)?), names)
 }
 
+/// Reads what a footer tells: what a start needs, the id at its source, and the type.
+pub(in crate::store::local) fn event_columns<'a>(
+    record: &'a [u8],
+    frame: &Frame,
+    names: &mut Names,
+) -> Result<(EventHead, [Option<&'a str>; 2]), Malformed> {
+    let mut cursor = Cursor::new(fields(record, frame)?);
+    let head = read_head(&mut cursor, names)?;
+    peer(&mut cursor)?;
+    Ok((head, [optional_text(&mut cursor)?, optional_text(&mut cursor)?]))
+}
+
+fn peer(cursor: &mut Cursor<'_>) -> Result<Option<IpAddr>, Malformed> {
+    match cursor.u8()? {
+        0 => Ok(None),
+        4 => Ok(Some(IpAddr::V4(Ipv4Addr::from(octets::<4>(cursor)?)))),
+        6 => Ok(Some(IpAddr::V6(Ipv6Addr::from(octets::<16>(cursor)?)))),
+        _ => Err(Malformed("address")),
+    }
+}
+
 /// Reads the whole event; the body is given, as its bytes may not have been read.
 pub(in crate::store::local) fn event(record: &[u8], frame: &Frame, body: Bytes, names: &mut Names) -> Result<Event, Malformed> {
     let mut cursor = Cursor::new(fields(record, frame)?);
     let head = read_head(&mut cursor, names)?;
-    let peer = match cursor.u8()? {
-        0 => None,
-        4 => Some(IpAddr::V4(Ipv4Addr::from(octets::<4>(&mut cursor)?))),
-        6 => Some(IpAddr::V6(Ipv6Addr::from(octets::<16>(&mut cursor)?))),
-        _ => return Err(Malformed("address")),
-    };
+    let peer = peer(&mut cursor)?;
     let source_id = optional(&mut cursor)?;
     let event_type = optional(&mut cursor)?;
     let method = Method::from_bytes(cursor.long()?).map_err(|_invalid| Malformed("method"))?;
