@@ -37,8 +37,9 @@ pub const ADMIN_ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The longest a connection may take to stand, TLS included; a destination's shorter `timeout` wins.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Idle connections kept per host: more than the default concurrency would only occupy the other side.
-const IDLE_PER_HOST_MAX: usize = 32;
+/// Idle connections kept per host: as many as the largest `concurrency` of a destination can have open. Kept fewer, all
+/// that end together would close theirs and the next attempts connect anew, which costs more than the request.
+const IDLE_PER_HOST_MAX: usize = 4096;
 
 /// How long an idle connection is kept: shorter than the 60 s after which common servers close theirs, so
 /// that requests seldom meet a connection that is just being closed.
@@ -199,7 +200,7 @@ impl Transport for HttpTransport {
 pub(super) async fn exchange(
     client: &Client,
     mut request: Request,
-    headers: HeaderMap,
+    mut headers: HeaderMap,
     body: Bytes,
     limit: Duration,
     cap: usize,
@@ -210,12 +211,12 @@ pub(super) async fn exchange(
     let userinfo = take_userinfo(request.url_mut());
     // A server may insist on a length even where there is nothing (411), and for no body none is made.
     if body.is_empty() && ![Method::GET, Method::HEAD].contains(request.method()) {
-        request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
     }
-    request.headers_mut().extend(headers);
     if let Some(credentials) = userinfo {
-        request.headers_mut().entry(AUTHORIZATION).or_insert(credentials);
+        headers.entry(AUTHORIZATION).or_insert(credentials);
     }
+    *request.headers_mut() = headers;
     if !body.is_empty() {
         *request.body_mut() = Some(body.into());
     }

@@ -400,6 +400,28 @@ async fn connections_are_reused() {
     assert_eq!(connections.load(Ordering::SeqCst), 1);
 }
 
+/// As many as a destination of the largest `concurrency` may have: their attempts end together, and go again together.
+#[tokio::test]
+async fn connections_that_fall_idle_together_are_all_reused() {
+    const AT_ONCE: usize = 100;
+    let (address, connections) = server(|mut stream| async move {
+        tokio::spawn(async move {
+            while read_request(&mut stream).await.is_some() {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            }
+        });
+    })
+    .await;
+    let transport = HttpTransport::new().unwrap();
+    for _ in 0..20 {
+        let sent = (0..AT_ONCE).map(|_| transport.send(outbound(&format!("http://{address}/x"))));
+        assert!(futures_util::future::join_all(sent).await.iter().all(Result::is_ok));
+    }
+    // One that is just being given back when it is wanted again may have a second one beside it.
+    let made = connections.load(Ordering::SeqCst);
+    assert!(made <= 3 * AT_ONCE, "{made} connections for {AT_ONCE} requests at a time");
+}
+
 #[tokio::test]
 async fn the_admin_api_is_called_with_its_token_and_answers_whole() {
     let (address, _) = server(|mut stream| async move {
