@@ -158,7 +158,8 @@ async fn exchange(tools: &Tools, job: Job, now: Timestamp) -> Result<Exchanged, 
     // The route may have left the configuration since; then only what the event itself says is known.
     let route = job.config.route(&event.route);
     event.event_type = event.event_type.take().or_else(|| route.and_then(|route| route.verifier.event_type(&event)));
-    let accepted = event.clone();
+    // Its request is made of both: the event as it was accepted, and as it is to be delivered.
+    let accepted = matches!(destination.target, Target::SmartBusiness(_)).then(|| event.clone());
     if let Some(deliver) = job.config.delivery(&event.route, &job.pending.destination) {
         event = programs::apply(&*tools.jq, &job.config.programs, deliver, event).await?;
     }
@@ -170,14 +171,17 @@ async fn exchange(tools: &Tools, job: Job, now: Timestamp) -> Result<Exchanged, 
         Target::Pull(_) => return Err(Ended::Unmade("events are fetched from there, and none is delivered".to_owned())),
         Target::PayJoe { settings, uploads } => return payjoe::send(tools, &job, settings, *uploads, &event).await,
         Target::BankIntegration(settings) => return bankintegration::send(tools, &job, settings, &event).await,
-        Target::SmartBusiness(settings) => return smartbusiness::send(tools, &job, settings, &accepted, &event).await,
+        Target::SmartBusiness(settings) => {
+            let accepted = accepted.as_ref().unwrap_or(&event);
+            return smartbusiness::send(tools, &job, settings, accepted, &event).await;
+        }
     }
-    let request = match outbound(&event, &job, now) {
+    // While the destination takes its time, nothing else of the event is kept in memory.
+    let request = match outbound(event, &job, now) {
         Ok(request) => request,
         Err(fault) => return Ok(Exchanged::plain(Err(fault))),
     };
-    // While the destination takes its time, nothing else of the event is kept in memory.
-    drop((event, accepted, job));
+    drop(job);
     Ok(access::send(tools, &destination, request).await)
 }
 
@@ -196,14 +200,14 @@ fn unsendable(detail: impl Into<String>) -> Fault {
 }
 
 /// The request for this delivery, as of `now`.
-fn outbound(event: &Event, job: &Job, now: Timestamp) -> Result<Outbound, Fault> {
+fn outbound(mut event: Event, job: &Job, now: Timestamp) -> Result<Outbound, Fault> {
     let destination = &job.destination;
     let no_json = |_error| unsendable("the event can't be written as JSON");
     let (mut headers, body) = match destination.format {
-        Format::Original => (headers::of_sender(&event.headers), event.body.clone()),
+        Format::Original => (headers::of_sender(std::mem::take(&mut event.headers)), std::mem::take(&mut event.body)),
         // The sender's headers describe its own body (its length, encoding, digest), not the one made here.
-        Format::Json => (content_type("application/json"), body::json(event).map_err(no_json)?.into()),
-        Format::CloudEvents => (content_type("application/cloudevents+json"), body::cloud_event(event).map_err(no_json)?.into()),
+        Format::Json => (content_type("application/json"), body::json(&event).map_err(no_json)?.into()),
+        Format::CloudEvents => (content_type("application/cloudevents+json"), body::cloud_event(&event).map_err(no_json)?.into()),
     };
     headers::configure(&mut headers, &destination.headers);
     let id = event.id.to_string();
@@ -214,7 +218,7 @@ fn outbound(event: &Event, job: &Job, now: Timestamp) -> Result<Outbound, Fault>
     }
     headers.insert("webhook-id", headers::text(id.as_bytes()));
     headers.insert("webhook-timestamp", timestamp.into());
-    describe(&mut headers, event, job);
+    describe(&mut headers, &event, job);
     let url = destination.target.url().cloned().ok_or_else(|| unsendable("the destination has no address of its own"))?;
     let (timeout, tls) = (attempt_timeout(destination), destination.tls.clone());
     Ok(Outbound { method: Method::POST, url, headers, body, timeout, tls, reach: Reach::Anywhere })
