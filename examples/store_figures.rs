@@ -25,7 +25,7 @@ const BODY: usize = 1024;
 const WRITERS: u64 = 64;
 
 /// How often the rate beside stored events is held to that of an empty store, and by how many events.
-const ROUNDS: u32 = 5;
+const ROUNDS: usize = 15;
 const ROUND_EVENTS: u64 = 200_000;
 
 /// Raw appends: bytes of one, which is about what a batch of all writers takes, and how many.
@@ -200,18 +200,32 @@ fn append(path: &Path) {
     std::fs::remove_file(path).unwrap();
 }
 
-/// Takes turns between an empty store, the full one and the bare disk.
+/// Takes turns between an empty store, the full one and the bare disk; which of the stores is first changes, since what
+/// one round leaves to the disk is felt by the next.
 fn beside(path: &Path) {
     let empty = path.with_extension("empty");
-    for n in 1..=ROUNDS {
+    let mut ratios = Vec::new();
+    for n in 0..ROUNDS {
         drop(std::fs::remove_dir_all(&empty));
-        println!("round {n}: empty store");
-        step(&empty, "round", 0);
-        println!("round {n}: full store");
-        step(path, "round", 0);
+        let stores = if n % 2 == 0 { [empty.as_path(), path] } else { [path, empty.as_path()] };
+        let [first, second] = stores.map(rate);
+        let (of_empty, of_full) = if n % 2 == 0 { (first, second) } else { (second, first) };
+        println!("events/s of an empty store {of_empty:.0}, of the full one {of_full:.0}: {:.2}", of_full / of_empty);
+        ratios.push(of_full / of_empty);
         append(&path.with_extension("raw"));
     }
     drop(std::fs::remove_dir_all(&empty));
+    ratios.sort_by(f64::total_cmp);
+    println!("in {ROUNDS} rounds: median {:.2}, quarters {:.2} to {:.2}", ratios[ROUNDS / 2], ratios[ROUNDS / 4], ratios[ROUNDS * 3 / 4]);
+}
+
+/// Events/s of one round in this store, which a process of its own plays.
+fn rate(path: &Path) -> f64 {
+    let program = std::env::current_exe().unwrap();
+    let output = Command::new(program).arg(path).arg("0").arg("round").output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    print!("  {}: {said}", path.display());
+    said.split_whitespace().next().and_then(|rate| rate.parse().ok()).expect("a rate")
 }
 
 /// Takes away what can be made anew.
