@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memmem;
+
 use super::Refusal;
 use super::cavage::Cavage;
 use super::encoding::Encoding;
@@ -161,17 +163,17 @@ impl Carrier {
             Format::Tagged { split, assign, take } => {
                 for part in parts(text, split)? {
                     // Blanks may stand after a separator, nowhere else.
-                    let Some((tag, value)) = part.split_once(&**assign) else { continue };
+                    let Some((tag, value)) = halves(part, assign) else { continue };
                     self.tag(tag.trim(), value.trim(), take, found)?;
                 }
                 Ok(())
             }
-            Format::List { split } => parts(text, split)?.try_for_each(|part| match self.unprefixed(part.as_bytes()) {
+            Format::List { split } => parts(text, split)?.into_iter().try_for_each(|part| match self.unprefixed(part.as_bytes()) {
                 Some(rest) => self.candidate(rest, found),
                 None => Ok(()),
             }),
             Format::Positional { split, fields } => {
-                for (index, part) in parts(text, split)?.enumerate() {
+                for (index, part) in parts(text, split)?.into_iter().enumerate() {
                     match fields.get(index) {
                         Some(tag) => found.tags.push((tag.clone(), part.into())),
                         None => self.candidate(part.as_bytes(), found)?,
@@ -250,7 +252,27 @@ impl Extracted {
     }
 }
 
-fn parts<'t>(text: &'t str, split: &'t str) -> Result<impl Iterator<Item = &'t str>, Refusal> {
-    let parts = || text.split(split).map(str::trim).filter(|part| !part.is_empty());
-    if parts().count() > PARTS_MAX { Err(Refusal::Malformed) } else { Ok(parts()) }
+/// The parts of a text that are not blank.
+fn parts<'t>(text: &'t str, split: &str) -> Result<Vec<&'t str>, Refusal> {
+    let (mut parts, mut rest) = (Vec::new(), Some(text));
+    while let Some(text) = rest {
+        let (part, behind) = halves(text, split).map_or((text, None), |(part, behind)| (part, Some(behind)));
+        rest = behind;
+        let part = part.trim();
+        if part.is_empty() {
+            continue;
+        }
+        if parts.len() == PARTS_MAX {
+            return Err(Refusal::Malformed);
+        }
+        parts.push(part);
+    }
+    Ok(parts)
+}
+
+/// What stands before and behind the first separator. `split_once` prepares for a long one each time, and nearly all are
+/// of one character.
+fn halves<'t>(text: &'t str, split: &str) -> Option<(&'t str, &'t str)> {
+    let at = memmem::find(text.as_bytes(), split.as_bytes()).filter(|_| !split.is_empty())?;
+    Some((text.get(..at)?, text.get(at + split.len()..)?))
 }

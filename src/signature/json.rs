@@ -224,14 +224,19 @@ impl<'de> Visitor<'de> for Walk<'_, 'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        let mut seen = vec![false; self.step().children.len()];
+        // One bit for each child: there are no more of them than pointers.
+        let mut seen = 0_u64;
+        const { assert!(POINTERS_MAX <= u64::BITS as usize, "a bit for each") };
         while let Some(child) = map.next_key_seed(KeyOf(self.step()))? {
             let Some(child) = child else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
             let at = self.step().children[child].1;
-            if std::mem::replace(&mut seen[child], true) {
+            let bit = 1 << child;
+            let is_doubled = seen & bit != 0;
+            seen |= bit;
+            if is_doubled {
                 for slot in &self.pointers.nodes[at].below {
                     self.slots[*slot].unreadable = true;
                 }
