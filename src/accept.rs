@@ -19,7 +19,7 @@ use crate::config::Route;
 use crate::connectors::sns::CONFIRMATION;
 use crate::model::{Answer, Event, EventId, Inbound, Lane, keep_end_to_end};
 use crate::signature::Verified;
-use crate::store::{CommitError, NewDelivery, NewEvent, Receipt, Store};
+use crate::store::{CommitError, NewDelivery, NewEvent, Receipt, Store, Ticket};
 
 pub use ids::IdSource;
 pub use item::{Fetched, Item};
@@ -58,21 +58,26 @@ impl Acceptor {
 
     /// Commits the request as an event of this route, with one delivery for each of its destinations (I4).
     ///
-    /// Dropping the future calls the commit off if it is still queued.
+    /// It is queued at once; dropping the future calls the commit off if it is still queued.
     ///
     /// # Errors
     /// Whether nothing is stored, or nobody knows.
-    pub async fn accept(&self, route: &Route, verified: Verified) -> Result<Receipt, Unaccepted> {
+    pub fn accept(&self, route: &Route, verified: Verified) -> impl Future<Output = Result<Receipt, Unaccepted>> + Send + use<> {
         let id = self.ids.mint(verified.inbound().received_at);
-        self.commit(self.prepare(route, verified, id)).await
+        self.accept_as(route, verified, id)
     }
 
     /// The same under an id that is given: for what is tried more than once, and must not become two events.
     ///
     /// # Errors
     /// Whether nothing is stored, or nobody knows.
-    pub async fn accept_as(&self, route: &Route, verified: Verified, id: EventId) -> Result<Receipt, Unaccepted> {
-        self.commit(self.prepare(route, verified, id)).await
+    pub fn accept_as(
+        &self,
+        route: &Route,
+        verified: Verified,
+        id: EventId,
+    ) -> impl Future<Output = Result<Receipt, Unaccepted>> + Send + use<> {
+        committed(self.store.accept(self.prepare(route, verified, id)))
     }
 
     /// Commits an item that nobody sent: it was fetched, or Kurier made it.
@@ -80,7 +85,7 @@ impl Acceptor {
     /// # Errors
     /// Whether nothing is stored, or nobody knows.
     pub async fn accept_item(&self, item: Item) -> Result<Receipt, Unaccepted> {
-        self.commit(self.made(item)).await
+        committed(self.store.accept(self.made(item))).await
     }
 
     /// Commits what this route has fetched, as an event like those that are sent.
@@ -88,26 +93,7 @@ impl Acceptor {
     /// # Errors
     /// Whether nothing is stored, or nobody knows.
     pub async fn accept_fetched(&self, route: &Route, fetched: Fetched) -> Result<Receipt, Unaccepted> {
-        self.commit(self.fetched(route, fetched)).await
-    }
-
-    async fn commit(&self, new: NewEvent) -> Result<Receipt, Unaccepted> {
-        let mut ticket = self.store.accept(new);
-        let outcome = tokio::select! {
-            biased;
-            outcome = &mut ticket => outcome,
-            () = tokio::time::sleep(QUEUED_TIME_MAX) => {
-                if ticket.cancel() {
-                    return Err(Unaccepted::Refused("the store did not take it in time"));
-                }
-                ticket.await
-            }
-        };
-        outcome.map_err(|error| match error {
-            CommitError::Refused(why) => Unaccepted::Refused(why),
-            // An accept follows no version and names no event: these two would be the engine's own confusion.
-            CommitError::Unknown | CommitError::Stale | CommitError::NotFound => Unaccepted::Unknown,
-        })
+        committed(self.store.accept(self.fetched(route, fetched))).await
     }
 
     fn prepare(&self, route: &Route, verified: Verified, id: EventId) -> NewEvent {
@@ -145,6 +131,25 @@ impl Acceptor {
         };
         NewEvent { event, dedupe, answer, deliveries }
     }
+}
+
+/// Waits for a commit. It holds nothing of the event, which is in the store's hands by now.
+async fn committed(mut ticket: Ticket<Receipt>) -> Result<Receipt, Unaccepted> {
+    let outcome = tokio::select! {
+        biased;
+        outcome = &mut ticket => outcome,
+        () = tokio::time::sleep(QUEUED_TIME_MAX) => {
+            if ticket.cancel() {
+                return Err(Unaccepted::Refused("the store did not take it in time"));
+            }
+            ticket.await
+        }
+    };
+    outcome.map_err(|error| match error {
+        CommitError::Refused(why) => Unaccepted::Refused(why),
+        // An accept follows no version and names no event: these two would be the engine's own confusion.
+        CommitError::Unknown | CommitError::Stale | CommitError::NotFound => Unaccepted::Unknown,
+    })
 }
 
 /// The target with the path's secret replaced by its placeholder: a secret of the configuration is never

@@ -1,10 +1,10 @@
 //! Reads a request's body whole: counted, timed, and copied at most once.
 
-use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body::Body;
+use futures_util::FutureExt as _;
+use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
@@ -27,15 +27,16 @@ pub(super) struct Bounds {
 ///
 /// # Errors
 /// It is too long, too slow, breaks off, or there is no room for it now.
-pub(super) async fn collect<B>(mut body: B, bounds: Bounds, held: &mut Held) -> Result<Bytes, Refused>
+pub(super) async fn collect<B>(body: &mut B, bounds: Bounds, held: &mut Held) -> Result<Bytes, Refused>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let mut pace = Pace::begin(bounds.read_timeout);
+    // Nobody has to be timed who has sent everything already.
+    let mut pace: Option<Pace> = None;
     let mut collected = Collected::Nothing;
     let mut length = 0_usize;
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    while let Some(frame) = next(&mut body, pace.due()).await? {
+    while let Some(frame) = next(body, &mut pace, bounds.read_timeout).await? {
         length = length.saturating_add(frame.len());
         if length > bounds.bytes_max {
             return Err(Refused::BodyTooLarge);
@@ -48,7 +49,9 @@ where
         if !fits {
             return Err(Refused::Overload);
         }
-        pace.took(frame.len());
+        if let Some(pace) = &mut pace {
+            pace.took(frame.len());
+        }
         collected = collected.add(frame, announced.min(bounds.bytes_max));
     }
     Ok(match collected {
@@ -84,25 +87,31 @@ impl Pace {
     }
 }
 
-/// The next piece of the body that has bytes; `None` at its end.
-async fn next<B>(body: &mut B, deadline: Instant) -> Result<Option<Bytes>, Refused>
+/// The next piece of the body that has bytes; `None` at its end. The pace begins where it has to be waited for.
+async fn next<B>(body: &mut B, pace: &mut Option<Pace>, read_timeout: Duration) -> Result<Option<Bytes>, Refused>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     loop {
-        let frame = timeout_at(deadline, Pin::new(&mut *body).frame()).await.map_err(|_elapsed| Refused::BodyTooSlow)?;
-        match frame {
-            None => return Ok(None),
-            Some(Err(_)) => return Err(Refused::BodyBroken),
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data()
-                    && !data.is_empty()
-                {
-                    return Ok(Some(data));
-                }
+        let next = body.frame().now_or_never().map(broken);
+        let next = match next {
+            Some(next) => next,
+            None => {
+                let due = pace.get_or_insert_with(|| Pace::begin(read_timeout)).due();
+                timeout_at(due, body.frame()).await.map(broken).map_err(|_elapsed| Refused::BodyTooSlow)?
             }
+        };
+        let Some(frame) = next else { return Ok(None) };
+        if let Ok(data) = frame?.into_data()
+            && !data.is_empty()
+        {
+            return Ok(Some(data));
         }
     }
+}
+
+fn broken<E>(frame: Option<Result<Frame<Bytes>, E>>) -> Option<Result<Frame<Bytes>, Refused>> {
+    frame.map(|frame| frame.map_err(|_error| Refused::BodyBroken))
 }
 
 /// What has been read. One piece is kept as it came; only a second one makes a copy of both necessary.

@@ -56,13 +56,14 @@ impl From<Refused> for Failure {
     }
 }
 
-/// What a request says before its body, and the configuration by which it is judged to its end.
-struct Head {
+/// A request, and the configuration by which it is judged to its end. It stays where it is while it is served: handed on
+/// from future to future it would be copied each time, and each of them would have room for it.
+struct Asked<B> {
     config: Arc<Config>,
     parts: Parts,
+    body: B,
     connection: Connection,
     received_at: Timestamp,
-    target: Bytes,
 }
 
 /// What a refusal needs of its request once the head has been used up.
@@ -77,7 +78,7 @@ struct Refusing<'a> {
 
 impl Inner {
     /// Answers a request, or errs where nothing may be said.
-    pub(super) async fn handle<B>(&self, request: Request<B>) -> Result<Response<Full<Bytes>>, Unanswered>
+    pub(super) fn handle<B>(self: Arc<Self>, request: Request<B>) -> impl Future<Output = Result<Response<Full<Bytes>>, Unanswered>> + Send
     where
         B: Body<Data = Bytes> + Send + Unpin,
     {
@@ -86,34 +87,40 @@ impl Inner {
         // Without the server's note of the connection nobody is trusted and everybody counts as one address.
         let nobody = Connection { peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), tls: false };
         let connection = parts.extensions.get::<Connection>().copied().unwrap_or(nobody);
+        let mut asked = Asked { config: self.config.load_full(), parts, body, connection, received_at };
+        async move { self.answer(&mut asked).await }
+    }
+
+    async fn answer<B>(&self, asked: &mut Asked<B>) -> Result<Response<Full<Bytes>>, Unanswered>
+    where
+        B: Body<Data = Bytes> + Send + Unpin,
+    {
         let mut refusing = Refusing {
             route: None,
-            peer: connection.peer.ip(),
-            method: parts.method.clone(),
-            version: parts.version,
-            unread: !body.is_end_stream(),
+            peer: asked.connection.peer.ip(),
+            method: asked.parts.method.clone(),
+            version: asked.parts.version,
+            unread: !asked.body.is_end_stream(),
         };
-        if let Some(refused) = unfit(&parts) {
+        if let Some(refused) = unfit(&asked.parts) {
             return Ok(self.refuse(&refusing, &refused));
         }
-        let Some(target) = target(&parts) else {
+        let Some(target) = target(&asked.parts) else {
             return Ok(self.refuse(&refusing, &Refused::Malformed("the request target is not a path")));
         };
-        let config = self.config.load_full();
         let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
-        let Some(route) = config.route_for(path).cloned() else {
-            if let Some(names) = std::str::from_utf8(path).ok().and_then(|path| config.redirects.get(path)) {
+        let Some(route) = asked.config.route_for(path).cloned() else {
+            if let Some(names) = std::str::from_utf8(path).ok().and_then(|path| asked.config.redirects.get(path)) {
                 let query = target.get(path.len() + 1..).unwrap_or_default();
-                return Ok(self.authorized(&refusing, &config, names, query).await);
+                return Ok(Box::pin(self.authorized(&refusing, &asked.config, names, query)).await);
             }
             return Ok(self.without_route(&refusing, path));
         };
         refusing.route = Some(&route);
-        let head = Head { config, parts, connection, received_at, target };
-        match self.receive(&route, head, body, &mut refusing.unread).await {
+        match self.receive(&route, asked, target, &mut refusing.unread).await {
             Ok(Done::Accepted(receipt)) => {
                 let earned = match &route.wait {
-                    Some(wait) => waiting::answer(&*self.store, &self.settled, wait, receipt.event()).await,
+                    Some(wait) => Box::pin(waiting::answer(&*self.store, &self.settled, wait, receipt.event())).await,
                     None => None,
                 };
                 Ok(response::accepted(&receipt, earned))
@@ -134,17 +141,18 @@ impl Inner {
     }
 
     /// From the head of a request that has a route to its receipt; the cheap checks first.
-    async fn receive<B>(&self, route: &Arc<Route>, head: Head, body: B, unread: &mut bool) -> Result<Done, Failure>
+    async fn receive<B>(&self, route: &Arc<Route>, asked: &mut Asked<B>, target: Bytes, unread: &mut bool) -> Result<Done, Failure>
     where
         B: Body<Data = Bytes> + Send + Unpin,
     {
-        let takes = route.methods.contains(&head.parts.method);
-        let tries = !takes && head.parts.method == Method::HEAD && route.verifier.head_ok();
-        if !takes && !tries && !route.verifier.may_ask(&head.parts.method) {
+        let Asked { config, parts, body, connection, received_at } = asked;
+        let takes = route.methods.contains(&parts.method);
+        let tries = !takes && parts.method == Method::HEAD && route.verifier.head_ok();
+        if !takes && !tries && !route.verifier.may_ask(&parts.method) {
             return Err(Refused::Method(route.methods.clone()).into());
         }
-        let server = &head.config.server;
-        let Origin { peer, base } = origin(&head.parts, head.connection, server)?;
+        let server = &config.server;
+        let Origin { peer, base } = origin(parts, *connection, server)?;
         self.standing.check_address(server.limits.per_address, peer).map_err(Refused::Rate)?;
         if tries {
             return Ok(Done::Tried);
@@ -165,28 +173,31 @@ impl Inner {
         let mut held = self.budget.hold(rate_key(peer));
         let body = collect(body, bounds, &mut held).await?;
         *unread = false;
-        let Head { parts, received_at, target, .. } = head;
-        let inbound = Inbound { method: parts.method, target, base, headers: parts.headers, body, peer, received_at };
-        match self.judge(route, inbound, takes).await? {
+        let (method, headers) = (parts.method.clone(), std::mem::take(&mut parts.headers));
+        let inbound = Inbound { method, target, base, headers, body, peer, received_at: *received_at };
+        // Fetched keys are waited for here, before anything of the way in is held but the request's own bytes.
+        for wanted in route.verifier.wanted_keys(&inbound) {
+            self.keys.fetch(&wanted).await;
+        }
+        match self.judge(route, inbound, takes)? {
             Judged::Handshake(handshake) => Ok(Done::Handshake(handshake)),
             Judged::Event(_) if !takes => Err(Refused::Method(route.methods.clone()).into()),
             Judged::Event(verified) => {
                 self.standing.check_route(route).map_err(Refused::Rate)?;
                 match &route.inpasy {
-                    Some(settings) => self.complete(route, settings, *verified).await,
-                    None => self.commit(route, *verified).await.map(Done::Accepted),
+                    Some(settings) => Box::pin(self.complete(route, settings, *verified)).await,
+                    None => {
+                        let asked = Instant::now();
+                        let receipt = self.acceptor.accept(route, *verified).await;
+                        self.committed(route, asked, receipt).map(Done::Accepted)
+                    }
                 }
             }
         }
     }
 
-    /// Fetched keys are waited for here, before anything of the way in is held but the request's own bytes.
-    async fn judge(&self, route: &Route, inbound: Inbound, takes: bool) -> Result<Judged, Refused> {
-        let verifier = &route.verifier;
-        for wanted in verifier.wanted_keys(&inbound) {
-            self.keys.fetch(&wanted).await;
-        }
-        let now = self.clock.now();
+    fn judge(&self, route: &Route, inbound: Inbound, takes: bool) -> Result<Judged, Refused> {
+        let (verifier, now) = (&route.verifier, self.clock.now());
         verifier.judge_or_return(inbound, now, &*self.keys).map_err(|unverified| {
             let why = unverified.refusal;
             if takes {
@@ -196,9 +207,8 @@ impl Inner {
         })
     }
 
-    async fn commit(&self, route: &Route, verified: Verified) -> Result<Receipt, Failure> {
-        let asked = Instant::now();
-        let receipt = self.acceptor.accept(route, verified).await.map_err(|unaccepted| match unaccepted {
+    fn committed(&self, route: &Route, asked: Instant, receipt: Result<Receipt, Unaccepted>) -> Result<Receipt, Failure> {
+        let receipt = receipt.map_err(|unaccepted| match unaccepted {
             Unaccepted::Refused(why) => Failure::Refused(Refused::Store(why)),
             Unaccepted::Unknown => Failure::Unknown,
         })?;

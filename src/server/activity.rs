@@ -41,8 +41,8 @@ pub(super) struct InFlight(Activity);
 /// Until when a connection may go on as it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Until {
-    /// It is serving; ask again then.
-    Busy(Instant),
+    /// It is serving, for as long as that takes.
+    Busy,
     /// Its head must be complete by then.
     Head(Instant),
     /// It must have begun a request by then.
@@ -50,10 +50,11 @@ pub(super) enum Until {
 }
 
 impl Until {
-    /// The moment.
-    pub(super) fn instant(self) -> Instant {
+    /// The moment; none while it is serving.
+    pub(super) fn instant(self) -> Option<Instant> {
         match self {
-            Self::Busy(at) | Self::Head(at) | Self::Idle(at) => at,
+            Self::Busy => None,
+            Self::Head(at) | Self::Idle(at) => Some(at),
         }
     }
 }
@@ -87,7 +88,7 @@ impl Activity {
         match (state.in_flight, state.head_since) {
             (0, Some(since)) => Until::Head(since + patience.head),
             (0, None) => Until::Idle(state.idle_since + patience.idle),
-            _ => Until::Busy(Instant::now() + patience.idle),
+            _ => Until::Busy,
         }
     }
 }
@@ -113,7 +114,7 @@ mod tests {
         assert_eq!(activity.until(PATIENCE), Until::Head(begun + PATIENCE.head));
 
         let request = activity.request(false);
-        assert!(matches!(activity.until(PATIENCE), Until::Busy(_)));
+        assert_eq!(activity.until(PATIENCE), Until::Busy);
         tokio::time::advance(Duration::from_secs(60)).await;
         activity.bytes_read();
         drop(request);

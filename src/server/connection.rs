@@ -157,7 +157,7 @@ async fn drive(
     patience: Patience,
     mut stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
 ) -> End {
-    let mut timer = pin!(sleep_until(activity.until(patience).instant()));
+    let mut timer = pin!(sleep_until(Instant::now() + patience.head));
     let mut stopping = false;
     // When an idle client that was told to close must have done so.
     let mut goodbye: Option<Instant> = None;
@@ -172,8 +172,7 @@ async fn drive(
                 continue;
             }
             let until = activity.until(patience);
-            let at = goodbye.map_or(until.instant(), |goodbye| goodbye.min(until.instant()));
-            if at < timer.deadline() {
+            if let Some(at) = goodbye.into_iter().chain(until.instant()).min().filter(|at| *at < timer.deadline()) {
                 timer.as_mut().reset(at);
             }
             if timer.as_mut().poll(context).is_pending() {
@@ -191,9 +190,13 @@ async fn drive(
                     }
                     timer.as_mut().reset(Instant::now() + GOODBYE_TIME);
                 }
-                Until::Busy(at) | Until::Head(at) | Until::Idle(at) => {
+                Until::Head(at) | Until::Idle(at) => {
                     goodbye = None;
                     timer.as_mut().reset(at);
+                }
+                Until::Busy => {
+                    goodbye = None;
+                    timer.as_mut().reset(Instant::now() + patience.idle);
                 }
             }
         }
