@@ -1,5 +1,9 @@
 //! Credentials: put in at send time, and made anew once where the destination refuses them.
 
+use std::future::ready;
+
+use futures_util::FutureExt as _;
+use futures_util::future::Either;
 use http::StatusCode;
 use http::header::AUTHORIZATION;
 
@@ -10,28 +14,37 @@ use crate::egress::{Fault, Outbound, Reply};
 use crate::model::Secret;
 use crate::tokens::{NoToken, Remedy, Who};
 
-/// Makes a request with the destination's own `auth`.
-pub(super) async fn send(tools: &Tools, destination: &Destination, mut request: Outbound) -> Exchanged {
-    let client = match &destination.auth {
-        None => return Exchanged::plain(tools.transport.send(request).await),
-        Some(Auth::OAuth2(client)) => client,
-        Some(auth) => {
-            let Ok(headers) = auth.headers() else {
-                return Exchanged::plain(Err(unsendable("a secret of `auth` holds bytes that no header can carry")));
-            };
+/// Makes a request with the destination's own `auth`. What it returns holds nothing of the request, which is in the
+/// transport's hands by then.
+pub(super) fn send<'t>(
+    tools: &'t Tools,
+    destination: &'t Destination,
+    mut request: Outbound,
+) -> impl Future<Output = Exchanged> + Send + 't {
+    let headers = match &destination.auth {
+        None => Ok(Vec::new()),
+        Some(Auth::OAuth2(client)) => {
+            let who = Who { name: &destination.name, client, by_client: true, refresh: None };
+            let with_token = with_token(tools, who, move |access| {
+                let mut request = request.clone();
+                let bearer = bearer(access).map_err(|_error| unsendable("the access token can't stand in a header"))?;
+                request.headers.insert(AUTHORIZATION, bearer);
+                Ok(request)
+            });
+            return Either::Left(Box::pin(with_token));
+        }
+        Some(auth) => auth.headers(),
+    };
+    let sending = match headers {
+        Ok(headers) => {
             for (name, value) in headers {
                 request.headers.insert(name, value);
             }
-            return Exchanged::plain(tools.transport.send(request).await);
+            tools.transport.send(request)
         }
+        Err(_invalid) => Box::pin(ready(Err(unsendable("a secret of `auth` holds bytes that no header can carry")))),
     };
-    let who = Who { name: &destination.name, client, by_client: true, refresh: None };
-    with_token(tools, who, |access| {
-        let mut request = request.clone();
-        request.headers.insert(AUTHORIZATION, bearer(access).map_err(|_error| unsendable("the access token can't stand in a header"))?);
-        Ok(request)
-    })
-    .await
+    Either::Right(sending.map(Exchanged::plain))
 }
 
 /// Makes a request with an access token; a 401 is asked again at once with a fresh one.

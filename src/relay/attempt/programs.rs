@@ -19,12 +19,14 @@ fn is_about_the_body(name: &HeaderName) -> bool {
     NAMES.contains(name) || matches!(name.as_str(), "content-md5" | "content-digest" | "repr-digest" | "digest")
 }
 
+/// Whether this delivery has any.
+pub(super) fn are_in(deliver: &DeliverTo) -> bool {
+    deliver.when.is_some() || deliver.transform.is_some()
+}
+
 /// The event as it is to be delivered; an error where it is not to be, or not now.
 pub(super) async fn apply(jq: &dyn Engine, programs: &Arc<Programs>, deliver: &DeliverTo, event: Event) -> Result<Event, Ended> {
     let task = Task { when: deliver.when.map(|when| when.id), transform: deliver.transform.map(|transform| transform.id) };
-    if task.when.or(task.transform).is_none() {
-        return Ok(event);
-    }
     let seen = body::json(&event).map_err(|_error| Ended::Unmade("the event can't be written as JSON".to_owned()))?;
     match jq.run(programs, task, seen.into()).await {
         Ok(Made::Skipped) => Err(Ended::Skipped),
