@@ -70,6 +70,9 @@ const STATES_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The largest value of a state.
 const STATE_BYTES_MAX: usize = 256 * 1024;
 
+/// Bodies up to this are copied when they are queued.
+const BODY_COPIED_MAX: usize = 4 * 1024;
+
 /// The threads that a store runs besides its callers': committer, supply, librarian.
 const HELPERS: u32 = 3;
 
@@ -172,6 +175,9 @@ impl<D: Disk> Store for LocalStore<D> {
         let (promise, ticket) = Ticket::queued();
         let NewEvent { event, dedupe, answer, deliveries } = new;
         let Event { id, route, received_at, body, .. } = event;
+        // A small body that is held as it came keeps the whole buffer that its connection reads into, which is made anew for
+        // the next request then.
+        let body = if body.len() <= BODY_COPIED_MAX { Bytes::copy_from_slice(&body) } else { body };
         let asked_at = Instant::now();
         let accept = Accept { head, body, id, route, received_at, dedupe, answer, deliveries, promise, asked_at };
         match self.shared.queue.push(Entry::Accept(Box::new(accept))) {

@@ -20,6 +20,9 @@ use crate::store::local::shared::{Recall, Shared};
 use crate::store::local::table::{DeliveryMeta, Meta};
 use crate::store::{CommitError, NewDelivery, Promise, Receipt, Settlement};
 
+/// Entries that one batch has room for from the start; it grows beyond.
+const TAKEN_USUALLY: usize = 256;
+
 /// See the module.
 pub(in crate::store::local) struct Building {
     /// What will be written, from `base` in the segment on.
@@ -80,6 +83,7 @@ impl Building {
 
     /// Takes entries in their order until one doesn't fit.
     pub(super) fn fill<D: Disk>(&mut self, waiting: &mut VecDeque<Entry>, ledger: &mut Ledger, shared: &Shared<D>) {
+        self.taken.reserve(waiting.len().min(TAKEN_USUALLY));
         while let Some(entry) = waiting.pop_front() {
             let left = match entry {
                 Entry::Accept(accept) => self.accept(accept, ledger, shared),
