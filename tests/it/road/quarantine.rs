@@ -245,7 +245,7 @@ fn a_quarantine_that_can_not_be_written_only_counts() {
     home.write("data/quarantine", "");
     assert_eq!(push(serving.public, RIGHT, b"one"), 401);
     wait_until("it is counted", || metrics(&serving).contains("kurier_refusals_dropped_total{route=\"code\"} 1"));
-    assert!(serving.log().contains("can't be kept and are only counted"));
+    wait_until("it is told", || serving.log().contains("can't be kept and are only counted"));
     fs::remove_file(home.path().join("data/quarantine")).unwrap();
     assert_eq!(push(serving.public, RIGHT, b"two"), 401);
     wait_for(&home, 1);
