@@ -37,9 +37,9 @@ pub const ADMIN_ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The longest a connection may take to stand, TLS included; a destination's shorter `timeout` wins.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Idle connections kept per host: as many as the largest `concurrency` of a destination can have open. Kept fewer, all
-/// that end together would close theirs and the next attempts connect anew, which costs more than the request.
-const IDLE_PER_HOST_MAX: usize = 4096;
+/// Idle connections kept per host. Of more attempts that end together some close theirs, and the next ones connect anew,
+/// which costs more than the request; but each takes a descriptor, here and there, until it has been idle for long.
+const IDLE_PER_HOST_MAX: usize = 256;
 
 /// How long an idle connection is kept: shorter than the 60 s after which common servers close theirs, so
 /// that requests seldom meet a connection that is just being closed.
