@@ -24,7 +24,7 @@ use super::librarian::paging;
 use super::segment::{self, Active, FIRST, PAGE, Predecessor, SegmentHeader};
 use super::shared::{Shared, Shelved};
 use super::supply;
-use super::table::Usage;
+use super::table::{Table, Usage};
 use crate::model::Timestamp;
 
 use find::{Found, find, unready};
@@ -173,7 +173,7 @@ impl<D: Disk> Walk<'_, D> {
             return self.apply(&footing.header, told).await;
         }
         let found = &self.found[at];
-        let built = footer::build(&mut self.chain, &*found.file, header, Some(successor), &shared.names).await;
+        let built = footer::build(&mut self.chain, &*found.file, header, Some(successor), &shared.names, Table::default()).await;
         let built = built.map_err(|error| {
             let name = segment::file_name(header.number);
             StoreError::damaged(&shared.path, format!("`{name}` at byte {}: {}", error.offset, error.what))

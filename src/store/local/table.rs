@@ -11,6 +11,7 @@ mod packed;
 mod packs;
 mod paged;
 mod pins;
+mod told;
 mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -346,26 +347,6 @@ impl Table {
         let lies_here = |sequence: u64| self.live.place(sequence).is_some_and(|place| place.segment == segment);
         let is_finished = |sequence: &u64| lies_here(*sequence) && !self.live.is_pending(*sequence);
         self.to_index.extend(usage.moved.iter().copied().filter(is_finished));
-    }
-
-    /// Forgets the events that stand as their segment's footer tells them; others go into the index in time.
-    pub(super) fn forget_told(&mut self, told: &[Meta]) {
-        for told in told {
-            if !self.live.contains(told.sequence) {
-                continue;
-            }
-            if self.live.is_pending(told.sequence) {
-                if self.live.get(told.sequence).is_some_and(|meta| meta.is_same(told)) {
-                    self.live.mark_told(told.sequence);
-                }
-                continue;
-            }
-            if !self.pins.contains_key(&told.sequence) && self.live.get(told.sequence).is_some_and(|meta| meta.is_same(told)) {
-                self.forget(told.sequence);
-            } else {
-                self.to_index.insert(told.sequence);
-            }
-        }
     }
 
     /// How many events wait for the index.

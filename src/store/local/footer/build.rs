@@ -25,7 +25,7 @@ pub(in crate::store::local) struct Built {
     /// Without the numbers that only writing it gives.
     pub(super) header: FooterHeader,
     /// Its events as they stand at the segment's end.
-    table: Table,
+    pub(in crate::store::local) table: Table,
     texts: Texts,
     /// In the order of their hashes.
     keys: Vec<Key>,
@@ -92,15 +92,17 @@ impl From<Damage> for Unreadable {
     }
 }
 
-/// Reads the next segment of the chain and makes its footer, which counts only where another segment follows.
+/// Reads the next segment of the chain and makes its footer, which counts only where another segment follows. `table` is
+/// empty.
 pub(in crate::store::local) async fn build<F: DiskFile>(
     chain: &mut Chain,
     file: &F,
     header: &SegmentHeader,
     successor: Option<&SegmentHeader>,
     names: &Mutex<Names>,
+    table: Table,
 ) -> Result<Built, Unreadable> {
-    let mut builder = Builder::default();
+    let mut builder = Builder { built: Built { table, ..Built::default() }, ..Builder::default() };
     let visit = |batch: &BatchHeader, offset: usize, payload: &[u8]| {
         let mut names = names.lock();
         let newest_at = &mut builder.built.header.newest_at;
@@ -179,7 +181,7 @@ impl Builder {
         built.ops.extend(states.into_values());
         built.texts.events.sort_by_key(|(sequence, ..)| *sequence);
         // Of a key whose window ended and that came again only the latest event's counts.
-        built.keys.sort_unstable_by_key(|key| (key.hash, Reverse(key.sequence)));
+        built.keys.sort_unstable_by_key(|key| (key.hash, Reverse(key.sequence), key.place));
         built.keys.dedup_by_key(|key| key.hash);
         let footer = &mut built.header;
         (footer.number, footer.nonce) = (header.number, header.nonce);

@@ -126,9 +126,9 @@ impl Rest {
 
 /// The events in blocks.
 async fn put_events<F: DiskFile>(sections: &mut Sections<'_, F>, built: &Built, header: &mut FooterHeader) -> io::Result<Rest> {
-    let (mut rest, mut block, mut start, mut next) = (Rest::default(), Vec::new(), 0_u64, 0);
-    loop {
-        let events: Vec<Meta> = built.events_from(next).take(BLOCK_EVENTS).collect();
+    let (mut rest, mut block, mut start, mut next) = (Rest::default(), Vec::new(), 0_u64, Some(0));
+    while let Some(from) = next {
+        let events: Vec<Meta> = built.events_from(from).take(BLOCK_EVENTS).collect();
         let Some(sequence) = events.first().map(|meta| meta.sequence) else { break };
         if rest.ids.is_empty() {
             header.first_event = sequence;
@@ -139,7 +139,7 @@ async fn put_events<F: DiskFile>(sections: &mut Sections<'_, F>, built: &Built, 
             rest.add(meta);
             header.last_event = meta.sequence;
         }
-        next = header.last_event + 1;
+        next = header.last_event.checked_add(1);
         rest.blocks.put_u64_le(sequence);
         rest.blocks.put_u64_le(start);
         rest.blocks.put_u32_le(len32(&block));
@@ -188,4 +188,37 @@ async fn put_ops<F: DiskFile>(sections: &mut Sections<'_, F>, built: &Built) -> 
     }
     sections.end();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn sections_are_written_whole_and_summed_whole_however_many_pieces_they_take() {
+        let file = tempfile::tempfile().unwrap();
+        let mut sections = Sections::new(&file, 7);
+        // Nothing, less than a piece, exactly one, and several that end anywhere.
+        let lengths = [0, 1_000, PIECE - 1_000, PIECE, 0, 3 * PIECE + 17, 5];
+        let contents: Vec<Vec<u8>> = (1_u8..).zip(lengths).map(|(byte, length)| vec![byte; length]).collect();
+        for content in &contents {
+            for some in content.chunks(4_099) {
+                sections.put(some).await.unwrap();
+            }
+            sections.end();
+        }
+        sections.write().await.unwrap();
+        let mut offset = PAGE as u64;
+        for (section, content) in sections.done.iter().zip(&contents) {
+            let checksum = xxh3_64_with_seed(content, 7);
+            assert_eq!(*section, Section { offset, length: content.len() as u64, checksum });
+            let mut read = vec![0; content.len()];
+            file.read_exact_at(&mut read, offset).unwrap();
+            assert!(read == *content, "the section at {offset}");
+            offset += section.length;
+        }
+        assert_eq!((sections.done.len(), file.metadata().unwrap().len()), (contents.len(), offset));
+    }
 }

@@ -63,7 +63,7 @@ async fn written<D: Disk>(shared: &Arc<Shared<D>>, number: u64, chain: &mut Chai
             None => None,
         };
         let mut tried = chain.clone();
-        match footer::build(&mut tried, &*this, &header, successor.as_ref(), &shared.names).await {
+        match footer::build(&mut tried, &*this, &header, successor.as_ref(), &shared.names, Table::default()).await {
             Ok(built) => {
                 *chain = tried;
                 return Ok(built.ops);

@@ -10,7 +10,7 @@ use crate::store::local::disk::Disk;
 use crate::store::local::footer::{self, Built, FooterHeader, Footing, Unreadable};
 use crate::store::local::segment;
 use crate::store::local::shared::{SealedKeys, Shared};
-use crate::store::local::table::Meta;
+use crate::store::local::table::Table;
 
 /// Events that are forgotten at a time, under the table's lock.
 const FORGET_MAX: usize = 1000;
@@ -43,7 +43,8 @@ impl<D: Disk> Librarian<D> {
         let Some((number, [file, behind])) = next.and_then(|number| Some((number, pair(&shared, number)?))) else { return Ok(false) };
         let (header, successor) = (segment::read_header(&*file).await?, segment::read_header(&*behind).await?);
         let mut chain = self.chain.clone();
-        let built = footer::build(&mut chain, &*file, &header, Some(&successor), &shared.names).await;
+        let table = shared.table.lock().beside();
+        let built = footer::build(&mut chain, &*file, &header, Some(&successor), &shared.names, table).await;
         let built = built.map_err(|error| {
             let name = segment::file_name(number);
             io::Error::other(format!("`{name}` at byte {}: {}; stop and see `kurier store check`", error.offset, error.what))
@@ -63,12 +64,9 @@ impl<D: Disk> Librarian<D> {
         }
         shared.sealed_keys.lock().push(SealedKeys { keys: built.keys().iter().map(|key| (key.hash, key.event)).collect() });
         shared.table.lock().seal(number, footer.bytes());
-        let mut next = 0;
-        loop {
-            let some: Vec<Meta> = built.events_from(next).take(FORGET_MAX).collect();
-            let Some(last) = some.last() else { break };
-            next = last.sequence + 1;
-            shared.table.lock().forget_told(&some);
+        let mut next = Some(0);
+        while let Some(from) = next {
+            next = shared.table.lock().forget_told(&built.table, from, FORGET_MAX);
             tokio::task::yield_now().await;
         }
         shared.table.lock().told(number);
@@ -131,7 +129,7 @@ pub(super) async fn mend_footer<D: Disk>(shared: &Arc<Shared<D>>, number: u64) -
     let Some([file, behind]) = pair(shared, number) else { return Ok(()) };
     let mut chain = prime(shared, number).await?;
     let (header, successor) = (segment::read_header(&*file).await?, segment::read_header(&*behind).await?);
-    let built = footer::build(&mut chain, &*file, &header, Some(&successor), &shared.names).await;
+    let built = footer::build(&mut chain, &*file, &header, Some(&successor), &shared.names, Table::default()).await;
     let built = built.map_err(|error| io::Error::other(error.what))?;
     shared.write_footer(&built).await.map(drop)
 }

@@ -25,7 +25,22 @@ impl Live {
         self.events.get(sequence).is_some()
     }
 
-    fn packed(&self, sequence: u64) -> Option<Packed<'_>> {
+    /// Empty, and packs as this does.
+    pub(super) fn beside(&self) -> Self {
+        Self { roster: self.roster.clone(), ..Self::default() }
+    }
+
+    /// Whether what the other one packed means the same here.
+    pub(super) fn packs_alike(&self, other: &Self) -> bool {
+        self.roster.begins_with(&other.roster)
+    }
+
+    /// Whether an event stands as another one that packs alike holds it.
+    pub(super) fn stands_as(&self, sequence: u64, other: Packed<'_>) -> bool {
+        self.packed(sequence).is_some_and(|packed| packed.is_same(other))
+    }
+
+    pub(super) fn packed(&self, sequence: u64) -> Option<Packed<'_>> {
         self.events.get(sequence).map(Packed)
     }
 

@@ -10,7 +10,7 @@ use super::{AttemptPlace, DeliveryKind, DeliveryMeta, DeliveryState, EventId, La
 use crate::model::{DeadCode, DeadReason};
 
 /// Numbers for names. There are as many as the routes and destinations that this process has heard of.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Roster {
     names: Vec<Name>,
     numbers: HashMap<Name, u64>,
@@ -25,6 +25,11 @@ impl Roster {
         self.names.push(name.clone());
         self.numbers.insert(name.clone(), number);
         number
+    }
+
+    /// Whether it has the other's names under the same numbers.
+    pub(super) fn begins_with(&self, other: &Self) -> bool {
+        self.names.starts_with(&other.names)
     }
 
     fn name(&self, number: u64) -> Name {
@@ -86,6 +91,11 @@ impl<'a> Packed<'a> {
     /// Whether it stands as the footer of its segment tells it.
     pub(super) fn is_told(self) -> bool {
         self.0.first().is_some_and(|flags| flags & IS_TOLD != 0)
+    }
+
+    /// Whether the other one, packed under the same numbers, stands alike; whether a footer tells it is no part of that.
+    pub(super) fn is_same(self, other: Self) -> bool {
+        self.0.get(1..) == other.0.get(1..)
     }
 
     /// Where it lies.

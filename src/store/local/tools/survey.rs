@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::findings::{Finding, Findings, Lost};
 use super::mend::{Stretch, mend};
 use super::{Progress, Watcher};
@@ -370,6 +372,8 @@ impl<D: Disk> Walk<'_, D> {
             let malformed = |_malformed| Stop::Record(offset);
             match frame.kind {
                 Kind::Event => {
+                    // A start reads less of it; what is read when it is delivered is looked at here.
+                    record::event(bytes, &frame, Bytes::new(), &mut self.names).map_err(malformed)?;
                     let head = record::event_head(bytes, &frame, &mut self.names).map_err(malformed)?;
                     seen.push((Kind::Event, head.sequence, head.id));
                 }
