@@ -177,6 +177,10 @@ fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
+/// Attempts at a time of the usual destination: as many as it needs to keep up with what is accepted, where accepts and
+/// deliveries share two cores. With fewer, accepts get the cores and a backlog grows.
+pub(crate) const CONCURRENCY: usize = 256;
+
 /// What Kurier is configured with beside the usual.
 #[derive(Default)]
 pub(crate) struct Setup {
@@ -196,7 +200,7 @@ impl Setup {
         const VERIFY: &str = "{ preset: dvelop-smart-invoice, secrets: [{ file: secret }] }";
         let transform = self.transform.map_or_else(String::new, |program| format!(", transform: '{program}'"));
         let mut routes = format!("  invoices: {{ path: {PATH}, verify: {VERIFY}, deliver: [{{ to: erp{transform} }}] }}\n");
-        let mut destinations = format!("  erp: {{ url: 'http://{target}/hook', limits: {{ concurrency: 64 }} }}\n");
+        let mut destinations = format!("  erp: {{ url: 'http://{target}/hook', limits: {{ concurrency: {CONCURRENCY} }} }}\n");
         if let Some(dead) = self.dead {
             routes += &format!("  dead: {{ path: {DEAD_PATH}, verify: {VERIFY}, deliver: [dead] }}\n");
             destinations += &format!("  dead: {{ url: 'http://{dead}/hook' }}\n");
