@@ -155,6 +155,59 @@ fn a_wiped_page_and_a_lost_format_file_are_contained() {
     });
 }
 
+/// Its header and every batch: the oldest one, which others follow, and the newest one, which a prepared one follows.
+#[test]
+fn a_segment_of_which_nothing_can_be_read_is_set_aside_and_the_rest_opens() {
+    let disk = SimDisk::new(1);
+    run(async {
+        let store = open(&disk).await.unwrap();
+        for n in 0..600 {
+            store.accept(new(n)).await.unwrap();
+        }
+        store.close().await;
+    });
+    let names = disk.names(Path::new("/store/journal"));
+    let prepared = names.iter().filter(|name| name.ends_with(".seg") && !name.starts_with("pool-")).count() as u64;
+    assert!(prepared > 3, "{names:?}");
+    for (number, kept) in [(1, 599), (prepared - 1, 0)] {
+        let disk = disk.copy();
+        disk.tamper(&segment(number), |bytes| bytes.fill(0xaa));
+        run(async {
+            assert!(open(&disk).await.is_err());
+            let findings = check(&disk).await;
+            assert!(findings.damage.iter().any(|damage| damage.lost == [Lost::Segment { number }]), "{findings:?}");
+            assert!(open(&disk).await.is_err(), "a check changes nothing");
+            repair(&disk).await;
+            assert_eq!(check(&disk).await.damage, [], "segment {number}");
+            let store = open(&disk).await.unwrap();
+            let there = ids(&store).await;
+            assert!(
+                there.contains(&event(kept).id) && there.contains(&event(300).id) && there.len() < 600,
+                "segment {number}: {}",
+                there.len()
+            );
+            store.accept(new(1000)).await.unwrap();
+            store.close().await;
+        });
+        let aside = segment(number).with_extension("seg.damaged");
+        assert!(disk.bytes(&aside).iter().all(|byte| *byte == 0xaa), "nothing is destroyed");
+    }
+}
+
+#[test]
+fn a_store_of_which_no_segment_can_be_read_is_left_as_it_is() {
+    let disk = SimDisk::new(1);
+    run(async { open(&disk).await.unwrap().close().await });
+    disk.tamper(&segment(1), |bytes| bytes[4] ^= 1);
+    run(async {
+        assert_eq!(check(&disk).await.damage[1].lost, [Lost::Segment { number: 1 }]);
+        let before = disk.names(Path::new("/store/journal"));
+        let refused = tools::repair(&disk, Path::new(STORE), &mut |_| {}).await.unwrap_err();
+        assert!(refused.to_string().contains("restore a backup"), "{refused}");
+        assert_eq!(disk.names(Path::new("/store/journal")), before);
+    });
+}
+
 #[test]
 fn a_missing_segment_is_named_and_the_rest_opens() {
     let disk = SimDisk::new(1);

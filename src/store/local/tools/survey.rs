@@ -51,7 +51,7 @@ struct Found<F> {
 /// # Errors
 /// The store is in use, is none, or the disk said no.
 pub async fn check<D: Disk>(disk: &D, path: &Path, watcher: Watcher<'_>) -> Result<Findings, StoreError> {
-    Walk { disk, path, writes: false, findings: Findings::default(), names: Names::default() }.run(watcher).await
+    Walk::new(disk, path, false).run(watcher).await
 }
 
 /// Contains what is damaged, so that the store opens again, and says what is lost to it. Files that can be made
@@ -60,7 +60,7 @@ pub async fn check<D: Disk>(disk: &D, path: &Path, watcher: Watcher<'_>) -> Resu
 /// # Errors
 /// As `check`.
 pub async fn repair<D: Disk>(disk: &D, path: &Path, watcher: Watcher<'_>) -> Result<Findings, StoreError> {
-    Walk { disk, path, writes: true, findings: Findings::default(), names: Names::default() }.run(watcher).await
+    Walk::new(disk, path, true).run(watcher).await
 }
 
 struct Walk<'a, D: Disk> {
@@ -69,6 +69,14 @@ struct Walk<'a, D: Disk> {
     writes: bool,
     findings: Findings,
     names: Names,
+    /// Segments of which nothing can be read.
+    unreadable: Vec<u64>,
+}
+
+impl<'a, D: Disk> Walk<'a, D> {
+    fn new(disk: &'a D, path: &'a Path, writes: bool) -> Self {
+        Self { disk, path, writes, findings: Findings::default(), names: Names::default(), unreadable: Vec::new() }
+    }
 }
 
 /// Accept sequences that damage took.
@@ -103,6 +111,7 @@ impl<D: Disk> Walk<'_, D> {
         let (lock, store) = format::lock(self.disk, self.path).await?;
         let mut found = self.find(store).await?;
         self.bridge(&mut found, store).await?;
+        let mut cleared = self.writes && self.set_aside(&mut found).await?;
         let (mut chain, mut gaps) = (Chain::default(), Gaps::default());
         let used = found.iter().filter(|segment| segment.header.active.is_some()).count();
         let mut done = 0;
@@ -110,7 +119,6 @@ impl<D: Disk> Walk<'_, D> {
         for segment in &found[..used] {
             total += self.length(segment).await?;
         }
-        let mut cleared = false;
         for at in 0..used {
             let mut buffer = self.bytes_of(&found[at]).await?;
             let length = buffer.len() as u64;
@@ -176,6 +184,7 @@ impl<D: Disk> Walk<'_, D> {
                     let store = store.or_else(|| found.first().map(|first| first.header.store)).unwrap_or_default();
                     let Some(header) = header_from_batches(&bytes, number, store) else {
                         self.findings.add(&name, FIRST, "nothing in the segment can be read", vec![Lost::Segment { number }]);
+                        self.unreadable.push(number);
                         continue;
                     };
                     (header, true)
@@ -232,6 +241,33 @@ impl<D: Disk> Walk<'_, D> {
             at += 1;
         }
         Ok(())
+    }
+
+    /// Sets aside what nothing can be read of and nothing stands in for: the row of segments begins behind it or ends before
+    /// it, and what was prepared for its end is no part of it any more. Whether there was any.
+    async fn set_aside(&self, found: &mut Vec<Found<D::File>>) -> Result<bool, StoreError> {
+        let left: Vec<u64> =
+            self.unreadable.iter().copied().filter(|number| !found.iter().any(|segment| segment.number == *number)).collect();
+        if left.is_empty() {
+            return Ok(false);
+        }
+        let Some(newest) = found.iter().rfind(|segment| segment.header.active.is_some()).map(|segment| segment.number) else {
+            return Err(StoreError::damaged(self.path, "its journal has no segment that can be read: restore a backup".to_owned()));
+        };
+        self.clear_caches().await?;
+        let journal = self.path.join("journal");
+        for number in &left {
+            let name = segment::file_name(*number);
+            let aside = journal.join(format!("{name}.damaged"));
+            self.disk.rename(&journal.join(name), &aside).await.map_err(|error| self.io(error))?;
+        }
+        if left.iter().any(|number| *number > newest) {
+            for prepared in found.extract_if(.., |segment| segment.header.active.is_none()) {
+                self.disk.remove(&journal.join(segment::file_name(prepared.number))).await.map_err(|error| self.io(error))?;
+            }
+        }
+        self.disk.sync_dir(&journal).await.map_err(|error| self.io(error))?;
+        Ok(true)
     }
 
     /// Says where `clean` or `checkpoint` tell of newer commits than there are: nothing in the journal itself does.
