@@ -47,6 +47,19 @@ fn filled() -> SimDisk {
     disk
 }
 
+/// 600 events that wait, in more than three segments.
+fn of_several_segments() -> SimDisk {
+    let disk = SimDisk::new(1);
+    run(async {
+        let store = open(&disk).await.unwrap();
+        for n in 0..600 {
+            store.accept(new(n)).await.unwrap();
+        }
+        store.close().await;
+    });
+    disk
+}
+
 /// The same bytes without what a start could read in place of segments.
 fn without_footers(disk: &SimDisk) -> SimDisk {
     let disk = disk.copy();
@@ -158,14 +171,7 @@ fn a_wiped_page_and_a_lost_format_file_are_contained() {
 /// Its header and every batch: the oldest one, which others follow, and the newest one, which a prepared one follows.
 #[test]
 fn a_segment_of_which_nothing_can_be_read_is_set_aside_and_the_rest_opens() {
-    let disk = SimDisk::new(1);
-    run(async {
-        let store = open(&disk).await.unwrap();
-        for n in 0..600 {
-            store.accept(new(n)).await.unwrap();
-        }
-        store.close().await;
-    });
+    let disk = of_several_segments();
     let names = disk.names(Path::new("/store/journal"));
     let prepared = names.iter().filter(|name| name.ends_with(".seg") && !name.starts_with("pool-")).count() as u64;
     assert!(prepared > 3, "{names:?}");
@@ -210,14 +216,7 @@ fn a_store_of_which_no_segment_can_be_read_is_left_as_it_is() {
 
 #[test]
 fn a_missing_segment_is_named_and_the_rest_opens() {
-    let disk = SimDisk::new(1);
-    run(async {
-        let store = open(&disk).await.unwrap();
-        for n in 0..600 {
-            store.accept(new(n)).await.unwrap();
-        }
-        store.close().await;
-    });
+    let disk = of_several_segments();
     disk.forget(&segment(2));
     run(async {
         assert!(open(&disk).await.is_err());

@@ -134,6 +134,20 @@ impl Built {
     pub(in crate::store::local) fn keys(&self) -> &[Key] {
         &self.keys
     }
+
+    /// What is said of an earlier event. One that lies here too, in the copy that the oldest segment opens with, stands
+    /// here as it is said already, and goes on from there.
+    fn elsewhere(&mut self, sequence: u64, op: Op) {
+        if !self.table.holds(sequence) {
+            self.ops.push(op);
+        }
+    }
+
+    fn key(&mut self, key: Key, answer: &Answer) {
+        self.header.keys_until = self.header.keys_until.max(key.expires_at);
+        self.header.key_bytes = self.header.key_bytes.saturating_add(record::key_bytes(answer));
+        self.keys.push(key);
+    }
 }
 
 impl Builder {
@@ -189,21 +203,5 @@ impl Builder {
         footer.sequence = chain.sequence.unwrap_or(0);
         footer.position = built.table.position;
         built
-    }
-}
-
-impl Built {
-    /// What is said of an earlier event. One that lies here too, in the copy that the oldest segment opens with, stands
-    /// here as it is said already, and goes on from there.
-    fn elsewhere(&mut self, sequence: u64, op: Op) {
-        if !self.table.holds(sequence) {
-            self.ops.push(op);
-        }
-    }
-
-    fn key(&mut self, key: Key, answer: &Answer) {
-        self.header.keys_until = self.header.keys_until.max(key.expires_at);
-        self.header.key_bytes = self.header.key_bytes.saturating_add(record::key_bytes(answer));
-        self.keys.push(key);
     }
 }

@@ -8,7 +8,7 @@ use bytes::BufMut;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 use super::build::Built;
-use super::{BLOCK_EVENTS, FooterHeader, PAGE, PARTS, Section, file_name, put_dead, put_event};
+use super::{BLOCK_EVENTS, FooterHeader, PAGE, PARTS, Part, Section, file_name, put_dead, put_event};
 use crate::model::{DeliveryState, Name};
 use crate::store::local::batch::seed;
 use crate::store::local::codec::{len32, put_long};
@@ -30,13 +30,13 @@ struct Sections<'f, F> {
     checksum: Xxh3,
     /// Bytes of `piece` that the checksum holds.
     summed: usize,
-    done: Vec<Section>,
+    done: [Section; PARTS],
 }
 
 impl<'f, F: DiskFile> Sections<'f, F> {
     fn new(file: &'f F, seed: u64) -> Self {
         let (offset, checksum) = (PAGE as u64, Xxh3::with_seed(seed));
-        Self { file, seed, offset, piece: Vec::new(), begun: offset, checksum, summed: 0, done: Vec::new() }
+        Self { file, seed, offset, piece: Vec::new(), begun: offset, checksum, summed: 0, done: [Section::default(); PARTS] }
     }
 
     async fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -59,10 +59,10 @@ impl<'f, F: DiskFile> Sections<'f, F> {
     }
 
     /// The section is whole; the next one begins.
-    fn end(&mut self) {
+    fn end(&mut self, part: Part) {
         self.sum();
         let end = self.offset + self.piece.len() as u64;
-        self.done.push(Section { offset: self.begun, length: end - self.begun, checksum: self.checksum.digest() });
+        self.done[part as usize] = Section { offset: self.begun, length: end - self.begun, checksum: self.checksum.digest() };
         self.checksum = Xxh3::with_seed(self.seed);
         self.begun = end;
     }
@@ -83,18 +83,18 @@ pub(in crate::store::local) async fn write<D: Disk>(disk: &D, journal: &Path, bu
     let mut sections = Sections::new(&file, seed(header.nonce));
     let rest = put_events(&mut sections, built, &mut header).await?;
     sections.put(&rest.blocks).await?;
-    sections.end();
+    sections.end(Part::Blocks);
     put_ids(&mut sections, rest.ids, &mut header).await?;
     put_keys(&mut sections, built).await?;
     sections.put(&rest.carried).await?;
-    sections.end();
+    sections.end(Part::Carried);
     put_ops(&mut sections, built).await?;
     let mut dead = Vec::new();
     rest.dead.iter().for_each(|(name, count)| put_dead(&mut dead, name, *count));
     sections.put(&dead).await?;
-    sections.end();
+    sections.end(Part::Dead);
     sections.write().await?;
-    header.sections = sections.done.try_into().unwrap_or([Section::default(); PARTS]);
+    header.sections = sections.done;
     file.sync_data().await?;
     file.write_at(0, &header.encode()).await?;
     Ok(header)
@@ -147,7 +147,7 @@ async fn put_events<F: DiskFile>(sections: &mut Sections<'_, F>, built: &Built, 
         start += block.len() as u64;
         sections.put(&block).await?;
     }
-    sections.end();
+    sections.end(Part::Events);
     Ok(rest)
 }
 
@@ -159,7 +159,7 @@ async fn put_ids<F: DiskFile>(sections: &mut Sections<'_, F>, mut ids: Vec<(u128
         sections.put(&id.to_le_bytes()).await?;
         sections.put(&number.to_le_bytes()).await?;
     }
-    sections.end();
+    sections.end(Part::Ids);
     Ok(())
 }
 
@@ -173,7 +173,7 @@ async fn put_keys<F: DiskFile>(sections: &mut Sections<'_, F>, built: &Built) ->
         entry.put_i64_le(key.expires_at.millis());
         sections.put(&entry).await?;
     }
-    sections.end();
+    sections.end(Part::Keys);
     Ok(())
 }
 
@@ -186,7 +186,7 @@ async fn put_ops<F: DiskFile>(sections: &mut Sections<'_, F>, built: &Built) -> 
         put_long(&mut bytes, &op.record);
         sections.put(&bytes).await?;
     }
-    sections.end();
+    sections.end(Part::Ops);
     Ok(())
 }
 
@@ -203,11 +203,12 @@ mod tests {
         // Nothing, less than a piece, exactly one, and several that end anywhere.
         let lengths = [0, 1_000, PIECE - 1_000, PIECE, 0, 3 * PIECE + 17, 5];
         let contents: Vec<Vec<u8>> = (1_u8..).zip(lengths).map(|(byte, length)| vec![byte; length]).collect();
-        for content in &contents {
+        let parts = [Part::Events, Part::Blocks, Part::Ids, Part::Keys, Part::Carried, Part::Ops, Part::Dead];
+        for (part, content) in parts.into_iter().zip(&contents) {
             for some in content.chunks(4_099) {
                 sections.put(some).await.unwrap();
             }
-            sections.end();
+            sections.end(part);
         }
         sections.write().await.unwrap();
         let mut offset = PAGE as u64;
@@ -219,6 +220,6 @@ mod tests {
             assert!(read == *content, "the section at {offset}");
             offset += section.length;
         }
-        assert_eq!((sections.done.len(), file.metadata().unwrap().len()), (contents.len(), offset));
+        assert_eq!((contents.len(), file.metadata().unwrap().len()), (PARTS, offset));
     }
 }
