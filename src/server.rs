@@ -9,6 +9,7 @@
 
 mod activity;
 mod connection;
+mod drive;
 mod limits;
 mod listen;
 mod stream;

@@ -4,6 +4,7 @@
 //! connections as if they were slow ones. Here the two are told apart.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -30,9 +31,16 @@ struct State {
     multiplexed: bool,
 }
 
+#[derive(Debug)]
+struct Inner {
+    state: Mutex<State>,
+    /// Whether hyper may have bytes that the socket has not yet taken.
+    unsent: AtomicBool,
+}
+
 /// Shared by a connection's driver, its stream and its requests.
 #[derive(Debug, Clone)]
-pub(super) struct Activity(Arc<Mutex<State>>);
+pub(super) struct Activity(Arc<Inner>);
 
 /// A request that is being served; it ends when this is dropped.
 #[derive(Debug)]
@@ -62,12 +70,13 @@ impl Until {
 impl Activity {
     /// A connection whose first byte is there.
     pub(super) fn begin(now: Instant) -> Self {
-        Self(Arc::new(Mutex::new(State { in_flight: 0, head_since: Some(now), idle_since: now, multiplexed: false })))
+        let state = State { in_flight: 0, head_since: Some(now), idle_since: now, multiplexed: false };
+        Self(Arc::new(Inner { state: Mutex::new(state), unsent: AtomicBool::new(false) }))
     }
 
     /// Notes that bytes have arrived.
     pub(super) fn bytes_read(&self) {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         if state.in_flight == 0 && state.head_since.is_none() && !state.multiplexed {
             state.head_since = Some(Instant::now());
         }
@@ -75,16 +84,31 @@ impl Activity {
 
     /// Notes that a request's head is complete.
     pub(super) fn request(&self, multiplexed: bool) -> InFlight {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         state.in_flight = state.in_flight.saturating_add(1);
         state.head_since = None;
         state.multiplexed = multiplexed;
         InFlight(self.clone())
     }
 
+    /// Notes whether there may be bytes that are not yet sent. Only the connection's own task asks.
+    pub(super) fn unsent(&self, unsent: bool) {
+        self.0.unsent.store(unsent, Ordering::Relaxed);
+    }
+
+    /// Whether there may be.
+    pub(super) fn is_unsent(&self) -> bool {
+        self.0.unsent.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it is not idle yet, for its client still takes its answer.
+    pub(super) fn not_idle(&self) {
+        self.0.state.lock().idle_since = Instant::now();
+    }
+
     /// Until when this may go on.
     pub(super) fn until(&self, patience: Patience) -> Until {
-        let state = self.0.lock();
+        let state = self.0.state.lock();
         match (state.in_flight, state.head_since) {
             (0, Some(since)) => Until::Head(since + patience.head),
             (0, None) => Until::Idle(state.idle_since + patience.idle),
@@ -95,7 +119,7 @@ impl Activity {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let mut state = self.0.0.lock();
+        let mut state = self.0.0.state.lock();
         state.in_flight = state.in_flight.saturating_sub(1);
         state.idle_since = Instant::now();
     }

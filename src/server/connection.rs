@@ -1,18 +1,21 @@
 //! One connection, from its first byte to its last.
 
 use std::future::{Future, poll_fn};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use http::{Request, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -20,9 +23,10 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use super::activity::{Activity, InFlight, Patience, Until};
+use super::drive::{End, Http1, drive};
 use super::limits::{
-    CONNECTION_WINDOW_BYTES, GOODBYE_TIME, HEAD_BYTES_MIN, LOCAL_RESETS_MAX, PENDING_RESETS_MAX, PING_INTERVAL, PING_TIMEOUT,
-    SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES, STREAMS_MAX,
+    CONNECTION_WINDOW_BYTES, HEAD_BYTES_MIN, LOCAL_RESETS_MAX, PENDING_RESETS_MAX, PING_INTERVAL, PING_TIMEOUT, REST_AFTER,
+    REST_READ_BYTES, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES, STREAMS_MAX,
 };
 use super::stream::{Stream, linger};
 use super::{BoxError, Connection, HttpService, ServeOptions};
@@ -65,10 +69,17 @@ async fn serve_begun<S: HttpService>(
     }
 }
 
+fn http1_builder(options: &ServeOptions) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // The number of headers is left at hyper's default (HEADERS_MAX): setting it would move them to the heap.
+    builder.header_read_timeout(None).half_close(false).max_buf_size(options.head_bytes_max.max(HEAD_BYTES_MIN)).timer(TokioTimer::new());
+    builder
+}
+
+/// For a connection whose first bytes may be those of HTTP/2.
 fn builder(options: &ServeOptions) -> Builder<TokioExecutor> {
     let head_bytes_max = options.head_bytes_max.max(HEAD_BYTES_MIN);
     let mut builder = Builder::new(TokioExecutor::new());
-    // The number of headers is left at hyper's default (HEADERS_MAX): setting it would move them to the heap.
     builder.http1().header_read_timeout(None).half_close(false).max_buf_size(head_bytes_max).timer(TokioTimer::new());
     builder
         .http2()
@@ -85,34 +96,121 @@ fn builder(options: &ServeOptions) -> Builder<TokioExecutor> {
     builder
 }
 
+/// Whether a connection that begins with these bytes may be one of HTTP/2.
+fn may_be_http2(first: &[u8]) -> bool {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    first.iter().zip(PREFACE).all(|(byte, expected)| byte == expected)
+}
+
 /// Serves one connection over any stream whose first byte has arrived, until it ends or, once `stop` turns
 /// true, until what was begun is finished. Simulations use it over pipes.
-pub async fn serve_stream<I, S>(inner: I, connection: Connection, service: Arc<S>, options: Arc<ServeOptions>, stop: watch::Receiver<bool>)
-where
+///
+/// Between two requests an HTTP/1 connection rests: what hyper holds for it is dropped and made anew for the next request, so
+/// that many connections that senders keep open are nearly as cheap as silent ones.
+pub async fn serve_stream<I, S>(
+    mut inner: I,
+    connection: Connection,
+    service: Arc<S>,
+    options: Arc<ServeOptions>,
+    stop: watch::Receiver<bool>,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: HttpService,
 {
     let activity = Activity::begin(Instant::now());
-    let (stream, leftover) = Stream::new(inner, activity.clone(), options.write_timeout);
     let patience = Patience { head: options.head_timeout, idle: options.idle_timeout };
-    let requests = activity.clone();
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        let in_flight = requests.request(request.version() == Version::HTTP_2);
+    let mut first = Bytes::new();
+    loop {
+        if first.is_empty() {
+            first = match rest(&mut inner, activity.until(patience), stopped(stop.clone())).await {
+                Rested::Bytes(bytes) => bytes,
+                Rested::Idle => return linger(inner).await,
+                Rested::Gone => return,
+            };
+        }
+        activity.bytes_read();
+        let rests = !may_be_http2(&first);
+        let (stream, leftover) = Stream::new(inner, std::mem::take(&mut first), activity.clone(), options.write_timeout);
+        let service = requests(service.clone(), activity.clone(), connection);
+        let end = if rests {
+            let served = http1_builder(&options).serve_connection(TokioIo::new(stream), service);
+            let served = Box::pin(Http1::new(served, activity.clone()));
+            drive(served, &activity, Patience { idle: REST_AFTER.min(patience.idle), ..patience }, stopped(stop.clone())).await
+        } else {
+            let served = builder(&options).serve_connection(TokioIo::new(stream), service).into_owned();
+            drive(Box::pin(served), &activity, patience, stopped(stop.clone())).await
+        };
+        let left = leftover.lock().take();
+        match (end, left) {
+            (End::Rests(unused), Some(left)) => {
+                inner = left;
+                first = unused;
+            }
+            (End::Closed { error, may_linger }, left) => {
+                if let Some(error) = error {
+                    tracing::debug!(peer = %connection.peer.ip(), error = %Chain(&*error), "connection ended early");
+                }
+                if let Some(left) = left.filter(|_| may_linger) {
+                    linger(left).await;
+                }
+                return;
+            }
+            (End::Rests(_), None) => return,
+        }
+    }
+}
+
+/// The service as hyper wants it, noting each request.
+fn requests<S: HttpService>(
+    service: Arc<S>,
+    activity: Activity,
+    connection: Connection,
+) -> impl hyper::service::Service<Request<Incoming>, Response = http::Response<Tracked<S::Body>>, Error = Unanswered, Future: Send + 'static>
++ Send
++ 'static {
+    service_fn(move |mut request: Request<Incoming>| {
+        let in_flight = activity.request(request.version() == Version::HTTP_2);
         request.extensions_mut().insert(connection);
         let service = S::clone(&service);
         async move {
             let response = service.oneshot(request).await.map_err(|error| Unanswered(error.into()))?;
             Ok::<_, Unanswered>(response.map(|body| Tracked { body, _in_flight: in_flight }))
         }
+    })
+}
+
+/// How a rest ended.
+enum Rested {
+    /// Bytes have arrived.
+    Bytes(Bytes),
+    /// It has lasted too long.
+    Idle,
+    /// The client is gone, or has to go at once.
+    Gone,
+}
+
+/// Waits for a connection's next bytes with as little in memory as can be.
+async fn rest<I: AsyncRead + Unpin>(inner: &mut I, until: Until, mut stopped: Pin<Box<dyn Future<Output = ()> + Send>>) -> Rested {
+    let patient = async {
+        match until.instant() {
+            Some(at) => sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    };
+    let bytes = poll_fn(|context| {
+        // On the stack, and copied: a buffer of its own would be what is to be saved.
+        let mut scratch = [MaybeUninit::uninit(); REST_READ_BYTES];
+        let mut buffer = ReadBuf::uninit(&mut scratch);
+        Pin::new(&mut *inner).poll_read(context, &mut buffer).map_ok(|()| Bytes::copy_from_slice(buffer.filled()))
     });
-    let connection_of_hyper = builder(&options).serve_connection(TokioIo::new(stream), service).into_owned();
-    let end = drive(Box::pin(connection_of_hyper), &activity, patience, stopped(stop)).await;
-    if let Some(error) = &end.error {
-        tracing::debug!(peer = %connection.peer.ip(), error = %Chain(&**error), "connection ended early");
-    }
-    let inner = leftover.lock().take();
-    if let Some(inner) = inner.filter(|_| end.may_linger) {
-        linger(inner).await;
+    tokio::select! {
+        biased;
+        bytes = bytes => match bytes {
+            Ok(bytes) if !bytes.is_empty() => Rested::Bytes(bytes),
+            Ok(_) | Err(_) => Rested::Gone,
+        },
+        () = &mut stopped => Rested::Gone,
+        () = patient => if matches!(until, Until::Idle(_)) { Rested::Idle } else { Rested::Gone },
     }
 }
 
@@ -124,85 +222,7 @@ fn stopped(mut stop: watch::Receiver<bool>) -> Pin<Box<dyn Future<Output = ()> +
 /// The service's error: there is no answer.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer")]
-struct Unanswered(#[source] BoxError);
-
-/// How a connection ended.
-struct End {
-    error: Option<BoxError>,
-    /// Whether the client may still be sending and reading.
-    may_linger: bool,
-}
-
-/// What the driver asks of hyper's connection, which has an unspeakable type.
-trait Drive: Future<Output = Result<(), BoxError>> {
-    fn finish(self: Pin<&mut Self>);
-}
-
-impl<I, S, B> Drive for hyper_util::server::conn::auto::Connection<'_, I, S, TokioExecutor>
-where
-    I: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
-    S: hyper::service::Service<Request<Incoming>, Response = http::Response<B>, Error = Unanswered>,
-    S::Future: Send + 'static,
-    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
-{
-    fn finish(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-/// Polls the connection and, beside it, how long it may go on. The connection is dropped before this returns.
-async fn drive(
-    mut connection: Pin<Box<dyn Drive + Send>>,
-    activity: &Activity,
-    patience: Patience,
-    mut stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
-) -> End {
-    let mut timer = pin!(sleep_until(Instant::now() + patience.head));
-    let mut stopping = false;
-    // When an idle client that was told to close must have done so.
-    let mut goodbye: Option<Instant> = None;
-    poll_fn(|context| {
-        loop {
-            if let Poll::Ready(result) = connection.as_mut().poll(context) {
-                return Poll::Ready(End { error: result.err(), may_linger: !stopping });
-            }
-            if !stopping && stopped.as_mut().poll(context).is_ready() {
-                stopping = true;
-                connection.as_mut().finish();
-                continue;
-            }
-            let until = activity.until(patience);
-            if let Some(at) = goodbye.into_iter().chain(until.instant()).min().filter(|at| *at < timer.deadline()) {
-                timer.as_mut().reset(at);
-            }
-            if timer.as_mut().poll(context).is_pending() {
-                return Poll::Pending;
-            }
-            match until {
-                Until::Head(at) if at <= Instant::now() => return Poll::Ready(End { error: None, may_linger: false }),
-                Until::Idle(at) if at <= Instant::now() => {
-                    if goodbye.is_some_and(|goodbye| goodbye <= Instant::now()) {
-                        return Poll::Ready(End { error: None, may_linger: false });
-                    }
-                    if goodbye.is_none() {
-                        goodbye = Some(Instant::now() + GOODBYE_TIME);
-                        connection.as_mut().finish();
-                    }
-                    timer.as_mut().reset(Instant::now() + GOODBYE_TIME);
-                }
-                Until::Head(at) | Until::Idle(at) => {
-                    goodbye = None;
-                    timer.as_mut().reset(at);
-                }
-                Until::Busy => {
-                    goodbye = None;
-                    timer.as_mut().reset(Instant::now() + patience.idle);
-                }
-            }
-        }
-    })
-    .await
-}
+pub(super) struct Unanswered(#[source] BoxError);
 
 /// An answer's body that keeps its request in flight until it is written or given up.
 struct Tracked<B> {
@@ -246,9 +266,11 @@ impl std::fmt::Display for Chain<'_> {
 mod tests {
     use std::convert::Infallible;
 
-    use bytes::Bytes;
     use http::Response;
-    use http_body_util::Empty;
+    use http_body_util::{Empty, Full};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use tokio::task::JoinHandle;
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -263,5 +285,110 @@ mod tests {
         let future = serve_socket(socket, peer, Arc::new(service), Arc::default(), stopping);
         assert!(size_of_val(&future) < 1024, "{} bytes", size_of_val(&future));
         drop(client);
+    }
+    /// A connection over a pipe of so many bytes, its client's end, and who counts what is held for it.
+    struct Piped {
+        client: DuplexStream,
+        service: Arc<AnswerOk>,
+        stop: watch::Sender<bool>,
+        served: JoinHandle<()>,
+    }
+
+    #[derive(Clone)]
+    struct AnswerOk;
+
+    impl tower::Service<Request<Incoming>> for AnswerOk {
+        type Response = Response<Full<Bytes>>;
+        type Error = Infallible;
+        type Future = std::future::Ready<Result<Self::Response, Infallible>>;
+
+        fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _request: Request<Incoming>) -> Self::Future {
+            std::future::ready(Ok(Response::new(Full::from("well"))))
+        }
+    }
+
+    impl Piped {
+        fn new(bytes: usize) -> Self {
+            let (client, theirs) = tokio::io::duplex(bytes);
+            let (stop, stopping) = watch::channel(false);
+            let service = Arc::new(AnswerOk);
+            let connection = Connection { peer: ([127, 0, 0, 1], 1).into(), tls: false };
+            let served = tokio::spawn(serve_stream(theirs, connection, service.clone(), Arc::default(), stopping));
+            Self { client, service, stop, served }
+        }
+
+        /// Whether nothing of hyper's is held: a service is part of that.
+        fn rests(&self) -> bool {
+            Arc::strong_count(&self.service) == 2
+        }
+
+        async fn send(&mut self, bytes: &str) {
+            self.client.write_all(bytes.as_bytes()).await.unwrap();
+        }
+
+        async fn answered(&mut self) {
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"well") {
+                assert!(self.client.read_buf(&mut answer).await.unwrap() > 0, "{}", String::from_utf8_lossy(&answer));
+            }
+            assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
+        }
+    }
+
+    const ASKED: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_request_gives_back_what_serving_takes_and_serves_again() {
+        let mut piped = Piped::new(64 * 1024);
+        for _ in 0..3 {
+            piped.send(ASKED).await;
+            piped.answered().await;
+            assert!(!piped.rests());
+            sleep(REST_AFTER * 2).await;
+            assert!(piped.rests());
+        }
+        sleep(ServeOptions::default().idle_timeout).await;
+        assert_eq!(piped.client.read(&mut [0]).await.unwrap(), 0, "a rest is no longer than any idleness");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_head_behind_a_request_is_not_lost_in_a_rest_and_timed_as_one() {
+        let (half, other) = ASKED.split_at(20);
+        let mut piped = Piped::new(64 * 1024);
+        piped.send(&format!("{ASKED}{half}")).await;
+        piped.answered().await;
+        sleep(REST_AFTER * 2).await;
+        piped.send(other).await;
+        piped.answered().await;
+
+        piped.send(&format!("{ASKED}{half}")).await;
+        piped.answered().await;
+        sleep(ServeOptions::default().head_timeout + REST_AFTER * 2).await;
+        assert_eq!(piped.client.read(&mut [0]).await.unwrap(), 0, "a head that does not end");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_not_yet_taken_is_not_lost_in_a_rest() {
+        let mut piped = Piped::new(48);
+        piped.send(ASKED).await;
+        sleep(REST_AFTER * 4).await;
+        assert!(!piped.rests());
+        piped.answered().await;
+        sleep(REST_AFTER * 2).await;
+        assert!(piped.rests());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_at_rest_ends_at_the_stop() {
+        let mut piped = Piped::new(64 * 1024);
+        piped.send(ASKED).await;
+        piped.answered().await;
+        sleep(REST_AFTER * 2).await;
+        piped.stop.send_replace(true);
+        piped.served.await.unwrap();
     }
 }

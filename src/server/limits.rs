@@ -55,3 +55,11 @@ pub(super) const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(20);
 
 /// The longest pause after `accept` failed.
 pub(super) const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How long an HTTP/1 connection has nothing to do before what hyper holds for it (a buffer to read into and one to write heads from,
+/// 8 KiB each) is given back. Connections under load never come to it; to one that does it costs some microseconds at its next request, and a
+/// burst of many connections must not hold all their buffers at a time.
+pub(super) const REST_AFTER: Duration = Duration::from_millis(100);
+
+/// How much of the next request is read at once where a connection rested: a usual one's all.
+pub(super) const REST_READ_BYTES: usize = 4096;

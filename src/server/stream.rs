@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep, timeout};
@@ -22,6 +23,8 @@ pub(super) type Leftover<I> = Arc<Mutex<Option<I>>>;
 pub(super) struct Stream<I> {
     /// `None` only while it is being dropped.
     inner: Option<I>,
+    /// Read from it already, by whoever waited for it.
+    given: Bytes,
     activity: Activity,
     write_timeout: Duration,
     /// Runs while a write is stuck.
@@ -31,10 +34,10 @@ pub(super) struct Stream<I> {
 }
 
 impl<I> Stream<I> {
-    /// Wraps a stream; the other value is where it goes in the end.
-    pub(super) fn new(inner: I, activity: Activity, write_timeout: Duration) -> (Self, Leftover<I>) {
+    /// Wraps a stream that begins with the bytes given; the other value is where it goes in the end.
+    pub(super) fn new(inner: I, given: Bytes, activity: Activity, write_timeout: Duration) -> (Self, Leftover<I>) {
         let leftover = Leftover::default();
-        (Self { inner: Some(inner), activity, write_timeout, stuck: None, ended: false, leftover: leftover.clone() }, leftover)
+        (Self { inner: Some(inner), given, activity, write_timeout, stuck: None, ended: false, leftover: leftover.clone() }, leftover)
     }
 
     /// Passes a write's result on, or gives up when it has been stuck for too long.
@@ -57,6 +60,11 @@ fn gone() -> io::Error {
 
 impl<I: AsyncRead + Unpin> AsyncRead for Stream<I> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.given.is_empty() {
+            let count = self.given.len().min(buffer.remaining());
+            buffer.put_slice(&self.given.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let room = buffer.remaining() > 0;
         let Some(inner) = &mut self.inner else { return Poll::Ready(Err(gone())) };
@@ -72,12 +80,14 @@ impl<I: AsyncRead + Unpin> AsyncRead for Stream<I> {
 
 impl<I: AsyncWrite + Unpin> AsyncWrite for Stream<I> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.activity.unsent(true);
         let Some(inner) = &mut self.inner else { return Poll::Ready(Err(gone())) };
         let result = Pin::new(inner).poll_write(context, bytes);
         self.watch(context, result)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        self.activity.unsent(true);
         let Some(inner) = &mut self.inner else { return Poll::Ready(Err(gone())) };
         let result = Pin::new(inner).poll_write_vectored(context, slices);
         self.watch(context, result)
@@ -90,6 +100,10 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Stream<I> {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(inner) = &mut self.inner else { return Poll::Ready(Err(gone())) };
         let result = Pin::new(inner).poll_flush(context);
+        if result.is_ready() {
+            // hyper flushes when it has nothing left to write.
+            self.activity.unsent(false);
+        }
         self.watch(context, result)
     }
 
