@@ -179,8 +179,8 @@ impl<D: Disk> Store for LocalStore<D> {
         // the next request then.
         let body = if body.len() <= BODY_COPIED_MAX { Bytes::copy_from_slice(&body) } else { body };
         let asked_at = Instant::now();
-        let accept = Accept { head, body, id, route, received_at, dedupe, answer, deliveries, promise, asked_at };
-        match self.shared.queue.push(Entry::Accept(Box::new(accept))) {
+        let event = record::EventHead { sequence: 0, first_position: 0, id, received_at, dedupe, answer, route, deliveries };
+        match self.shared.queue.push(Entry::Accept(Box::new(Accept { head, body, event, asked_at }), promise)) {
             Ok(()) => ticket,
             Err(refused) => Ticket::refused(refused.0),
         }

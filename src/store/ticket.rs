@@ -38,14 +38,29 @@ pub enum CommitError {
 #[must_use = "a ticket that is dropped calls its commit off"]
 pub struct Ticket<T> {
     state: Arc<AtomicU8>,
-    outcome: oneshot::Receiver<Result<T, CommitError>>,
+    outcome: oneshot::Receiver<Told<T>>,
 }
 
 /// The engine's side of a commit.
 #[derive(Debug)]
 pub struct Promise<T> {
     state: Arc<AtomicU8>,
-    outcome: oneshot::Sender<Result<T, CommitError>>,
+    outcome: oneshot::Sender<Told<T>>,
+}
+
+/// What a commit was made of.
+pub(crate) type Spent = Box<dyn Send>;
+
+/// An outcome on its way.
+struct Told<T> {
+    outcome: Result<T, CommitError>,
+    _spent: Option<Spent>,
+}
+
+impl<T> std::fmt::Debug for Told<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Told").finish_non_exhaustive()
+    }
 }
 
 impl<T> Ticket<T> {
@@ -78,8 +93,18 @@ impl<T> Promise<T> {
 
     /// Tells the outcome. A promise that is dropped instead means [`CommitError::Unknown`].
     pub fn settle(self, outcome: Result<T, CommitError>) {
+        self.tell(Told { outcome, _spent: None });
+    }
+
+    /// The same, and gives back what the commit was made of. Whoever waits drops it: an allocator is quicker where memory is freed by the
+    /// thread that asked for it.
+    pub fn settle_with(self, outcome: Result<T, CommitError>, spent: Spent) {
+        self.tell(Told { outcome, _spent: Some(spent) });
+    }
+
+    fn tell(self, told: Told<T>) {
         // Nobody may be waiting any more: the sender has hung up, and its event is stored all the same.
-        drop(self.outcome.send(outcome));
+        drop(self.outcome.send(told));
     }
 }
 
@@ -87,7 +112,7 @@ impl<T> Future for Ticket<T> {
     type Output = Result<T, CommitError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.outcome).poll(context).map(|outcome| outcome.unwrap_or(Err(CommitError::Unknown)))
+        Pin::new(&mut self.outcome).poll(context).map(|told| told.map_or(Err(CommitError::Unknown), |told| told.outcome))
     }
 }
 

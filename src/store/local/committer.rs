@@ -328,9 +328,9 @@ impl<D: Disk> Committer<D> {
         let queued = self.shared.queue.take_accepts();
         for entry in self.waiting.drain(..).chain(queued) {
             match entry {
-                Entry::Accept(accept) => {
-                    if accept.promise.take() {
-                        accept.promise.settle(Err(CommitError::Refused("the store can't commit just now")));
+                Entry::Accept(accept, promise) => {
+                    if promise.take() {
+                        promise.settle_with(Err(CommitError::Refused("the store can't commit just now")), accept);
                     }
                 }
                 entry @ (Entry::Settle(..)
@@ -357,7 +357,7 @@ impl<D: Disk> Committer<D> {
         }
         for entry in self.waiting.drain(..) {
             match entry {
-                Entry::Accept(accept) => refuse(accept.promise),
+                Entry::Accept(_, promise) => refuse(promise),
                 Entry::Settle(_, promise) | Entry::State(_, _, promise) => refuse(promise),
                 Entry::Add(.., promise) => refuse(promise),
                 Entry::Move(_) | Entry::MoveState(..) | Entry::MoveKeys(_) => {}

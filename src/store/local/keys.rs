@@ -45,6 +45,8 @@ pub(super) struct Key {
 pub(super) struct Keys {
     keys: HashMap<[u8; 16], Key>,
     answers: Vec<Arc<Answer>>,
+    /// Those whose segment was sealed.
+    leaving: Vec<([u8; 16], EventId)>,
     /// Those that came back.
     recalled: Vec<([u8; 16], EventId)>,
     /// The wall clock can't be believed just now.
@@ -85,10 +87,12 @@ impl Keys {
         self.recalled.push((key.hash, key.event));
     }
 
-    /// A segment was sealed: its keys are found through the filter from now on.
-    pub(super) fn sealed(&mut self, keys: &[([u8; 16], EventId)]) {
-        for (hash, event) in keys {
-            self.free(hash, *event);
+    /// A segment was sealed: its keys are found through the filter from now on, and [leave](Self::leave).
+    pub(super) fn sealed(&mut self, keys: Vec<([u8; 16], EventId)>) {
+        if self.leaving.is_empty() {
+            self.leaving = keys;
+        } else {
+            self.leaving.extend(keys);
         }
         for (hash, event) in std::mem::take(&mut self.recalled) {
             // One that moved since lies in a segment without a footer: it stays.
@@ -96,6 +100,18 @@ impl Keys {
                 self.keys.remove(&hash);
             }
         }
+    }
+
+    /// Forgets so many keys of sealed segments. All must be gone before one of them moves: one that moved is of the same event, and
+    /// would be forgotten in its place.
+    pub(super) fn leave(&mut self, most: usize) {
+        for (hash, event) in self.leaving.split_off(self.leaving.len().saturating_sub(most)) {
+            self.free(&hash, event);
+        }
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        !self.leaving.is_empty()
     }
 
     /// A key that moved into a segment without a footer.
@@ -165,6 +181,24 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_of_a_sealed_segment_leave_a_few_at_a_time_unless_a_later_event_has_them() {
+        let (mut keys, ends) = (Keys::default(), Timestamp::from_millis(1_795_000_000_000));
+        let hash = |n: u128| n.to_le_bytes();
+        for n in 0..10 {
+            keys.insert(hash(n), (EventId::from_bits(n), 1), &Answer::ok(), ends);
+        }
+        keys.sealed((0..10).map(|n| (hash(n), EventId::from_bits(n))).collect());
+        keys.insert(hash(0), (EventId::from_bits(100), 2), &Answer::ok(), ends);
+        assert_eq!(keys.keys.len(), 10);
+        keys.leave(4);
+        assert_eq!(keys.keys.len(), 6);
+        assert!(keys.is_leaving());
+        keys.leave(usize::MAX);
+        assert!(!keys.is_leaving());
+        assert_eq!(keys.keys.keys().collect::<Vec<_>>(), [&hash(0)]);
+    }
 
     #[test]
     fn keys_whose_windows_ended_make_room_when_many_are_held() {

@@ -10,10 +10,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::record::KeyRecord;
+use super::record::{EventHead, KeyRecord};
 use super::table::Place;
-use crate::model::{Answer, DeliveryId, DeliveryKind, EventId, Name, Timestamp};
-use crate::store::{CommitError, DedupeKey, NewDelivery, Promise, Receipt, Settlement};
+use crate::model::{DeliveryId, DeliveryKind, EventId};
+use crate::store::{CommitError, NewDelivery, Promise, Receipt, Settlement};
 
 /// Most accepts that wait.
 pub(super) const ACCEPTS_MAX: usize = 16_384;
@@ -30,13 +30,8 @@ pub(super) struct Accept {
     /// The record's head.
     pub(super) head: Vec<u8>,
     pub(super) body: Bytes,
-    pub(super) id: EventId,
-    pub(super) route: Name,
-    pub(super) received_at: Timestamp,
-    pub(super) dedupe: Option<DedupeKey>,
-    pub(super) answer: Answer,
-    pub(super) deliveries: Vec<NewDelivery>,
-    pub(super) promise: Promise<Receipt>,
+    /// What the head says; the committer gives it its numbers.
+    pub(super) event: EventHead,
     pub(super) asked_at: Instant,
 }
 
@@ -49,7 +44,7 @@ impl Accept {
 /// Something to commit.
 #[derive(Debug)]
 pub(super) enum Entry {
-    Accept(Box<Accept>),
+    Accept(Box<Accept>, Promise<Receipt>),
     Settle(Settlement, Promise<()>),
     /// Further deliveries of an event, which is pinned in the table: a replay, or its acknowledgement.
     Add(EventId, DeliveryKind, Vec<NewDelivery>, Promise<Vec<DeliveryId>>),
@@ -122,8 +117,8 @@ impl Queue {
         let mut waiting = self.waiting.lock();
         let refused = match &entry {
             _ if waiting.closing => Some("stopping"),
-            Entry::Accept(_) if waiting.refusing.is_some() => Some("the store can't commit just now"),
-            Entry::Accept(accept) => {
+            Entry::Accept(..) if waiting.refusing.is_some() => Some("the store can't commit just now"),
+            Entry::Accept(accept, _) => {
                 let bytes = waiting.accept_bytes.saturating_add(accept.bytes());
                 (waiting.accepts >= ACCEPTS_MAX || bytes > ACCEPT_BYTES_MAX).then_some("too many commits wait")
             }
@@ -134,7 +129,7 @@ impl Queue {
         if let Some(reason) = refused {
             return Err(Box::new((CommitError::Refused(reason), entry)));
         }
-        if let Entry::Accept(accept) = &entry {
+        if let Entry::Accept(accept, _) = &entry {
             waiting.accepts += 1;
             waiting.accept_bytes += accept.bytes();
         }
@@ -162,7 +157,7 @@ impl Queue {
         let mut others = VecDeque::with_capacity(waiting.entries.len());
         for entry in std::mem::take(&mut waiting.entries) {
             match entry {
-                accept @ Entry::Accept(_) => accepts.push_back(accept),
+                accept @ Entry::Accept(..) => accepts.push_back(accept),
                 other @ (Entry::Settle(..)
                 | Entry::Add(..)
                 | Entry::State(..)

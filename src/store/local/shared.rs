@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
 use super::clean::End;
-use super::disk::{Disk, DiskFile};
+use super::disk::Disk;
 use super::filter::Filters;
 use super::footer::{self, Built, FooterHeader};
 use super::format;
@@ -328,21 +328,4 @@ impl<D: Disk> Drop for Running<D> {
         }
         self.shared.ended.send_modify(|ended| *ended += 1);
     }
-}
-
-/// Writes a whole file of zeros, and never much of it at once: a commit's sync waits behind whatever the disk has to write.
-pub(super) async fn fill<F: DiskFile>(file: &F, bytes: usize) -> std::io::Result<()> {
-    const CHUNK: usize = 256 * 1024;
-    const SYNC_EVERY: usize = 4 * CHUNK;
-    let zeros = vec![0; CHUNK.min(bytes)];
-    let mut at = 0;
-    while at < bytes {
-        let length = zeros.len().min(bytes - at);
-        file.write_at(at as u64, &zeros[..length]).await?;
-        at += length;
-        if at.is_multiple_of(SYNC_EVERY) || at == bytes {
-            file.sync_data().await?;
-        }
-    }
-    Ok(())
 }

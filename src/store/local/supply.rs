@@ -15,7 +15,7 @@ use super::disk::{Disk, DiskFile};
 use super::error::with_advice;
 use super::footer;
 use super::queue::Entry;
-use super::shared::{Ready, Shared, fill};
+use super::shared::{Ready, Shared};
 
 use moves::Mover;
 
@@ -24,6 +24,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// How soon a segment that could not be prepared is tried again.
 const TRY_EVERY: Duration = Duration::from_secs(1);
+
+/// Between two pieces of a file that nobody waits for: commits have the disk and the processor meanwhile.
+const STOCK_PAUSE: Duration = Duration::from_millis(8);
 
 /// Segments that are never let go.
 const ALWAYS_KEPT: usize = 2;
@@ -91,7 +94,7 @@ async fn set_aside<D: Disk>(shared: &Shared<D>) -> io::Result<()> {
     while shared.supply.lock().pool.len() < shared.sizes.reserved() && !shared.is_stopping() {
         shared.check_folder().await?;
         let path = shared.journal().join(PREPARING);
-        whole_file(shared, &path).await?;
+        whole_file(shared, &path, Haste::Stock).await?;
         let to = shared.pool_path();
         shared.disk.rename(&path, &to).await?;
         shared.supply.lock().pool.push(to);
@@ -104,10 +107,39 @@ async fn set_aside<D: Disk>(shared: &Shared<D>) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether somebody waits for a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Haste {
+    Wanted,
+    /// It is for later, unless a segment is wanted meanwhile.
+    Stock,
+}
+
+/// Writes a whole file of zeros, and never much of it at once: a commit's sync waits behind whatever the disk has to write.
+async fn fill<D: Disk>(shared: &Shared<D>, file: &D::File, haste: Haste) -> io::Result<()> {
+    const CHUNK: usize = 256 * 1024;
+    const SYNC_EVERY: usize = 4 * CHUNK;
+    let bytes = shared.sizes.segment;
+    let zeros = vec![0; CHUNK.min(bytes)];
+    let mut at = 0;
+    while at < bytes {
+        let length = zeros.len().min(bytes - at);
+        file.write_at(at as u64, &zeros[..length]).await?;
+        at += length;
+        if at.is_multiple_of(SYNC_EVERY) || at == bytes {
+            file.sync_data().await?;
+            if at < bytes && haste == Haste::Stock && shared.supply.lock().wanted.is_none() {
+                tokio::time::sleep(STOCK_PAUSE).await;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A file of a segment's size; where there is no room for one, nothing is left of it.
-async fn whole_file<D: Disk>(shared: &Shared<D>, path: &Path) -> io::Result<D::File> {
+async fn whole_file<D: Disk>(shared: &Shared<D>, path: &Path, haste: Haste) -> io::Result<D::File> {
     let file = shared.disk.create(path).await?;
-    if let Err(error) = fill(&file, shared.sizes.segment).await {
+    if let Err(error) = fill(shared, &file, haste).await {
         drop(file);
         // The first error is the one that counts.
         drop(shared.disk.remove(path).await);
@@ -147,7 +179,7 @@ async fn install_in<D: Disk>(shared: &Shared<D>, pooled: Option<&Path>, number: 
         Some(path) => (path.to_owned(), shared.disk.open(path).await?),
         None => {
             let path = shared.journal().join(PREPARING);
-            (path.clone(), whole_file(shared, &path).await?)
+            (path.clone(), whole_file(shared, &path, Haste::Wanted).await?)
         }
     };
     file.write_at(0, opening).await?;

@@ -79,7 +79,7 @@ fn dead_of(meta: &Meta) -> impl Iterator<Item = &Name> {
 
 impl Table {
     /// An event became durable at `place`. One that is known already is left as it is.
-    pub(super) fn add_event(&mut self, head: EventHead, place: Place) {
+    pub(super) fn add_event(&mut self, head: &EventHead, place: Place) {
         if self.holds(head.sequence) {
             return;
         }
@@ -89,15 +89,15 @@ impl Table {
         if let Some(key) = &head.dedupe {
             usage.add_keys(key.expires_at, key_bytes(&head.answer));
         }
-        let mut meta = Meta::new(head.id, head.sequence, place, head.route, head.received_at);
+        let mut meta = Meta::new(head.id, head.sequence, place, head.route.clone(), head.received_at);
         self.sequence = self.sequence.max(head.sequence);
         self.events += 1;
-        self.add_deliveries(&mut meta, head.first_position, DeliveryKind::Original, head.received_at, head.deliveries);
+        self.add_deliveries(&mut meta, head.first_position, DeliveryKind::Original, head.received_at, &head.deliveries);
         self.holds_now(&meta, false);
         self.live.put(&meta);
     }
 
-    fn add_deliveries(&mut self, meta: &mut Meta, first: u64, kind: DeliveryKind, created_at: Timestamp, deliveries: Vec<NewDelivery>) {
+    fn add_deliveries(&mut self, meta: &mut Meta, first: u64, kind: DeliveryKind, created_at: Timestamp, deliveries: &[NewDelivery]) {
         meta.deliveries.reserve_exact(deliveries.len());
         for (position, delivery) in (first..).zip(deliveries) {
             let delivery = DeliveryMeta::new(position, delivery, kind, created_at);
@@ -161,7 +161,7 @@ impl Table {
         self.recalled.remove(&replay.sequence);
         let is_known = meta.deliveries.len() > usize::try_from(replay.first_ordinal).unwrap_or(usize::MAX);
         if !is_known {
-            self.add_deliveries(&mut meta, replay.first_position, replay.kind, replay.created_at, replay.deliveries);
+            self.add_deliveries(&mut meta, replay.first_position, replay.kind, replay.created_at, &replay.deliveries);
         }
         self.holds_now(&meta, was_pending);
         self.place(&meta);

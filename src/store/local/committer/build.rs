@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Ledger;
@@ -12,8 +13,8 @@ use crate::store::local::codec::len32;
 use crate::store::local::disk::Disk;
 use crate::store::local::queue::{Accept, Entry, Move, MoveKeys};
 use crate::store::local::record::{
-    EventHead, Repeated, Replayed, Settled, encode_key, encode_live, encode_moved, encode_repeat, encode_replay, encode_settlement,
-    encode_state, number_event,
+    Repeated, Replayed, Settled, encode_key, encode_live, encode_moved, encode_repeat, encode_replay, encode_settlement, encode_state,
+    number_event,
 };
 use crate::store::local::segment::PAGE;
 use crate::store::local::shared::{Recall, Shared};
@@ -22,6 +23,9 @@ use crate::store::{CommitError, NewDelivery, Promise, Receipt, Settlement};
 
 /// Entries that one batch has room for from the start; it grows beyond.
 const TAKEN_USUALLY: usize = 256;
+
+/// Bodies up to this are given back to whoever asked, to be freed there; larger ones are not in memory twice.
+const BODY_KEPT_MAX: usize = 64 * 1024;
 
 /// See the module.
 pub(in crate::store::local) struct Building {
@@ -86,14 +90,14 @@ impl Building {
         self.taken.reserve(waiting.len().min(TAKEN_USUALLY));
         while let Some(entry) = waiting.pop_front() {
             let left = match entry {
-                Entry::Accept(accept) => self.accept(accept, ledger, shared),
+                Entry::Accept(accept, promise) => self.accept(accept, promise, ledger, shared),
                 Entry::Settle(settlement, promise) => self.settle(settlement, promise, ledger, shared),
                 Entry::Add(event, kind, deliveries, promise) => self.add((event, kind), deliveries, promise, ledger, shared),
                 Entry::State(name, value, promise) => {
                     let record = encode_state(&name, value.as_ref());
                     if self.fits(record.len()) {
                         if promise.take() {
-                            self.push(&record, 0, Work::State { name, value, promise: Some(promise) }, None);
+                            self.push(&record, 0, Work::State { name, value, promise: Some(promise) });
                         }
                         None
                     } else {
@@ -111,26 +115,32 @@ impl Building {
         }
     }
 
-    fn push(&mut self, record: &[u8], tail: usize, work: Work, asked_at: Option<Instant>) {
+    fn push(&mut self, record: &[u8], tail: usize, work: Work) {
         let offset = self.image.len();
         self.image.extend_from_slice(record);
-        self.taken.push(Taken { work, offset, length: record.len(), tail, asked_at });
+        self.taken.push(Taken { work, offset, length: record.len(), tail });
     }
 
-    fn accept<D: Disk>(&mut self, accept: Box<Accept>, ledger: &mut Ledger, shared: &Shared<D>) -> Option<Entry> {
+    fn accept<D: Disk>(
+        &mut self,
+        mut accept: Box<Accept>,
+        promise: Promise<Receipt>,
+        ledger: &mut Ledger,
+        shared: &Shared<D>,
+    ) -> Option<Entry> {
         if !self.fits(accept.head.len() + accept.body.len()) {
-            return Some(Entry::Accept(accept));
+            return Some(Entry::Accept(accept, promise));
         }
-        if !accept.promise.take() {
+        if !promise.take() {
             return None;
         }
-        let Accept { mut head, body, id, route, received_at, dedupe, answer, deliveries, promise, asked_at } = *accept;
-        if let Some(dedupe) = dedupe {
-            if let Some(key) = ledger.keys.current(&dedupe.hash, received_at) {
+        let Accept { head, body, event, asked_at } = &mut *accept;
+        if let Some(dedupe) = event.dedupe {
+            if let Some(key) = ledger.keys.current(&dedupe.hash, event.received_at) {
                 key.repeats += 1;
                 let receipt = Receipt::new(key.event, (*key.answer).clone(), true);
                 let repeat = Repeated { event: key.event, key: dedupe.hash, count: key.repeats };
-                self.repeat(repeat, receipt, promise, asked_at);
+                self.repeat(repeat, receipt, promise, *asked_at);
                 return None;
             }
             if ledger.unsure.contains(&dedupe.hash) {
@@ -141,16 +151,19 @@ impl Building {
                 promise.settle(Err(CommitError::Refused("too many dedupe keys are within their windows")));
                 return None;
             }
-            ledger.keys.insert(dedupe.hash, (id, ledger.event), &answer, dedupe.expires_at);
+            ledger.keys.insert(dedupe.hash, (event.id, ledger.event), &event.answer, dedupe.expires_at);
         }
-        let (sequence, first_position) = (ledger.event, ledger.position);
+        (event.sequence, event.first_position) = (ledger.event, ledger.position);
         ledger.event += 1;
-        ledger.position += deliveries.len() as u64;
-        number_event(&mut head, sequence, first_position);
-        let receipt = Receipt::new(id, answer.clone(), false);
-        let event = EventHead { sequence, first_position, id, received_at, dedupe, answer, route, deliveries };
-        self.push(&head, body.len(), Work::Accept { event, receipt, promise }, Some(asked_at));
-        self.image.extend_from_slice(&body);
+        ledger.position += event.deliveries.len() as u64;
+        number_event(head, event.sequence, event.first_position);
+        let (offset, length, tail) = (self.image.len(), head.len(), body.len());
+        self.image.extend_from_slice(head);
+        self.image.extend_from_slice(body);
+        if tail > BODY_KEPT_MAX {
+            *body = Bytes::new();
+        }
+        self.taken.push(Taken { work: Work::Accept { accept, promise }, offset, length, tail });
         None
     }
 
@@ -166,7 +179,7 @@ impl Building {
             return;
         }
         self.repeats.insert(repeat.key, self.taken.len());
-        self.push(&record, 0, Work::Repeat { repeat, waiters: vec![(receipt, promise, asked_at)] }, None);
+        self.push(&record, 0, Work::Repeat { repeat, waiters: vec![(receipt, promise, asked_at)] });
     }
 
     fn settle<D: Disk>(&mut self, settlement: Settlement, promise: Promise<()>, ledger: &mut Ledger, shared: &Shared<D>) -> Option<Entry> {
@@ -206,12 +219,12 @@ impl Building {
         if promise.take() {
             self.settled.insert(id, settled.state.is_final());
             shared.table.lock().want(sequence);
-            self.push(&record, 0, Work::Settle { settled, promise }, None);
+            self.push(&record, 0, Work::Settle { settled, promise });
             if let Some(replay) = follows {
                 self.ordinals.insert(id.event, replay.first_ordinal.saturating_add(1));
                 self.acknowledged.insert(id.event);
                 ledger.position += 1;
-                self.push(&following, 0, Work::Replay { replay, promise: None }, None);
+                self.push(&following, 0, Work::Replay { replay, promise: None });
             }
         } else {
             shared.table.lock().served(sequence);
@@ -296,7 +309,7 @@ impl Building {
             if kind == DeliveryKind::Acknowledgement {
                 self.acknowledged.insert(event);
             }
-            self.push(&record, 0, Work::Replay { replay, promise: Some(promise) }, None);
+            self.push(&record, 0, Work::Replay { replay, promise: Some(promise) });
         } else {
             shared.table.lock().unpin(event);
         }
@@ -307,7 +320,7 @@ impl Building {
     fn live<D: Disk>(&mut self, event: EventId, shared: &Shared<D>) {
         let record = shared.table.lock().recalled(event).map(|meta| encode_live(&meta));
         if let Some(record) = record {
-            self.push(&record, 0, Work::Live, None);
+            self.push(&record, 0, Work::Live);
         }
     }
 
@@ -332,7 +345,7 @@ impl Building {
             return Some(Entry::Move(asked));
         }
         let Move { body, moving, .. } = *asked;
-        self.push(&record, body.len(), Work::Move { stood, moving }, None);
+        self.push(&record, body.len(), Work::Move { stood, moving });
         self.image.extend_from_slice(&body);
         None
     }
@@ -348,7 +361,7 @@ impl Building {
         if !self.fits(record.len()) {
             return Some(Entry::MoveState(name, segment));
         }
-        self.push(&record, 0, Work::State { name, value: Some(value), promise: None }, None);
+        self.push(&record, 0, Work::State { name, value: Some(value), promise: None });
         None
     }
 
@@ -386,7 +399,7 @@ impl Building {
         };
         if moved.through > 0 {
             let length = self.image.len() - offset;
-            self.taken.push(Taken { work: Work::Keys(moved), offset, length, tail: 0, asked_at: None });
+            self.taken.push(Taken { work: Work::Keys(moved), offset, length, tail: 0 });
         }
         left
     }

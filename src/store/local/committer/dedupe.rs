@@ -11,11 +11,19 @@ use crate::store::local::queue::Entry;
 use crate::store::local::record::KeyRecord;
 use crate::store::local::{footer, read};
 
+/// Keys of sealed segments that are forgotten before a batch: a segment's all at once would hold up everybody for milliseconds.
+const LEAVE_MAX: usize = 512;
+
 impl<D: Disk> Committer<D> {
     /// Takes in what was sealed meanwhile, and brings back the keys that the waiting accepts may repeat.
     pub(super) async fn recall_keys(&mut self) {
         for sealed in std::mem::take(&mut *self.shared.sealed_keys.lock()) {
-            self.ledger.keys.sealed(&sealed.keys);
+            self.ledger.keys.sealed(sealed.keys);
+        }
+        if self.ledger.keys.is_leaving() {
+            let moves = self.waiting.iter().any(|entry| matches!(entry, Entry::MoveKeys(_)));
+            let most = if moves || self.ledger.keys.is_full() { usize::MAX } else { LEAVE_MAX };
+            self.ledger.keys.leave(most);
         }
         self.ledger.unsure.clear();
         let maybe: Vec<([u8; 16], Rows)> = {
@@ -85,7 +93,7 @@ impl<D: Disk> Committer<D> {
 
 fn hashes(waiting: &VecDeque<Entry>) -> impl Iterator<Item = [u8; 16]> {
     waiting.iter().filter_map(|entry| match entry {
-        Entry::Accept(accept) => accept.dedupe.map(|key| key.hash),
+        Entry::Accept(accept, _) => accept.event.dedupe.map(|key| key.hash),
         Entry::Settle(..) | Entry::Add(..) | Entry::State(..) | Entry::Move(_) | Entry::MoveState(..) | Entry::MoveKeys(_) => None,
     })
 }

@@ -105,9 +105,9 @@ impl<D: Disk> Committer<D> {
         let mut kept = Vec::new();
         for taken in taken {
             match taken.work {
-                Work::Accept { event, promise, .. } => {
-                    if let Some(dedupe) = event.dedupe {
-                        self.ledger.keys.free(&dedupe.hash, event.id);
+                Work::Accept { accept, promise } => {
+                    if let Some(dedupe) = accept.event.dedupe {
+                        self.ledger.keys.free(&dedupe.hash, accept.event.id);
                     }
                     void.push(promise);
                 }

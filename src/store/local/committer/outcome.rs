@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::model::{DeliveryId, Timestamp};
+use crate::model::{Answer, DeliveryId, Timestamp};
 use crate::store::local::disk::Disk;
-use crate::store::local::queue::Moving;
-use crate::store::local::record::{EventHead, Repeated, Replayed, Settled};
+use crate::store::local::queue::{Accept, Moving};
+use crate::store::local::record::{Repeated, Replayed, Settled};
 use crate::store::local::shared::Shared;
 use crate::store::local::table::{Meta, Place, Table};
 use crate::store::{CommitError, Promise, Receipt};
@@ -17,8 +17,7 @@ use crate::store::{CommitError, Promise, Receipt};
 /// What an entry says, and who waits for it.
 pub(super) enum Work {
     Accept {
-        event: EventHead,
-        receipt: Receipt,
+        accept: Box<Accept>,
         promise: Promise<Receipt>,
     },
     Repeat {
@@ -69,7 +68,6 @@ pub(super) struct Taken {
     /// Bytes of the record's head and tail.
     pub(super) length: usize,
     pub(super) tail: usize,
-    pub(super) asked_at: Option<Instant>,
 }
 
 /// A batch that is durable.
@@ -83,20 +81,21 @@ pub(super) struct Durable {
 
 /// Somebody who hears of a success.
 enum Waiter {
-    Receipt(Receipt, Promise<Receipt>, Option<Instant>),
+    Accepted(Box<Accept>, Promise<Receipt>),
+    Repeated(Receipt, Promise<Receipt>, Instant),
     Done(Promise<()>),
     Deliveries(Vec<DeliveryId>, Promise<Vec<DeliveryId>>),
 }
 
-fn apply(table: &mut Table, work: Work, place: Place, waiters: &mut Vec<Waiter>, asked_at: Option<Instant>) {
+fn apply(table: &mut Table, work: Work, place: Place, waiters: &mut Vec<Waiter>) {
     match work {
-        Work::Accept { event, receipt, promise } => {
-            table.add_event(event, place);
-            waiters.push(Waiter::Receipt(receipt, promise, asked_at));
+        Work::Accept { accept, promise } => {
+            table.add_event(&accept.event, place);
+            waiters.push(Waiter::Accepted(accept, promise));
         }
         Work::Repeat { repeat, waiters: repeats } => {
             table.repeat(repeat.event, repeat.count);
-            let repeats = repeats.into_iter().map(|(receipt, promise, asked_at)| Waiter::Receipt(receipt, promise, Some(asked_at)));
+            let repeats = repeats.into_iter().map(|(receipt, promise, asked_at)| Waiter::Repeated(receipt, promise, asked_at));
             waiters.extend(repeats);
         }
         Work::Settle { settled, promise } => {
@@ -145,8 +144,8 @@ pub(super) fn announce<D: Disk>(shared: &Arc<Shared<D>>, taken: Vec<Taken>, segm
     let (position, is_wanted) = {
         let mut table = shared.table.lock();
         table.touch(segment, at);
-        for Taken { work, offset, length, tail, asked_at } in taken {
-            apply(&mut table, work, place(segment, base + offset, length, tail), &mut waiters, asked_at);
+        for Taken { work, offset, length, tail } in taken {
+            apply(&mut table, work, place(segment, base + offset, length, tail), &mut waiters);
         }
         let unindexed = table.unindexed();
         shared.unindexed.store(unindexed, Ordering::Relaxed);
@@ -158,12 +157,20 @@ pub(super) fn announce<D: Disk>(shared: &Arc<Shared<D>>, taken: Vec<Taken>, segm
     }
     shared.newest.send_if_modified(|newest| std::mem::replace(newest, position) != position);
     let now = Instant::now();
+    let count = |asked_at: Instant| {
+        if let Some(metrics) = &shared.metrics {
+            metrics.committed(now.saturating_duration_since(asked_at));
+        }
+    };
     for waiter in waiters {
         match waiter {
-            Waiter::Receipt(receipt, promise, asked_at) => {
-                if let (Some(metrics), Some(asked_at)) = (&shared.metrics, asked_at) {
-                    metrics.committed(now.saturating_duration_since(asked_at));
-                }
+            Waiter::Accepted(mut accept, promise) => {
+                count(accept.asked_at);
+                let receipt = Receipt::new(accept.event.id, std::mem::replace(&mut accept.event.answer, Answer::ok()), false);
+                promise.settle_with(Ok(receipt), accept);
+            }
+            Waiter::Repeated(receipt, promise, asked_at) => {
+                count(asked_at);
                 promise.settle(Ok(receipt));
             }
             Waiter::Done(promise) => promise.settle(Ok(())),

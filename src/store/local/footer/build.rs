@@ -162,7 +162,7 @@ impl Builder {
                     built.key(Key { hash, event: head.id, sequence: head.sequence, place, expires_at }, &head.answer);
                 }
                 built.texts.add(head.sequence, columns);
-                built.table.add_event(head, place);
+                built.table.add_event(&head, place);
             }
             Kind::Settlement => {
                 let settled = record::decode_settlement(record, frame)?;

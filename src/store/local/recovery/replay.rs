@@ -66,7 +66,7 @@ impl<D: Disk> Replayer<'_, D> {
                 if let Some(key) = head.dedupe.filter(|key| self.is_current(key.expires_at)) {
                     self.keys.insert(key.hash, (head.id, head.sequence), &head.answer, key.expires_at);
                 }
-                table.add_event(head, place);
+                table.add_event(&head, place);
             }
             Kind::Settlement => drop(table.settle(&record::decode_settlement(record, frame)?, place)),
             // Without its event, which was let go with its segment, a replay says nothing any more.

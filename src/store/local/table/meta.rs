@@ -55,10 +55,19 @@ pub(in crate::store::local) struct DeliveryMeta {
 }
 
 impl DeliveryMeta {
-    pub(super) fn new(position: u64, new: NewDelivery, kind: DeliveryKind, created_at: Timestamp) -> Self {
+    pub(super) fn new(position: u64, new: &NewDelivery, kind: DeliveryKind, created_at: Timestamp) -> Self {
         let state = DeliveryState::Pending { due: new.due };
-        let NewDelivery { destination, lane, .. } = new;
-        Self { position, destination, lane, kind, created_at, state, attempts: 0, version: 0, interrupted: 0 }
+        Self {
+            position,
+            destination: new.destination.clone(),
+            lane: new.lane,
+            kind,
+            created_at,
+            state,
+            attempts: 0,
+            version: 0,
+            interrupted: 0,
+        }
     }
 }
 
