@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "the table is what a benchmark is for")]
 #![expect(clippy::disallowed_methods, reason = "measures real time on real sockets")]
 
+mod against;
 mod drain;
 mod instructions;
 mod isolation;
@@ -14,6 +15,7 @@ mod load;
 mod servers;
 mod table;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -22,16 +24,20 @@ use load::{Load, Measured};
 use servers::{Kind, Server};
 use table::Table;
 
-/// What is measured; each can be set by a variable, for a quick look (`BENCH_ROUNDS=1 BENCH_SECONDS=1 BENCH_PARTS=drain,idle`).
+/// What is measured; each can be set by a variable, for a quick look (`BENCH_ROUNDS=1 BENCH_SECONDS=1 BENCH_PARTS=drain,idle`),
+/// or for two of the servers side by side (`BENCH_PARTS=accept BENCH_SERVERS=bc`), or for
+/// another binary beside this one (`BENCH_PARTS=turns BENCH_OTHER=/tmp/kurier-before`).
 struct Plan {
     rounds: usize,
     seconds: f64,
     connections: Vec<usize>,
     parts: Vec<String>,
+    kinds: Vec<Kind>,
+    other: Option<PathBuf>,
 }
 
 /// What a run consists of, in this order.
-const PARTS: [&str; 7] = ["accept", "sizes", "open", "drain", "isolation", "instructions", "idle"];
+const PARTS: [&str; 8] = ["accept", "turns", "sizes", "open", "drain", "isolation", "instructions", "idle"];
 
 impl Plan {
     fn from_environment() -> anyhow::Result<Self> {
@@ -42,8 +48,15 @@ impl Plan {
         if let Some(unknown) = parts.iter().find(|part| !PARTS.contains(&part.as_str())) {
             bail!("BENCH_PARTS: {unknown} is none of {}", PARTS.join(", "));
         }
+        let letters = read("BENCH_SERVERS", "abcd");
+        if let Some(unknown) = letters.chars().find(|letter| Kind::ALL.iter().all(|kind| kind.letter() != *letter)) {
+            bail!("BENCH_SERVERS: {unknown} is none of a, b, c, d");
+        }
+        let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| letters.contains(kind.letter())).collect();
         Ok(Self {
             parts,
+            kinds,
+            other: std::env::var_os("BENCH_OTHER").map(PathBuf::from),
             rounds: read("BENCH_ROUNDS", "5").parse().context("BENCH_ROUNDS: a number")?,
             seconds: read("BENCH_SECONDS", "2").parse().context("BENCH_SECONDS: a number")?,
             connections: connections.split(',').map(str::parse).collect::<Result<_, _>>().context("BENCH_CONNECTIONS: numbers")?,
@@ -84,6 +97,9 @@ async fn run(plan: &Plan) -> anyhow::Result<()> {
     if plan.has("accept") {
         accept(plan).await?;
     }
+    if plan.has("turns") {
+        against::print(plan.other.as_deref(), &plan.connections).await?;
+    }
     if plan.has("sizes") {
         sizes(plan).await?;
     }
@@ -106,11 +122,11 @@ async fn accept(plan: &Plan) -> anyhow::Result<()> {
     let mut table = Table::new();
     for connections in &plan.connections {
         for _ in 0..plan.rounds {
-            for kind in Kind::ALL {
+            for kind in plan.kinds.iter().copied() {
                 table.add(*connections, kind, closed(kind, *connections, 1024, plan.window()).await?);
             }
         }
-        table.print(*connections);
+        table.print(*connections, &plan.kinds);
     }
     println!();
     Ok(())
@@ -120,12 +136,12 @@ async fn sizes(plan: &Plan) -> anyhow::Result<()> {
     for size in [256, 10 * 1024] {
         let mut table = Table::new();
         for _ in 0..plan.rounds {
-            for kind in Kind::ALL {
+            for kind in plan.kinds.iter().copied() {
                 table.add(64, kind, closed(kind, 64, size, plan.window()).await?);
             }
         }
         println!("{size} B bodies");
-        table.print(64);
+        table.print(64, &plan.kinds);
     }
     Ok(())
 }
@@ -150,12 +166,15 @@ async fn closed(kind: Kind, connections: usize, body: usize, window: Duration) -
 async fn open_loop(plan: &Plan) -> anyhow::Result<()> {
     println!("open loop at half of each one's rate with 64 connections, from the scheduled time");
     let mut accepted = 0.0;
-    for kind in [Kind::Raw, Kind::Accept, Kind::Deliver] {
+    for kind in plan.kinds.iter().copied().filter(|kind| *kind != Kind::Bare) {
         let most = closed(kind, 64, 1024, plan.window()).await?.rate();
         if kind == Kind::Accept {
             accepted = most;
         }
         println!("  {}", table::line(kind, &paced(kind, most / 2.0, plan.window()).await?));
+    }
+    if accepted == 0.0 || !plan.kinds.contains(&Kind::Deliver) {
+        return Ok(());
     }
     println!("(d) at 0.40 of (c)'s rate");
     for seconds in [2, 4] {

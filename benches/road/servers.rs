@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,16 @@ pub(crate) enum Kind {
 
 impl Kind {
     pub(crate) const ALL: [Self; 4] = [Self::Bare, Self::Raw, Self::Accept, Self::Deliver];
+
+    /// What it is called in the table.
+    pub(crate) fn letter(self) -> char {
+        match self {
+            Self::Bare => 'a',
+            Self::Raw => 'b',
+            Self::Accept => 'c',
+            Self::Deliver => 'd',
+        }
+    }
 
     pub(crate) fn title(self) -> &'static str {
         match self {
@@ -110,7 +120,7 @@ impl Server {
         std::fs::write(folder.path().join("secret"), SECRET)?;
         std::fs::write(folder.path().join("routes.yaml"), setup.routes(address, admin, target))?;
         let log = std::fs::File::create(folder.path().join("log"))?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kurier"));
+        let mut command = Command::new(setup.binary.as_deref().unwrap_or(Path::new(env!("CARGO_BIN_EXE_kurier"))));
         command.arg("serve").current_dir(folder.path()).env("KURIER_LOG", "error").stderr(log);
         let process = Process(command.spawn()?);
         let begin = Instant::now();
@@ -190,6 +200,8 @@ pub(crate) struct Setup {
     pub(crate) healthy: Option<SocketAddr>,
     /// A second route, [`DEAD_PATH`], to a destination of its own.
     pub(crate) dead: Option<SocketAddr>,
+    /// Another Kurier than this build's.
+    pub(crate) binary: Option<PathBuf>,
 }
 
 /// The path of the second route.

@@ -24,13 +24,13 @@ impl Table {
     }
 
     /// The rows of so many connections.
-    pub(crate) fn print(&self, connections: usize) {
+    pub(crate) fn print(&self, connections: usize, kinds: &[Kind]) {
         println!("{connections} connections");
         println!(
             "  {:<30} {:>9}  {:>7} {:>7} {:>7} {:>7}  {:>8} {:>8} {:>8}",
             "", "events/s", "ratio", "p50 ms", "p99", "p99.9", "µs CPU", "MiB RSS", "backlog"
         );
-        for kind in Kind::ALL {
+        for kind in kinds.iter().copied() {
             let median = |of: &dyn Fn(&Measured) -> f64| self.median(connections, kind, of);
             let rate = median(&Measured::rate);
             let ratio = match kind {
