@@ -77,7 +77,8 @@ pub struct Connection {
     pub tls: bool,
 }
 
-/// A tower service that this room can serve.
+/// A tower service that this room can serve. It keeps no request's body beyond its answer: a connection rests, and what of a body
+/// comes after that would be read as a request.
 pub trait HttpService:
     tower::Service<Request<Incoming>, Response = Response<Self::Body>, Error: Into<BoxError>, Future: Send + 'static>
     + Clone

@@ -17,6 +17,15 @@ pub(super) struct Patience {
     pub(super) head: Duration,
     /// Between two requests.
     pub(super) idle: Duration,
+    /// From an answer to a rest, where the connection can have one.
+    pub(super) rest: Option<Duration>,
+}
+
+impl Patience {
+    /// How long nothing may happen before something is done about it.
+    pub(super) fn quiet(self) -> Duration {
+        self.rest.map_or(self.idle, |rest| rest.min(self.idle))
+    }
 }
 
 #[derive(Debug)]
@@ -101,17 +110,12 @@ impl Activity {
         self.0.unsent.load(Ordering::Relaxed)
     }
 
-    /// Notes that it is not idle yet, for its client still takes its answer.
-    pub(super) fn not_idle(&self) {
-        self.0.state.lock().idle_since = Instant::now();
-    }
-
     /// Until when this may go on.
     pub(super) fn until(&self, patience: Patience) -> Until {
         let state = self.0.state.lock();
         match (state.in_flight, state.head_since) {
             (0, Some(since)) => Until::Head(since + patience.head),
-            (0, None) => Until::Idle(state.idle_since + patience.idle),
+            (0, None) => Until::Idle(state.idle_since + patience.quiet()),
             _ => Until::Busy,
         }
     }
@@ -129,7 +133,7 @@ impl Drop for InFlight {
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience = Patience { head: Duration::from_secs(10), idle: Duration::from_secs(75) };
+    const PATIENCE: Patience = Patience { head: Duration::from_secs(10), idle: Duration::from_secs(75), rest: None };
 
     #[tokio::test(start_paused = true)]
     async fn a_head_is_timed_from_its_first_byte_and_idleness_from_the_last_answer() {

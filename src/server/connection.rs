@@ -15,7 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -25,7 +25,7 @@ use tower::ServiceExt;
 use super::activity::{Activity, InFlight, Patience, Until};
 use super::drive::{End, Http1, drive};
 use super::limits::{
-    CONNECTION_WINDOW_BYTES, HEAD_BYTES_MIN, LOCAL_RESETS_MAX, PENDING_RESETS_MAX, PING_INTERVAL, PING_TIMEOUT, REST_AFTER,
+    CONNECTION_WINDOW_BYTES, GOODBYE_TIME, HEAD_BYTES_MIN, LOCAL_RESETS_MAX, PENDING_RESETS_MAX, PING_INTERVAL, PING_TIMEOUT, REST_AFTER,
     REST_READ_BYTES, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES, STREAMS_MAX,
 };
 use super::stream::{Stream, linger};
@@ -118,24 +118,28 @@ pub async fn serve_stream<I, S>(
     S: HttpService,
 {
     let activity = Activity::begin(Instant::now());
-    let patience = Patience { head: options.head_timeout, idle: options.idle_timeout };
+    let patience = Patience { head: options.head_timeout, idle: options.idle_timeout, rest: None };
+    let mut is_http1 = false;
     let mut first = Bytes::new();
     loop {
         if first.is_empty() {
             first = match rest(&mut inner, activity.until(patience), stopped(stop.clone())).await {
                 Rested::Bytes(bytes) => bytes,
                 Rested::Idle => return linger(inner).await,
-                Rested::Gone => return,
+                Rested::Gone => {
+                    // TLS says goodbye; whether it gets through is nobody's concern any more.
+                    return drop(timeout(GOODBYE_TIME, inner.shutdown()).await);
+                }
             };
         }
         activity.bytes_read();
-        let rests = !may_be_http2(&first);
+        is_http1 = is_http1 || !may_be_http2(&first);
         let (stream, leftover) = Stream::new(inner, std::mem::take(&mut first), activity.clone(), options.write_timeout);
         let service = requests(service.clone(), activity.clone(), connection);
-        let end = if rests {
+        let end = if is_http1 {
             let served = http1_builder(&options).serve_connection(TokioIo::new(stream), service);
             let served = Box::pin(Http1::new(served, activity.clone()));
-            drive(served, &activity, Patience { idle: REST_AFTER.min(patience.idle), ..patience }, stopped(stop.clone())).await
+            drive(served, &activity, Patience { rest: Some(REST_AFTER), ..patience }, stopped(stop.clone())).await
         } else {
             let served = builder(&options).serve_connection(TokioIo::new(stream), service).into_owned();
             drive(Box::pin(served), &activity, patience, stopped(stop.clone())).await
@@ -144,7 +148,9 @@ pub async fn serve_stream<I, S>(
         match (end, left) {
             (End::Rests(unused), Some(left)) => {
                 inner = left;
-                first = unused;
+                // Copied: even none of them would keep hyper's buffer. Empty lines between two requests are no head.
+                let begins = unused.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(unused.len());
+                first = Bytes::copy_from_slice(&unused[begins..]);
             }
             (End::Closed { error, may_linger }, left) => {
                 if let Some(error) = error {
@@ -369,6 +375,17 @@ mod tests {
         piped.answered().await;
         sleep(ServeOptions::default().head_timeout + REST_AFTER * 2).await;
         assert_eq!(piped.client.read(&mut [0]).await.unwrap(), 0, "a head that does not end");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_empty_line_behind_a_request_is_not_the_beginning_of_a_head() {
+        let mut piped = Piped::new(64 * 1024);
+        piped.send(&format!("{ASKED}\r\n")).await;
+        piped.answered().await;
+        sleep(ServeOptions::default().head_timeout * 2).await;
+        assert!(piped.rests());
+        piped.send(ASKED).await;
+        piped.answered().await;
     }
 
     #[tokio::test(start_paused = true)]

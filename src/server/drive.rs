@@ -120,8 +120,13 @@ pub(super) async fn drive(
     patience: Patience,
     mut stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
 ) -> End {
-    let mut timer = pin!(sleep_until(Instant::now() + patience.head.min(patience.idle)));
+    let mut timer = pin!(sleep_until(Instant::now() + patience.head.min(patience.quiet())));
     let mut stopping = false;
+    // Whether hyper was polled since the time to rest has come. It may have had something to do that it was woken for: to close,
+    // say, because of a body that nobody reads.
+    let mut is_asked = false;
+    // Since when the client has not taken its answer, and when to ask again.
+    let mut unsent: Option<(Instant, Instant)> = None;
     // When an idle client that was told to close must have done so.
     let mut goodbye: Option<Instant> = None;
     poll_fn(|context| {
@@ -134,7 +139,10 @@ pub(super) async fn drive(
                 connection.as_mut().finish();
                 continue;
             }
-            let until = activity.until(patience);
+            let until = match (activity.until(patience), unsent) {
+                (Until::Idle(at), Some((_, again))) => Until::Idle(at.max(again)),
+                (until, _) => until,
+            };
             if let Some(at) = goodbye.into_iter().chain(until.instant()).min().filter(|at| *at < timer.deadline()) {
                 timer.as_mut().reset(at);
             }
@@ -144,10 +152,20 @@ pub(super) async fn drive(
             match until {
                 Until::Head(at) if at <= Instant::now() => return Poll::Ready(End::Closed { error: None, may_linger: false }),
                 Until::Idle(at) if at <= Instant::now() => {
+                    if !is_asked {
+                        is_asked = true;
+                        continue;
+                    }
+                    is_asked = false;
                     match connection.as_mut().rest() {
                         Rest::Taken(unused) => return Poll::Ready(End::Rests(unused)),
                         Rest::Later => {
-                            activity.not_idle();
+                            let now = Instant::now();
+                            let (since, _) = unsent.unwrap_or((now, now));
+                            if since + patience.idle <= now {
+                                return Poll::Ready(End::Closed { error: None, may_linger: false });
+                            }
+                            unsent = Some((since, now + patience.quiet()));
                             continue;
                         }
                         Rest::Never => {}
@@ -162,11 +180,11 @@ pub(super) async fn drive(
                     timer.as_mut().reset(Instant::now() + GOODBYE_TIME);
                 }
                 Until::Head(at) | Until::Idle(at) => {
-                    goodbye = None;
+                    (goodbye, is_asked) = (None, false);
                     timer.as_mut().reset(at);
                 }
                 Until::Busy => {
-                    goodbye = None;
+                    (goodbye, is_asked, unsent) = (None, false, None);
                     timer.as_mut().reset(Instant::now() + patience.idle);
                 }
             }

@@ -108,6 +108,8 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Stream<I> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // One that is being closed has no rest.
+        self.activity.unsent(true);
         let Some(inner) = &mut self.inner else { return Poll::Ready(Err(gone())) };
         let result = Pin::new(inner).poll_shutdown(context);
         self.watch(context, result)

@@ -110,8 +110,9 @@ impl Keys {
         }
     }
 
-    pub(super) fn is_leaving(&self) -> bool {
-        !self.leaving.is_empty()
+    /// How many are still to leave.
+    pub(super) fn leaving(&self) -> usize {
+        self.leaving.len()
     }
 
     /// A key that moved into a segment without a footer.
@@ -194,9 +195,9 @@ mod tests {
         assert_eq!(keys.keys.len(), 10);
         keys.leave(4);
         assert_eq!(keys.keys.len(), 6);
-        assert!(keys.is_leaving());
+        assert_eq!(keys.leaving(), 6);
         keys.leave(usize::MAX);
-        assert!(!keys.is_leaving());
+        assert_eq!(keys.leaving(), 0);
         assert_eq!(keys.keys.keys().collect::<Vec<_>>(), [&hash(0)]);
     }
 

@@ -81,13 +81,6 @@ impl LocalOptions {
     }
 }
 
-/// The helper that senders wait for.
-const COMMITS: &str = "commits";
-
-/// How far the other helpers stand back where processors are short. Footers and fresh segments are hundreds of milliseconds of work
-/// at a time, which nobody waits for; at this niceness they still get more than they need under any load.
-const NICENESS: i32 = 5;
-
 /// Where the store's own work runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Run {
@@ -105,14 +98,7 @@ impl Run {
             }
             Self::Threads => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-                let is_behind_the_scenes = name != COMMITS;
-                std::thread::Builder::new().name(format!("kurier-{name}")).spawn(move || {
-                    if is_behind_the_scenes {
-                        // Not every system allows it, and none needs it.
-                        let _allowed = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS).is_ok();
-                    }
-                    runtime.block_on(work);
-                })?;
+                std::thread::Builder::new().name(format!("kurier-{name}")).spawn(move || runtime.block_on(work))?;
             }
         }
         Ok(())
@@ -295,5 +281,5 @@ fn start<D: Disk>(shared: &Arc<Shared<D>>, recovered: recovery::Recovered<D::Fil
     };
     helper("segments", Box::pin(supply::run(shared.clone())))?;
     helper("index", Box::pin(Librarian::new(shared.clone(), sealed, checkpoint).run()))?;
-    helper(COMMITS, Box::pin(Committer::new(shared.clone(), current, last, ledger).run()))
+    helper("commits", Box::pin(Committer::new(shared.clone(), current, last, ledger).run()))
 }

@@ -128,7 +128,7 @@ async fn fill<D: Disk>(shared: &Shared<D>, file: &D::File, haste: Haste) -> io::
         at += length;
         if at.is_multiple_of(SYNC_EVERY) || at == bytes {
             file.sync_data().await?;
-            if at < bytes && haste == Haste::Stock && shared.supply.lock().wanted.is_none() {
+            if at < bytes && haste == Haste::Stock && !shared.is_stopping() && shared.supply.lock().wanted.is_none() {
                 tokio::time::sleep(STOCK_PAUSE).await;
             }
         }

@@ -11,7 +11,7 @@ use crate::store::local::queue::Entry;
 use crate::store::local::record::KeyRecord;
 use crate::store::local::{footer, read};
 
-/// Keys of sealed segments that are forgotten before a batch: a segment's all at once would hold up everybody for milliseconds.
+/// Keys of sealed segments that are forgotten before a batch at least: a segment's all at once would hold up everybody for milliseconds.
 const LEAVE_MAX: usize = 512;
 
 impl<D: Disk> Committer<D> {
@@ -20,10 +20,11 @@ impl<D: Disk> Committer<D> {
         for sealed in std::mem::take(&mut *self.shared.sealed_keys.lock()) {
             self.ledger.keys.sealed(sealed.keys);
         }
-        if self.ledger.keys.is_leaving() {
+        if self.ledger.keys.leaving() > 0 {
             let moves = self.waiting.iter().any(|entry| matches!(entry, Entry::MoveKeys(_)));
-            let most = if moves || self.ledger.keys.is_full() { usize::MAX } else { LEAVE_MAX };
-            self.ledger.keys.leave(most);
+            // Faster than keys come, so that there are never many.
+            let some = LEAVE_MAX.max(self.waiting.len().saturating_mul(2)).max(self.ledger.keys.leaving() / 64);
+            self.ledger.keys.leave(if moves || self.ledger.keys.is_full() { usize::MAX } else { some });
         }
         self.ledger.unsure.clear();
         let maybe: Vec<([u8; 16], Rows)> = {
