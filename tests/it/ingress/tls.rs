@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kurier::config::Route;
 use kurier::server::ServeOptions;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
@@ -10,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::client::{Client, post};
-use super::world::World;
+use super::world::{World, route};
 
 /// A server's configuration and that of a client which trusts it alone.
 fn pair() -> (Arc<rustls::ServerConfig>, Arc<rustls::ClientConfig>) {
@@ -37,6 +38,29 @@ async fn a_request_over_tls_is_accepted_and_its_base_says_https() {
     let mut client = Client::over(handshake(&world, client).await.unwrap());
     assert_eq!(client.ask(post("/in", "hello")).await.status, 202);
     assert_eq!(&*world.events().await[0].base, "https://localhost");
+}
+
+/// Real time: the connection's rest of 100 ms has begun by the second request, and the third comes in two records around one.
+#[tokio::test]
+async fn a_connection_over_tls_goes_on_after_a_rest_and_loses_no_byte_in_it() {
+    let (server, client) = pair();
+    let world = World::with(|setup| {
+        setup.options.tls = Some(server);
+        setup.routes = vec![Route { body_limit: 100_000, ..route() }];
+    })
+    .await;
+    let mut client = Client::over(handshake(&world, client).await.unwrap());
+    assert_eq!(client.ask(post("/in", "one")).await.status, 202);
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let large = "x".repeat(40_000);
+    let third = post("/in", "three");
+    let (begin, end) = third.split_at(25);
+    client.send(format!("{}{begin}", post("/in", &large))).await;
+    assert_eq!(client.answer().await.unwrap().status, 202);
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(client.ask(end).await.status, 202);
+    let bodies: Vec<_> = world.events().await.iter().map(|event| event.body.clone()).collect();
+    assert_eq!(bodies, ["one", &*large, "three"]);
 }
 
 #[tokio::test]
