@@ -26,7 +26,7 @@ use table::Table;
 
 /// What is measured; each can be set by a variable, for a quick look (`BENCH_ROUNDS=1 BENCH_SECONDS=1 BENCH_PARTS=drain,idle`),
 /// or for two of the servers side by side (`BENCH_PARTS=accept BENCH_SERVERS=bc`), or for
-/// another binary beside this one (`BENCH_PARTS=turns BENCH_OTHER=/tmp/kurier-before`).
+/// another binary beside this one (`BENCH_PARTS=turns BENCH_OTHER=…/kurier`).
 struct Plan {
     rounds: usize,
     seconds: f64,
