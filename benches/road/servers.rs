@@ -27,7 +27,7 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) const ALL: [Self; 4] = [Self::Bare, Self::Raw, Self::Accept, Self::Deliver];
 
-    /// What it is called in the table.
+    /// Its letter in the table.
     pub(crate) fn letter(self) -> char {
         match self {
             Self::Bare => 'a',

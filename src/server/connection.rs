@@ -106,7 +106,7 @@ fn may_be_http2(first: &[u8]) -> bool {
 /// true, until what was begun is finished. Simulations use it over pipes.
 ///
 /// Between two requests an HTTP/1 connection rests: what hyper holds for it is dropped and made anew for the next request, so
-/// that many connections that senders keep open are nearly as cheap as silent ones.
+/// that many connections that senders keep open are cheap.
 pub async fn serve_stream<I, S>(
     mut inner: I,
     connection: Connection,

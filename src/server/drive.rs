@@ -192,3 +192,46 @@ pub(super) async fn drive(
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Answers at its first poll, and at the third sees that it has to close.
+    struct ClosesLate {
+        polls: u32,
+        activity: Activity,
+    }
+
+    impl Future for ClosesLate {
+        type Output = Result<(), BoxError>;
+
+        fn poll(mut self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<Self::Output> {
+            self.polls += 1;
+            if self.polls == 1 {
+                drop(self.activity.request(false));
+            }
+            if self.polls < 3 { Poll::Pending } else { Poll::Ready(Ok(())) }
+        }
+    }
+
+    impl Drive for ClosesLate {
+        fn finish(self: Pin<&mut Self>) {}
+
+        fn rest(self: Pin<&mut Self>) -> Rest {
+            Rest::Taken(Bytes::new())
+        }
+    }
+
+    /// Else what is left of a body that nobody reads would be taken for a request.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_polled_once_more_before_it_rests() {
+        let activity = Activity::begin(Instant::now());
+        let patience = Patience { head: Duration::from_secs(10), idle: Duration::from_secs(75), rest: Some(Duration::from_millis(100)) };
+        let connection = Box::pin(ClosesLate { polls: 0, activity: activity.clone() });
+        let end = drive(connection, &activity, patience, Box::pin(std::future::pending())).await;
+        assert!(matches!(end, End::Closed { error: None, may_linger: true }));
+    }
+}

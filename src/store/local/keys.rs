@@ -89,11 +89,7 @@ impl Keys {
 
     /// A segment was sealed: its keys are found through the filter from now on, and [leave](Self::leave).
     pub(super) fn sealed(&mut self, keys: Vec<([u8; 16], EventId)>) {
-        if self.leaving.is_empty() {
-            self.leaving = keys;
-        } else {
-            self.leaving.extend(keys);
-        }
+        self.leaving.extend(keys);
         for (hash, event) in std::mem::take(&mut self.recalled) {
             // One that moved since lies in a segment without a footer: it stays.
             if self.keys.get(&hash).is_some_and(|key| key.event == event && key.is_recalled) {
@@ -105,8 +101,13 @@ impl Keys {
     /// Forgets so many keys of sealed segments. All must be gone before one of them moves: one that moved is of the same event, and
     /// would be forgotten in its place.
     pub(super) fn leave(&mut self, most: usize) {
-        for (hash, event) in self.leaving.split_off(self.leaving.len().saturating_sub(most)) {
+        for _ in 0..most {
+            let Some((hash, event)) = self.leaving.pop() else { break };
             self.free(&hash, event);
+        }
+        if self.leaving.is_empty() {
+            // The memory of a segment's keys, which may be large.
+            self.leaving = Vec::new();
         }
     }
 
