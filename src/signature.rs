@@ -35,6 +35,7 @@ mod scheme;
 mod senders;
 mod sign;
 mod source;
+mod tags;
 mod template;
 mod timestamp;
 mod tree;

@@ -86,6 +86,11 @@ impl Receipt {
         &self.answer
     }
 
+    /// The same, to keep.
+    pub fn into_answer(self) -> Answer {
+        self.answer
+    }
+
     /// Whether the request repeated an event that is already stored.
     pub fn is_repeat(&self) -> bool {
         self.repeat

@@ -1,45 +1,41 @@
 //! One server beside another in short turns, for what a noisy machine hides: the ratio of two that were measured within
 //! a second of each other says more than either's rate.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::load::{Load, Measured};
 use crate::servers::{Kind, Server, Setup};
 
-/// How often each has its turn.
-const TURNS: usize = 30;
-
 /// How long a turn is.
 const TURN: Duration = Duration::from_millis(400);
 
-/// This build's Kurier, accepting, beside (b) and beside another binary of it, if there is one.
-pub(crate) async fn print(other: Option<&Path>, connections: &[usize]) -> anyhow::Result<()> {
+/// This build's Kurier, accepting, beside (b) and beside other binaries of it, if there are any.
+pub(crate) async fn print(others: &[PathBuf], connections: &[usize], rounds: usize) -> anyhow::Result<()> {
     println!(
-        "in {TURNS} turns of {} ms, events/s and processor time of an event, each to the other's: median (quarters)",
+        "in {rounds} turns of {} ms, events/s and processor time of an event, each to the other's: median (quarters)",
         TURN.as_millis()
     );
     for connections in connections {
         let ours = Server::start(Kind::Accept).await?;
         let raw = Server::start(Kind::Raw).await?;
-        let other = match other {
-            Some(binary) => Some(Server::alone(&Setup { binary: Some(binary.to_owned()), ..Setup::default() }).await?),
-            None => None,
-        };
-        let mut servers = vec![&ours, &raw];
-        servers.extend(&other);
+        let mut servers = vec![ours, raw];
+        for binary in others {
+            servers.push(Server::alone(&Setup { binary: Some(binary.clone()), ..Setup::default() }).await?);
+        }
         let mut turns: Vec<Vec<Measured>> = servers.iter().map(|_| Vec::new()).collect();
-        for turn in 0..=TURNS {
+        for turn in 0..=rounds {
             for at in 0..servers.len() {
                 let at = (at + turn) % servers.len();
-                let measured = measured(servers[at], *connections).await?;
+                let measured = measured(&servers[at], *connections).await?;
                 // The first is for caches and pools.
                 if turn > 0 {
                     turns[at].push(measured);
                 }
             }
         }
-        for (other, name) in turns[1..].iter().zip(["(b)", "the other binary"]) {
+        let names = std::iter::once("(b)".to_owned()).chain(others.iter().map(|binary| binary.display().to_string()));
+        for (other, name) in turns[1..].iter().zip(names) {
             let ratios = |of: &dyn Fn(&Measured) -> f64| quarters(turns[0].iter().zip(other).map(|(ours, other)| of(ours) / of(other)));
             let (rates, costs) = (ratios(&Measured::rate), ratios(&cost));
             println!("  {connections} connections, to {name}: rate {rates}, time {costs}");

@@ -26,14 +26,16 @@ use table::Table;
 
 /// What is measured; each can be set by a variable, for a quick look (`BENCH_ROUNDS=1 BENCH_SECONDS=1 BENCH_PARTS=drain,idle`),
 /// or for two of the servers side by side (`BENCH_PARTS=accept BENCH_SERVERS=bc`), or for
-/// another binary beside this one (`BENCH_PARTS=turns BENCH_OTHER=…/kurier`).
+/// other binaries beside this one (`BENCH_PARTS=turns BENCH_TURNS=100 BENCH_OTHER=…/kurier:…/another`).
 struct Plan {
     rounds: usize,
     seconds: f64,
     connections: Vec<usize>,
     parts: Vec<String>,
     kinds: Vec<Kind>,
-    other: Option<PathBuf>,
+    /// How often each server has its turn.
+    turns: usize,
+    others: Vec<PathBuf>,
 }
 
 /// What a run consists of, in this order.
@@ -56,7 +58,8 @@ impl Plan {
         Ok(Self {
             parts,
             kinds,
-            other: std::env::var_os("BENCH_OTHER").map(PathBuf::from),
+            turns: read("BENCH_TURNS", "30").parse().context("BENCH_TURNS: a number")?,
+            others: std::env::var_os("BENCH_OTHER").iter().flat_map(std::env::split_paths).collect(),
             rounds: read("BENCH_ROUNDS", "5").parse().context("BENCH_ROUNDS: a number")?,
             seconds: read("BENCH_SECONDS", "2").parse().context("BENCH_SECONDS: a number")?,
             connections: connections.split(',').map(str::parse).collect::<Result<_, _>>().context("BENCH_CONNECTIONS: numbers")?,
@@ -98,7 +101,7 @@ async fn run(plan: &Plan) -> anyhow::Result<()> {
         accept(plan).await?;
     }
     if plan.has("turns") {
-        against::print(plan.other.as_deref(), &plan.connections).await?;
+        against::print(&plan.others, &plan.connections, plan.turns).await?;
     }
     if plan.has("sizes") {
         sizes(plan).await?;

@@ -10,7 +10,6 @@ use http::request::Parts;
 use http::{Method, Request, Response, Version};
 use http_body::Body;
 use http_body_util::Full;
-use tokio::time::Instant;
 
 use super::Inner;
 use super::body::{Bounds, collect};
@@ -123,7 +122,7 @@ impl Inner {
                     Some(wait) => Box::pin(waiting::answer(&*self.store, &self.settled, wait, receipt.event())).await,
                     None => None,
                 };
-                Ok(response::accepted(&receipt, earned))
+                Ok(response::accepted(receipt, earned))
             }
             Ok(Done::Counted) => Ok(response::counted(route.respond.as_ref())),
             Ok(Done::Handshake(handshake)) => {
@@ -186,11 +185,7 @@ impl Inner {
                 self.standing.check_route(route).map_err(Refused::Rate)?;
                 match &route.inpasy {
                     Some(settings) => Box::pin(self.complete(route, settings, *verified)).await,
-                    None => {
-                        let asked = Instant::now();
-                        let receipt = self.acceptor.accept(route, *verified).await;
-                        self.committed(route, asked, receipt).map(Done::Accepted)
-                    }
+                    None => self.committed(route, self.acceptor.accept(route, *verified).await).map(Done::Accepted),
                 }
             }
         }
@@ -207,12 +202,11 @@ impl Inner {
         })
     }
 
-    fn committed(&self, route: &Route, asked: Instant, receipt: Result<Receipt, Unaccepted>) -> Result<Receipt, Failure> {
+    fn committed(&self, route: &Route, receipt: Result<Receipt, Unaccepted>) -> Result<Receipt, Failure> {
         let receipt = receipt.map_err(|unaccepted| match unaccepted {
             Unaccepted::Refused(why) => Failure::Refused(Refused::Store(why)),
             Unaccepted::Unknown => Failure::Unknown,
         })?;
-        self.metrics.committed(asked.elapsed());
         let standing = self.standing.route(&route.name);
         if receipt.is_repeat() {
             standing.repeated.inc()

@@ -105,7 +105,7 @@ fn authority(bytes: &[u8]) -> Option<Authority> {
 fn base(head: &Parts, host: Option<Authority>, tls: bool, trusted: bool) -> Arc<str> {
     let forwarded = |name: &str| {
         // The last one is the trusted peer's own word; what stands before it, anybody may have sent.
-        let value = head.headers.get_all(name).iter().next_back().filter(|_| trusted)?;
+        let value = if trusted { head.headers.get_all(name).iter().next_back() } else { None }?;
         value.as_bytes().rsplit(|byte| *byte == b',').next().map(<[u8]>::trim_ascii)
     };
     let https = match forwarded("x-forwarded-proto") {
@@ -115,7 +115,7 @@ fn base(head: &Parts, host: Option<Authority>, tls: bool, trusted: bool) -> Arc<
     };
     let host = forwarded("x-forwarded-host").and_then(authority).or(host);
     let scheme = if https { "https" } else { "http" };
-    format!("{scheme}://{}", host.as_ref().map_or("", Authority::as_str)).into()
+    [scheme, "://", host.as_ref().map_or("", Authority::as_str)].concat().into()
 }
 
 #[cfg(test)]

@@ -24,20 +24,21 @@ pub struct Unanswered;
 
 /// The answer that a durable event has earned its sender: where its outcome was waited for, the one to that;
 /// else the one that stands with the event, which a repeat gets, too (I3).
-pub(super) fn accepted(receipt: &Receipt, to_the_outcome: Option<&Answer>) -> Response<Full<Bytes>> {
-    answered(to_the_outcome.unwrap_or(receipt.answer()))
+pub(super) fn accepted(receipt: Receipt, to_the_outcome: Option<&Answer>) -> Response<Full<Bytes>> {
+    answered(to_the_outcome.cloned().unwrap_or_else(|| receipt.into_answer()))
 }
 
 /// The answer to what was said before and is durable: the same as then.
 pub(super) fn counted(answer: Option<&Answer>) -> Response<Full<Bytes>> {
-    answered(answer.unwrap_or(&Answer::ok()))
+    answered(answer.cloned().unwrap_or_else(Answer::ok))
 }
 
-fn answered(answer: &Answer) -> Response<Full<Bytes>> {
-    let status = StatusCode::from_u16(answer.status).ok().filter(StatusCode::is_success).unwrap_or(StatusCode::OK);
-    let mut response = Response::new(Full::new(answer.body.clone()));
+fn answered(answer: Answer) -> Response<Full<Bytes>> {
+    let Answer { status, content_type, body } = answer;
+    let status = StatusCode::from_u16(status).ok().filter(StatusCode::is_success).unwrap_or(StatusCode::OK);
+    let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
-    let content_type = answer.content_type.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
+    let content_type = content_type.and_then(|text| HeaderValue::try_from(text.into_string()).ok());
     if let Some(content_type) = content_type {
         response.headers_mut().insert(CONTENT_TYPE, content_type);
     }

@@ -2,23 +2,34 @@
 
 use std::collections::BTreeSet;
 
-use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::CONNECTION;
 use http::{HeaderMap, HeaderName};
+use smallvec::SmallVec;
 
 /// Whether a header belongs to one connection, or is made by whoever transports the message. `Accept-Encoding`
 /// is among them because it is Kurier that reads the reply, and nothing is ever decompressed.
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
-    const NAMES: [HeaderName; 10] =
-        [ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
-    NAMES.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
+    matches!(
+        name.as_str(),
+        "accept-encoding"
+            | "connection"
+            | "content-length"
+            | "expect"
+            | "host"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 /// Whether a client shows with it who it is.
 fn is_credential(name: &HeaderName) -> bool {
-    [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION].contains(name)
+    matches!(name.as_str(), "authorization" | "cookie" | "proxy-authorization")
 }
 
 /// Leaves the end-to-end headers, every value in its order (I11), without credentials: those were meant for
@@ -27,7 +38,7 @@ pub fn keep_end_to_end(headers: &mut HeaderMap) {
     let listed = headers.get_all(CONNECTION).into_iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     let named: BTreeSet<Vec<u8>> = listed.map(|name| name.trim_ascii().to_ascii_lowercase()).collect();
     let unwanted = |name: &&HeaderName| is_hop_by_hop(name) || is_credential(name) || named.contains(name.as_str().as_bytes());
-    let unwanted: Vec<HeaderName> = headers.keys().filter(unwanted).cloned().collect();
+    let unwanted: SmallVec<[HeaderName; 4]> = headers.keys().filter(unwanted).cloned().collect();
     for name in unwanted {
         headers.remove(name);
     }

@@ -66,9 +66,9 @@ impl Cavage {
         for (name, value) in &parameters {
             // The token's own rule for the end of its time is this one's too, where it is signed.
             let signed_end = *name == "expires" && listed.iter().any(|known| known == "(expires)");
-            found.tags.push((if signed_end { "claim:exp".into() } else { (*name).into() }, (*value).into()));
+            found.tags.push(if signed_end { "claim:exp" } else { name }, value);
         }
-        found.tags.push((BASE.into(), lines.join("\n").into()));
+        found.tags.push(BASE, &lines.join("\n"));
         value("signature").ok_or(Refusal::MissingHeader)
     }
 }

@@ -183,7 +183,7 @@ impl<'s> Walk<'s, 's, '_, '_, '_> {
         let candidates = extracted.candidates(plan.carrier.all);
         let sources: Vec<String> = plan.carrier.from.iter().map(|source| self.verifier.named(source)).collect();
         let place = if matches!(plan.carrier.format, Format::Message(_)) { "header:signature".to_owned() } else { sources.join(", ") };
-        let tags: Vec<&str> = extracted.tags.iter().map(|(tag, _)| &**tag).collect();
+        let tags: Vec<&str> = extracted.tags.iter().map(|(tag, _)| tag).collect();
         let tags = if tags.is_empty() { String::new() } else { format!("; parts: {}", tags.join(", ")) };
         match candidates {
             Ok(found) => {

@@ -6,6 +6,7 @@
 
 use base64::Engine;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use smallvec::{SmallVec, smallvec};
 
 const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true);
@@ -13,6 +14,9 @@ const SECRET: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, 
 const SECRET_URL: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::URL_SAFE, LENIENT);
 const STRICT: GeneralPurpose = base64::engine::general_purpose::STANDARD;
 const STRICT_URL: GeneralPurpose = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+/// A signature's bytes. Most are few enough to need no memory of their own.
+pub(super) type Candidate = SmallVec<[u8; 64]>;
 
 /// How a signature is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,16 +30,16 @@ pub(super) enum Encoding {
 
 impl Encoding {
     /// The bytes of a received text; none when it is empty or not in canonical form.
-    pub(super) fn decode(self, text: &[u8]) -> Option<Vec<u8>> {
-        let bytes = match self {
+    pub(super) fn decode(self, text: &[u8]) -> Option<Candidate> {
+        let bytes: Candidate = match self {
             Self::Hex => {
                 // Into a slice it goes in a fourth of the instructions.
-                let mut bytes = vec![0; text.len() / 2];
+                let mut bytes = smallvec![0; text.len() / 2];
                 hex::decode_to_slice(text, &mut bytes).ok().map(|()| bytes)?
             }
-            Self::Base64 => STRICT.decode(text).ok()?,
-            Self::Base64Url => STRICT_URL.decode(text.strip_suffix(b"==").or(text.strip_suffix(b"=")).unwrap_or(text)).ok()?,
-            Self::Raw => text.to_vec(),
+            Self::Base64 => STRICT.decode(text).ok()?.into(),
+            Self::Base64Url => STRICT_URL.decode(text.strip_suffix(b"==").or(text.strip_suffix(b"=")).unwrap_or(text)).ok()?.into(),
+            Self::Raw => text.into(),
         };
         (!bytes.is_empty()).then_some(bytes)
     }
@@ -63,11 +67,11 @@ mod tests {
 
     #[test]
     fn a_signature_has_one_spelling_and_a_secret_has_many() {
-        assert_eq!(Encoding::Base64.decode(b"QQ=="), Some(vec![0x41]));
+        assert_eq!(Encoding::Base64.decode(b"QQ=="), Some(smallvec![0x41]));
         assert_eq!(Encoding::Base64.decode(b"QQ"), None);
         assert_eq!(Encoding::Base64.decode(b"QR=="), None);
         assert_eq!(Encoding::Base64Url.decode(b"QR"), None);
-        assert_eq!(Encoding::Hex.decode(b"aBcD"), Some(vec![0xab, 0xcd]));
+        assert_eq!(Encoding::Hex.decode(b"aBcD"), Some(smallvec![0xab, 0xcd]));
         assert_eq!(Encoding::Hex.decode(b"abc"), None);
         assert_eq!(Encoding::Hex.decode(b""), None);
         assert_eq!(lenient_base64(b"QR "), Some(vec![0x41]));

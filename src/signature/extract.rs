@@ -3,15 +3,17 @@
 use std::borrow::Cow;
 
 use memchr::memmem;
+use smallvec::SmallVec;
 
 use super::Refusal;
 use super::cavage::Cavage;
-use super::encoding::Encoding;
+use super::encoding::{Candidate, Encoding};
 use super::jws;
 use super::limits::{CANDIDATES_MAX, ITEMS_MAX, PARTS_MAX, SIGNATURE_BYTES_MAX};
 use super::message::Message;
 use super::request::{Scope, json_text};
 use super::source::Source;
+use super::tags::Tags;
 
 /// `signature`, compiled.
 #[derive(Clone)]
@@ -52,16 +54,16 @@ pub(super) enum Format {
     Message(Message),
 }
 
-/// Tags and values.
-pub(super) type TagList = Vec<(Box<str>, Box<str>)>;
+/// A list of which there is mostly one.
+type Few<T> = SmallVec<[T; 1]>;
 
 /// What was found.
 #[derive(Debug, Default)]
 pub(super) struct Extracted {
     /// Tags and values as received; a tag may occur several times.
-    pub(super) tags: TagList,
+    pub(super) tags: Tags,
     /// Decoded signatures.
-    pub(super) candidates: Vec<Vec<u8>>,
+    pub(super) candidates: Few<Candidate>,
     /// There were texts in the place of signatures, readable or not.
     any: bool,
     /// A value of `all` that is absent.
@@ -109,7 +111,7 @@ impl Carrier {
         Ok(found)
     }
 
-    fn values<'s>(&self, source: &'s Source, scope: &Scope<'s, '_, '_>, found: &mut Extracted) -> Result<Vec<Cow<'s, [u8]>>, Refusal> {
+    fn values<'s>(&self, source: &'s Source, scope: &Scope<'s, '_, '_>, found: &mut Extracted) -> Result<Few<Cow<'s, [u8]>>, Refusal> {
         match source {
             Source::Header(name) if self.multiple => {
                 Ok(scope.request.headers.get_all(name).iter().map(|value| Cow::Borrowed(value.as_bytes())).collect())
@@ -119,7 +121,7 @@ impl Carrier {
                 names.filter_map(|name| scope.request.header(name).map(|value| value.map(Cow::Borrowed)).transpose()).collect()
             }
             Source::Json { slot, every: true } => {
-                let mut values = Vec::new();
+                let mut values = Few::new();
                 for value in scope.json.values()?.every(*slot).map_err(|_error| Refusal::Malformed)? {
                     match json_text(value.clone())? {
                         Some(value) => values.push(value),
@@ -150,6 +152,7 @@ impl Carrier {
                 None => return Ok(()),
             }
         }
+        found.tags.reserve(value.len());
         if self.wrapped {
             unwrapped = Encoding::Base64.decode(value).ok_or(Refusal::Malformed)?;
             value = &unwrapped;
@@ -175,7 +178,7 @@ impl Carrier {
             Format::Positional { split, fields } => {
                 for (index, part) in parts(text, split)?.into_iter().enumerate() {
                     match fields.get(index) {
-                        Some(tag) => found.tags.push((tag.clone(), part.into())),
+                        Some(tag) => found.tags.push(tag, part),
                         None => self.candidate(part.as_bytes(), found)?,
                     }
                 }
@@ -214,7 +217,7 @@ impl Carrier {
     }
 
     fn tag(&self, tag: &str, value: &str, take: &[Box<str>], found: &mut Extracted) -> Result<(), Refusal> {
-        found.tags.push((tag.into(), value.into()));
+        found.tags.push(tag, value);
         if take.iter().any(|wanted| &**wanted == tag || &**wanted == "*") { self.candidate(value.as_bytes(), found) } else { Ok(()) }
     }
 
@@ -232,15 +235,15 @@ impl Carrier {
 
 impl Extracted {
     /// A signature that needs no decoding.
-    pub(super) fn accept(&mut self, candidate: Vec<u8>) {
+    pub(super) fn accept(&mut self, candidate: &[u8]) {
         self.any = true;
         if !candidate.is_empty() {
-            self.candidates.push(candidate);
+            self.candidates.push(candidate.into());
         }
     }
 
     /// The candidates, of which there is at least one.
-    pub(super) fn candidates(&self, all: bool) -> Result<&[Vec<u8>], Refusal> {
+    pub(super) fn candidates(&self, all: bool) -> Result<&[Candidate], Refusal> {
         if all && self.gap && !self.candidates.is_empty() {
             return Err(Refusal::Mismatch);
         }
@@ -253,8 +256,8 @@ impl Extracted {
 }
 
 /// The parts of a text that are not blank.
-fn parts<'t>(text: &'t str, split: &str) -> Result<Vec<&'t str>, Refusal> {
-    let (mut parts, mut rest) = (Vec::new(), Some(text));
+fn parts<'t>(text: &'t str, split: &str) -> Result<SmallVec<[&'t str; 4]>, Refusal> {
+    let (mut parts, mut rest) = (SmallVec::new(), Some(text));
     while let Some(text) = rest {
         let (part, behind) = halves(text, split).map_or((text, None), |(part, behind)| (part, Some(behind)));
         rest = behind;

@@ -30,6 +30,8 @@ pub(super) struct PlannedAnswer {
     pub(super) status: u16,
     pub(super) content_type: Option<Box<str>>,
     pub(super) body: Program,
+    /// The body, where it is the same for every request.
+    pub(super) fixed: Option<Bytes>,
 }
 
 impl Telling {
@@ -78,7 +80,11 @@ impl Telling {
 
     fn answer(&self, scope: &Scope<'_, '_, '_>) -> Option<Answer> {
         let planned = self.answers.iter().find(|planned| planned.when.holds(scope))?;
-        let body = planned.body.bytes(scope).ok().filter(|body| body.len() <= Answer::BODY_BYTES_MAX)?;
-        Some(Answer { status: planned.status, content_type: planned.content_type.clone(), body: Bytes::from(body) })
+        let body = match &planned.fixed {
+            Some(body) => body.clone(),
+            None => planned.body.bytes(scope).ok()?.into(),
+        };
+        let fits = body.len() <= Answer::BODY_BYTES_MAX;
+        fits.then(|| Answer { status: planned.status, content_type: planned.content_type.clone(), body })
     }
 }

@@ -10,6 +10,7 @@ use std::fmt;
 use memchr::memchr2;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use smallvec::SmallVec;
 
 use super::limits::{ITEMS_MAX, JSON_DEPTH_MAX, JSON_VALUES_MAX, POINTERS_MAX};
 
@@ -50,7 +51,7 @@ pub(super) struct Values<'a>(Vec<Slot<'a>>);
 
 #[derive(Default)]
 struct Slot<'a> {
-    found: Vec<Found<'a>>,
+    found: SmallVec<[Found<'a>; 1]>,
     unreadable: bool,
 }
 

@@ -5,6 +5,7 @@
 //! The algorithm is the scheme's; a token can only agree to it. Members that stand twice, and extensions that a
 //! reader must understand (`crit`), are refused.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -15,9 +16,10 @@ use serde_json::Value as Json;
 use subtle::{Choice, ConstantTimeEq};
 
 use super::Refusal;
-use super::extract::{Extracted, TagList};
+use super::extract::Extracted;
 use super::limits::{NUMERIC_DATE_MAX, PARTS_MAX};
 use super::request::Scope;
+use super::tags::Tags;
 use super::template::Program;
 use crate::model::Timestamp;
 
@@ -43,10 +45,10 @@ pub(super) fn read<'t>(text: &'t str, algs: &[Box<str>], detached: bool, found: 
         return Err(Refusal::Malformed);
     }
     tags("jwt", &header, &mut found.tags);
-    found.tags.push((HEAD.into(), head.into()));
+    found.tags.push(HEAD, head);
     if !detached {
         tags("claim", &object(payload)?, &mut found.tags);
-        found.tags.push((PAYLOAD.into(), payload.into()));
+        found.tags.push(PAYLOAD, payload);
     }
     Ok(signature)
 }
@@ -82,17 +84,17 @@ impl<'de> Visitor<'de> for Members {
 }
 
 /// Scalars as text; a list gives one tag for each scalar in it, so that it has no one value but can hold one.
-fn tags(kind: &str, members: &[(String, Json)], tags: &mut TagList) {
+fn tags(kind: &str, members: &[(String, Json)], tags: &mut Tags) {
     for (name, value) in members {
         let items = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
         for item in items.iter().take(PARTS_MAX) {
             let text = match item {
-                Json::String(text) => text.as_str().into(),
-                Json::Number(number) => number.to_string().into(),
-                Json::Bool(truth) => truth.to_string().into(),
+                Json::String(text) => Cow::Borrowed(text.as_str()),
+                Json::Number(number) => Cow::Owned(number.to_string()),
+                Json::Bool(truth) => Cow::Owned(truth.to_string()),
                 Json::Null | Json::Array(_) | Json::Object(_) => continue,
             };
-            tags.push((format!("{kind}:{name}").into(), text));
+            tags.push(&format!("{kind}:{name}"), &text);
         }
     }
 }
@@ -109,11 +111,11 @@ impl Claims {
     pub(super) fn check(&self, scope: &Scope<'_, '_, '_>, now: Option<Timestamp>) -> Result<(), Refusal> {
         for (claim, wanted) in &self.wanted {
             let wanted = wanted.bytes(scope)?;
-            let mut values = scope.tags.iter().filter(|(name, _)| name == claim).peekable();
+            let mut values = scope.tags.values(claim).peekable();
             if values.peek().is_none() {
                 return Err(Refusal::MissingHeader);
             }
-            let right = values.fold(Choice::from(0), |right, (_, value)| right | value.as_bytes().ct_eq(&wanted));
+            let right = values.fold(Choice::from(0), |right, value| right | value.as_bytes().ct_eq(&wanted));
             if !bool::from(right) {
                 return Err(Refusal::Mismatch);
             }
@@ -133,9 +135,9 @@ impl Claims {
 
 /// A NumericDate: seconds, possibly with a fraction, which is cut off.
 fn time(scope: &Scope<'_, '_, '_>, claim: &str) -> Result<Option<Timestamp>, Refusal> {
-    let mut values = scope.tags.iter().filter(|(name, _)| &**name == claim).map(|(_, value)| value);
+    let mut values = scope.tags.values(claim);
     let Some(text) = values.next() else { return Ok(None) };
-    let seconds = text.split_once('.').map_or(&**text, |(whole, _)| whole).parse::<i64>().ok();
+    let seconds = text.split_once('.').map_or(text, |(whole, _)| whole).parse::<i64>().ok();
     let seconds = seconds.filter(|seconds| (0..=NUMERIC_DATE_MAX).contains(seconds) && values.next().is_none());
     let millis = seconds.and_then(|seconds| seconds.checked_mul(1000)).ok_or(Refusal::Malformed)?;
     Ok(Some(Timestamp::from_millis(millis)))

@@ -8,6 +8,7 @@ use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
+use smallvec::{SmallVec, smallvec};
 
 use super::Refusal;
 use super::algorithm::{Algorithm, PublicAlgorithm, word};
@@ -205,15 +206,15 @@ impl Deref for Chosen<'_> {
 
 impl Keys {
     /// The keys to try for this request.
-    pub(super) fn select<'k>(&'k self, scope: &Scope<'_, '_, '_>, context: Context<'_>) -> Result<Vec<Chosen<'k>>, Refusal> {
-        let keys: Vec<Chosen<'k>> = match self {
+    pub(super) fn select<'k>(&'k self, scope: &Scope<'_, '_, '_>, context: Context<'_>) -> Result<SmallVec<[Chosen<'k>; 2]>, Refusal> {
+        let keys: SmallVec<[Chosen<'k>; 2]> = match self {
             Self::Any(keys) => keys.iter().filter(|key| key.counts(context.now)).map(Chosen::Own).collect(),
             Self::ById { by, keys } => {
                 let id = scope.look(by)?.ok_or(Refusal::MissingHeader)?;
                 let named = keys.iter().filter(|(known, key)| known.as_bytes() == &*id && key.counts(context.now));
                 named.map(|(_, key)| Chosen::Own(key)).collect()
             }
-            Self::Remote(remote) => vec![Chosen::Fetched(Box::new(remote.key(scope, context)?))],
+            Self::Remote(remote) => smallvec![Chosen::Fetched(Box::new(remote.key(scope, context)?))],
         };
         if keys.is_empty() { Err(Refusal::UnknownKey) } else { Ok(keys) }
     }

@@ -81,8 +81,8 @@ impl Message {
         };
         self.parameters(input, found)?;
         let base = self.base(scope.request, input)?;
-        found.tags.push((BASE.into(), base.into()));
-        found.accept(signature.to_vec());
+        found.tags.push(BASE, &base);
+        found.accept(signature);
         Ok(())
     }
 
@@ -101,8 +101,8 @@ impl Message {
             match name.as_str() {
                 "alg" if text != self.alg => return Err(Refusal::Malformed),
                 // The token's own rule for the end of its time is this one's too.
-                "expires" => found.tags.push(("claim:exp".into(), text.into())),
-                other => found.tags.push((other.into(), text.into())),
+                "expires" => found.tags.push("claim:exp", &text),
+                other => found.tags.push(other, &text),
             }
         }
         Ok(())

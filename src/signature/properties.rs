@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use proptest::prelude::*;
 
 use super::algorithm::Algorithm;
-use super::encoding::Encoding;
+use super::encoding::{Candidate, Encoding};
 use super::extract::Format;
 use super::scheme::{Plan, Scheme};
 use super::source::Source;
@@ -135,8 +135,8 @@ proptest! {
                 let Some(value) = sample.headers.get(name) else { continue };
                 let changed = flipped(value.as_bytes(), bit);
                 // Hex and the words of HTTP are the same in either case.
-                let inner = |bytes: &[u8]| if carrier.wrapped { Encoding::Base64.decode(bytes) } else { Some(bytes.to_vec()) };
-                let case_only = |a: Option<Vec<u8>>, b: Option<Vec<u8>>| a.zip(b).is_some_and(|(a, b)| a.eq_ignore_ascii_case(&b));
+                let inner = |bytes: &[u8]| if carrier.wrapped { Encoding::Base64.decode(bytes) } else { Some(bytes.into()) };
+                let case_only = |a: Option<Candidate>, b: Option<Candidate>| a.zip(b).is_some_and(|(a, b)| a.eq_ignore_ascii_case(&b));
                 if changed.eq_ignore_ascii_case(value.as_bytes()) || case_only(inner(&changed), inner(value.as_bytes())) {
                     continue;
                 }

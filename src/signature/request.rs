@@ -11,6 +11,7 @@ use super::form::{Ambiguous, Fields};
 use super::json::{Found, NotJson, Pointers, Values};
 use super::mac::Keyed;
 use super::source::Source;
+use super::tags::Tags;
 use super::xml::Nodes;
 use crate::model::{Event, Inbound};
 
@@ -33,9 +34,6 @@ pub(super) struct Document<'a> {
     values: OnceCell<Result<Values<'a>, NotJson>>,
 }
 
-/// The tags and values of a signature.
-pub(super) type Tags = [(Box<str>, Box<str>)];
-
 /// Everything that a source can name at one point of the evaluation.
 #[derive(Clone, Copy)]
 pub(super) struct Scope<'s, 'r, 'd> {
@@ -51,7 +49,7 @@ pub(super) struct Scope<'s, 'r, 'd> {
 impl<'s, 'r, 'd> Scope<'s, 'r, 'd> {
     /// A request of whose signature nothing is known yet.
     pub(super) fn new(request: &'s Request<'r>, json: &'s Document<'d>) -> Self {
-        Self { request, json, tags: &[], key: None, oracle: None }
+        Self { request, json, tags: Tags::NONE, key: None, oracle: None }
     }
 
     pub(super) fn with_tags(self, tags: &'s Tags) -> Self {
@@ -155,9 +153,9 @@ impl<'s> Scope<'s, '_, '_> {
             Source::Xml(path) => Ok(self.request.xml()?.get(path).map_err(|Ambiguous| Refusal::Malformed)?.map(Cow::Borrowed)),
             Source::Config(value) => Ok(Some(Cow::Borrowed(value.expose()))),
             Source::Field(tag) => {
-                let mut values = self.tags.iter().filter(|(known, _)| known == tag);
+                let mut values = self.tags.values(tag);
                 let first = values.next();
-                if values.next().is_some() { Err(Refusal::Malformed) } else { Ok(first.map(|(_, value)| Cow::Borrowed(value.as_bytes()))) }
+                if values.next().is_some() { Err(Refusal::Malformed) } else { Ok(first.map(|value| Cow::Borrowed(value.as_bytes()))) }
             }
             Source::Json { slot, every: false } => json_text(self.json.values()?.one(*slot)),
             Source::Json { every: true, .. } | Source::Headers(_) => Err(Refusal::Malformed),

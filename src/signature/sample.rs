@@ -11,13 +11,14 @@ use http::{HeaderName, HeaderValue};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 
 use super::encoding::Encoding;
-use super::extract::{Carrier, Format, TagList};
+use super::extract::{Carrier, Format};
 use super::jws;
 use super::keeper::{Context, NoKeys};
 use super::key::{Key, Keys, Material};
 use super::request::{Document, Request, Scope};
 use super::scheme::{Plan, Scheme};
 use super::source::Source;
+use super::tags::Tags;
 use super::tree::Check;
 use super::{Verifier, fingerprint};
 use crate::model::{Inbound, Timestamp};
@@ -71,7 +72,7 @@ impl Verifier {
         }
         let mut last = Err("the scheme has no variant".to_owned());
         for plan in &scheme.plans {
-            let mut filler = Filler { verifier: self, plan, request: draft.clone(), tags: TagList::new(), now };
+            let mut filler = Filler { verifier: self, plan, request: draft.clone(), tags: Tags::default(), now };
             last = filler.fill(&scheme.telling.id);
             if let Ok(()) = last
                 && self.accepts(scheme, &filler.request, now)
@@ -92,7 +93,7 @@ struct Filler<'f> {
     verifier: &'f Verifier,
     plan: &'f Plan,
     request: Inbound,
-    tags: TagList,
+    tags: Tags,
     now: Timestamp,
 }
 
@@ -179,12 +180,12 @@ impl<'f> Filler<'f> {
     /// The parts of a token that says what it has to.
     fn token(&mut self, algs: &[Box<str>], detached: bool) -> Result<(), String> {
         let encoded =
-            |json: serde_json::Value| Box::<str>::from(String::from_utf8_lossy(&Encoding::Base64Url.encode(json.to_string().as_bytes())));
+            |json: serde_json::Value| String::from_utf8_lossy(&Encoding::Base64Url.encode(json.to_string().as_bytes())).into_owned();
         let mut header = serde_json::json!({ "alg": algs.first(), "typ": "JWT" });
         for (name, value) in self.tags.iter().filter_map(|(tag, value)| Some((tag.strip_prefix("jwt:")?, value))) {
-            header[name] = serde_json::Value::from(&**value);
+            header[name] = serde_json::Value::from(value);
         }
-        self.tags.push((jws::HEAD.into(), encoded(header)));
+        self.tags.push(jws::HEAD, &encoded(header));
         if detached {
             return Ok(());
         }
@@ -194,7 +195,7 @@ impl<'f> Filler<'f> {
             let value = self.scoped(|scope| wanted.bytes(scope).ok()).ok_or("the request lacks something that a claim repeats")?;
             claims[claim.trim_start_matches("claim:")] = serde_json::Value::from(String::from_utf8_lossy(&value).into_owned());
         }
-        self.tags.push((jws::PAYLOAD.into(), encoded(claims)));
+        self.tags.push(jws::PAYLOAD, &encoded(claims));
         Ok(())
     }
 
@@ -226,8 +227,8 @@ impl<'f> Filler<'f> {
                 Ok(())
             }
             Source::Field(tag) => {
-                self.tags.retain(|(known, _)| known != tag);
-                self.tags.push((tag.clone(), String::from_utf8_lossy(value).into()));
+                self.tags = self.tags.without(tag);
+                self.tags.push(tag, &String::from_utf8_lossy(value));
                 Ok(())
             }
             Source::Json { .. } | Source::Xml(_) => Err("the body has to hold a value that it does not hold".to_owned()),
@@ -253,23 +254,24 @@ impl<'f> Filler<'f> {
             Format::Plain | Format::List { .. } => signature.clone(),
             Format::Message(_) | Format::Cavage(_) => return Err("message signatures are not made here".to_owned()),
             Format::Jws { .. } => {
-                let part = |name: &str| self.tags.iter().find(|(tag, _)| &**tag == name).map_or("", |(_, value)| value);
+                let part = |name: &str| self.tags.values(name).next().unwrap_or_default();
                 format!("{}.{}.{text}", part(jws::HEAD), part(jws::PAYLOAD)).into_bytes()
             }
             Format::Tagged { split, assign, take } => {
-                let last = (tag(take).into(), text.into());
-                let parts: Vec<_> = self.tags.iter().chain([&last]).map(|(tag, value)| format!("{tag}{assign}{value}")).collect();
+                let name = tag(take);
+                let parts: Vec<_> =
+                    self.tags.iter().chain([(&*name, &*text)]).map(|(tag, value)| format!("{tag}{assign}{value}")).collect();
                 parts.join(split).into_bytes()
             }
             Format::Positional { split, fields } => {
-                let value = |field: &str| self.tags.iter().find(|(tag, _)| &**tag == field).map_or(FILLER, |(_, value)| value);
+                let value = |field: &str| self.tags.values(field).next().unwrap_or(FILLER);
                 let parts: Vec<_> = fields.iter().map(|field| value(field)).chain([&*text]).collect();
                 parts.join(split).into_bytes()
             }
             Format::Json { take } => {
-                let last = (tag(take).into(), Box::from(&*text));
-                let object: serde_json::Map<_, _> =
-                    self.tags.iter().chain([&last]).map(|(tag, value)| (tag.to_string(), serde_json::Value::from(&**value))).collect();
+                let name = tag(take);
+                let tags = self.tags.iter().chain([(&*name, &*text)]);
+                let object: serde_json::Map<_, _> = tags.map(|(tag, value)| (tag.to_owned(), serde_json::Value::from(value))).collect();
                 serde_json::to_vec(&object).map_err(|error| error.to_string())?
             }
         };

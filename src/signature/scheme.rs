@@ -7,10 +7,12 @@
 use http::Method;
 use regex::bytes::Regex;
 use sha2::{Digest, Sha256};
+use smallvec::{SmallVec, smallvec};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::algorithm::{Algorithm, PublicAlgorithm};
-use super::extract::{Carrier, Extracted, TagList};
+use super::encoding::Candidate;
+use super::extract::{Carrier, Extracted};
 use super::facts::Telling;
 use super::handshake::{Handshake, Rule};
 use super::json::{Found, Pointers};
@@ -20,6 +22,7 @@ use super::key::{Chosen, Key, Keys, Material};
 use super::mac::{Hash, Keyed, Plain, Sink};
 use super::request::{Document, Request, Scope};
 use super::source::Source;
+use super::tags::Tags;
 use super::template::{Program, is_token};
 use super::timestamp::Freshness;
 use super::{Binding, Facts, Refusal};
@@ -162,7 +165,7 @@ impl Scheme {
         for plan in &self.plans {
             // A `when` may name tags of the signature; a signature that can't be read has none.
             let extracted = plan.carrier.extract(bare);
-            let tags = extracted.as_ref().map_or(&[][..], |found| &found.tags[..]);
+            let tags = extracted.as_ref().map_or(Tags::NONE, |found| &found.tags);
             if plan.when.holds(&bare.with_tags(tags)) {
                 return Ok((plan, extracted?));
             }
@@ -184,7 +187,7 @@ impl Scheme {
 
 /// What is known of a request, or an item of one, once its signature is right.
 struct Genuine {
-    tags: TagList,
+    tags: Tags,
     /// The shared key that made the signature, where the scheme answers handshakes with it.
     key: Option<Keyed>,
 }
@@ -212,7 +215,7 @@ impl Plan {
                 return Err(Refusal::Mismatch);
             }
         }
-        let keys: Vec<&Key> = keys.iter().map(|key: &Chosen<'_>| &**key).collect();
+        let keys: SmallVec<[&Key; 4]> = keys.iter().map(|key: &Chosen<'_>| &**key).collect();
         if !self.matches(scope, candidates, &keys)? {
             return Err(Refusal::Mismatch);
         }
@@ -221,7 +224,9 @@ impl Plan {
                 return Err(Refusal::Mismatch);
             }
         }
-        if let (false, Some(headers)) = (self.must_sign.is_empty(), self.signed.signed_headers()) {
+        if !self.must_sign.is_empty()
+            && let Some(headers) = self.signed.signed_headers()
+        {
             let names = headers.names(scope)?;
             if !self.must_sign.iter().all(|name| names.contains(name)) {
                 return Err(Refusal::Malformed);
@@ -233,13 +238,13 @@ impl Plan {
             return Ok(None);
         }
         let made =
-            |key: &&Key| self.tag(scope, key).is_ok_and(|tag| tag.is_some_and(|tag| candidates.iter().any(|one| one == tag.as_bytes())));
+            |key: &&Key| self.tag(scope, key).is_ok_and(|tag| tag.is_some_and(|tag| candidates.iter().any(|one| **one == *tag.as_bytes())));
         Ok(keys.into_iter().find(made).and_then(Key::keyed).cloned())
     }
 
     /// Whether a candidate is right under some key (with `all`: every candidate under some).
-    pub(super) fn matches(&self, scope: &Scope<'_, '_, '_>, candidates: &[Vec<u8>], keys: &[&Key]) -> Result<bool, Refusal> {
-        let mut right = vec![Choice::from(0); candidates.len()];
+    pub(super) fn matches(&self, scope: &Scope<'_, '_, '_>, candidates: &[Candidate], keys: &[&Key]) -> Result<bool, Refusal> {
+        let mut right: SmallVec<[Choice; 4]> = smallvec![Choice::from(0); candidates.len()];
         let mut compare = |expected: &[u8]| {
             for (candidate, right) in candidates.iter().zip(&mut right) {
                 *right |= candidate.as_slice().ct_eq(expected);
@@ -300,7 +305,7 @@ impl Plan {
         &self,
         algorithm: PublicAlgorithm,
         scope: &Scope<'_, '_, '_>,
-        candidates: &[Vec<u8>],
+        candidates: &[Candidate],
         keys: &[&Key],
         right: &mut [Choice],
     ) -> Result<(), Refusal> {

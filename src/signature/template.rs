@@ -124,6 +124,15 @@ impl Program {
         Ok(bytes)
     }
 
+    /// The bytes, where they are the same for every request.
+    pub(super) fn fixed(&self) -> Option<&[u8]> {
+        match &*self.ops {
+            [] => Some(b""),
+            [Op::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
     fn has_all(&self, from: usize, length: usize, scope: &Scope<'_, '_, '_>) -> Result<bool, Refusal> {
         for op in self.ops.iter().skip(from).take(length) {
             if let Op::Place(place) = op

@@ -70,7 +70,7 @@ const STATES_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The largest value of a state.
 const STATE_BYTES_MAX: usize = 256 * 1024;
 
-/// Bodies up to this are copied when they are queued.
+/// Bodies up to this are copied into their record when they are queued.
 const BODY_COPIED_MAX: usize = 4 * 1024;
 
 /// The threads that a store runs besides its callers': committer, supply, librarian.
@@ -168,19 +168,24 @@ impl<D: Disk> Store for LocalStore<D> {
     }
 
     fn accept(&self, new: NewEvent) -> Ticket<Receipt> {
-        let head = record::encode_event(&new);
-        if let Some(refused) = self.refused_accept(head.len().saturating_add(new.event.body.len())) {
+        let is_small = new.event.body.len() <= BODY_COPIED_MAX;
+        let mut record = record::encode_event(&new, if is_small { new.event.body.len() } else { 0 });
+        let head = record.len();
+        if let Some(refused) = self.refused_accept(head.saturating_add(new.event.body.len())) {
             return Ticket::refused(refused);
         }
         let (promise, ticket) = Ticket::queued();
         let NewEvent { event, dedupe, answer, deliveries } = new;
-        let Event { id, route, received_at, body, .. } = event;
-        // A small body that is held as it came keeps the whole buffer that its connection reads into, which is made anew for
-        // the next request then.
-        let body = if body.len() <= BODY_COPIED_MAX { Bytes::copy_from_slice(&body) } else { body };
+        let Event { id, route, received_at, mut body, .. } = event;
+        if is_small {
+            // One that is held as it came keeps the whole buffer that its connection reads into, which is made anew for the
+            // next request then.
+            record.extend_from_slice(&body);
+            body = Bytes::new();
+        }
         let asked_at = Instant::now();
         let event = record::EventHead { sequence: 0, first_position: 0, id, received_at, dedupe, answer, route, deliveries };
-        match self.shared.queue.push(Entry::Accept(Box::new(Accept { head, body, event, asked_at }), promise)) {
+        match self.shared.queue.push(Entry::Accept(Box::new(Accept { record, head, body, event, asked_at }), promise)) {
             Ok(()) => ticket,
             Err(refused) => Ticket::refused(refused.0),
         }

@@ -138,6 +138,10 @@ fn standard_webhooks_and_github_are_taken_and_a_repeat_is_stored_once() {
     assert_eq!((code.header("kurier-event-type"), code.header("kurier-source-id")), (Some("push"), Some("d-1")));
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert_eq!(sink.received().len(), 2, "a repeat is not delivered");
+    let metrics = request(kurier.admin, "GET", "/metrics", &[], b"").text();
+    for line in ["kurier_events_repeated_total{route=\"code\"} 2", "kurier_commit_duration_seconds_count 4"] {
+        assert!(metrics.lines().any(|counted| counted == line), "each commit is counted once: {line} is missing in\n{metrics}");
+    }
 }
 
 #[test]

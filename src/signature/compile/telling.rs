@@ -1,5 +1,6 @@
 //! `event`, `ack` and what else a scheme says of its route.
 
+use bytes::Bytes;
 use http::Method;
 
 use super::super::charset::Charset;
@@ -62,7 +63,8 @@ impl Builder<'_> {
             Some(body) => self.answer_body(body, &format!("{path}.body"))?,
         };
         let content_type = self.text(node, path, "content_type").map(Into::into);
-        Some(PlannedAnswer { when: self.when(node, path), status, content_type, body })
+        let fixed = body.fixed().map(Bytes::copy_from_slice);
+        Some(PlannedAnswer { when: self.when(node, path), status, content_type, body, fixed })
     }
 
     /// An answer is often a JSON text, whose braces are no placeholders: a text without a placeholder or a

@@ -71,7 +71,7 @@ impl Genuine {
         };
         let (genuine, (candidates, signed)) = (of(&self.request)?.0, of(request)?);
         let kept = candidates.into_iter().find(|candidate| genuine.contains(candidate))?;
-        Some((if self.rotates() { Vec::new() } else { kept }, signed))
+        Some((if self.rotates() { Vec::new() } else { kept.into_vec() }, signed))
     }
 
     /// Whether several signatures are right at a time, so that one of them may be damaged.

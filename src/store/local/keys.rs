@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
+
 use super::record::KeyRecord;
 use crate::model::{Answer, EventId, Timestamp};
 
@@ -43,7 +45,8 @@ pub(super) struct Key {
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    keys: HashMap<[u8; 16], Key>,
+    /// What they are found by is half of a SHA-256 already: a stronger hash on top would cost and give nothing.
+    keys: HashMap<[u8; 16], Key, RandomState>,
     answers: Vec<Arc<Answer>>,
     /// Those whose segment was sealed.
     leaving: Vec<([u8; 16], EventId)>,

@@ -27,8 +27,11 @@ pub(super) const OTHERS_MAX: usize = 65_536;
 /// An event to commit: encoded by whoever asked, so that the committer only numbers, copies and checksums.
 #[derive(Debug)]
 pub(super) struct Accept {
-    /// The record's head.
-    pub(super) head: Vec<u8>,
+    /// The record's head, with the body behind it where that is small: what is queued is one piece of memory then.
+    pub(super) record: Vec<u8>,
+    /// Bytes of the head.
+    pub(super) head: usize,
+    /// The body, where it is not in the record.
     pub(super) body: Bytes,
     /// What the head says; the committer gives it its numbers.
     pub(super) event: EventHead,
@@ -36,8 +39,8 @@ pub(super) struct Accept {
 }
 
 impl Accept {
-    fn bytes(&self) -> usize {
-        self.head.len().saturating_add(self.body.len())
+    pub(super) fn bytes(&self) -> usize {
+        self.record.len().saturating_add(self.body.len())
     }
 }
 

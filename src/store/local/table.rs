@@ -89,19 +89,22 @@ impl Table {
         if let Some(key) = &head.dedupe {
             usage.add_keys(key.expires_at, key_bytes(&head.answer));
         }
-        let mut meta = Meta::new(head.id, head.sequence, place, head.route.clone(), head.received_at);
+        if !head.deliveries.is_empty() {
+            usage.live = usage.live.saturating_add(place.bytes());
+        }
         self.sequence = self.sequence.max(head.sequence);
         self.events += 1;
-        self.add_deliveries(&mut meta, head.first_position, DeliveryKind::Original, head.received_at, &head.deliveries);
-        self.holds_now(&meta, false);
-        self.live.put(&meta);
+        for (position, delivery) in (head.first_position..).zip(&head.deliveries) {
+            self.waits(position, &delivery.destination, head.sequence, place.segment);
+        }
+        self.live.accepted(head, &place);
     }
 
     fn add_deliveries(&mut self, meta: &mut Meta, first: u64, kind: DeliveryKind, created_at: Timestamp, deliveries: &[NewDelivery]) {
         meta.deliveries.reserve_exact(deliveries.len());
         for (position, delivery) in (first..).zip(deliveries) {
             let delivery = DeliveryMeta::new(position, delivery, kind, created_at);
-            self.waits(meta, &delivery);
+            self.waits(position, &delivery.destination, meta.sequence, meta.place.segment);
             meta.deliveries.push(delivery);
         }
     }
@@ -116,11 +119,13 @@ impl Table {
         }
     }
 
-    fn waits(&mut self, meta: &Meta, delivery: &DeliveryMeta) {
-        let position = delivery.position;
-        self.pending.insert(position, meta.sequence);
-        self.counts.entry(delivery.destination.clone()).or_default().pending.insert(position, ());
-        self.usage.entry(meta.place.segment).or_default().pending += 1;
+    fn waits(&mut self, position: u64, destination: &Name, sequence: u64, segment: u64) {
+        self.pending.insert(position, sequence);
+        match self.counts.get_mut(destination) {
+            Some(count) => count.pending.insert(position, ()),
+            None => self.counts.entry(destination.clone()).or_default().pending.insert(position, ()),
+        };
+        self.usage.entry(segment).or_default().pending += 1;
         self.position = self.position.max(position);
     }
 
@@ -131,7 +136,7 @@ impl Table {
         }
         for delivery in &meta.deliveries {
             if !delivery.state.is_final() {
-                self.waits(&meta, delivery);
+                self.waits(delivery.position, &delivery.destination, meta.sequence, meta.place.segment);
             }
             self.position = self.position.max(delivery.position);
         }

@@ -128,13 +128,14 @@ impl Building {
         ledger: &mut Ledger,
         shared: &Shared<D>,
     ) -> Option<Entry> {
-        if !self.fits(accept.head.len() + accept.body.len()) {
+        if !self.fits(accept.bytes()) {
             return Some(Entry::Accept(accept, promise));
         }
         if !promise.take() {
             return None;
         }
-        let Accept { head, body, event, asked_at } = &mut *accept;
+        let bytes = accept.bytes();
+        let Accept { record, head, body, event, asked_at } = &mut *accept;
         if let Some(dedupe) = event.dedupe {
             if let Some(key) = ledger.keys.current(&dedupe.hash, event.received_at) {
                 key.repeats += 1;
@@ -156,9 +157,9 @@ impl Building {
         (event.sequence, event.first_position) = (ledger.event, ledger.position);
         ledger.event += 1;
         ledger.position += event.deliveries.len() as u64;
-        number_event(head, event.sequence, event.first_position);
-        let (offset, length, tail) = (self.image.len(), head.len(), body.len());
-        self.image.extend_from_slice(head);
+        number_event(record, event.sequence, event.first_position);
+        let (offset, length, tail) = (self.image.len(), *head, bytes - *head);
+        self.image.extend_from_slice(record);
         self.image.extend_from_slice(body);
         if tail > BODY_KEPT_MAX {
             *body = Bytes::new();

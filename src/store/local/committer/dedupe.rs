@@ -29,8 +29,7 @@ impl<D: Disk> Committer<D> {
         self.ledger.unsure.clear();
         let maybe: Vec<([u8; 16], Rows)> = {
             let filters = self.shared.filters.read();
-            let hashes = hashes(&self.waiting).filter(|hash| !self.ledger.keys.knows(hash));
-            hashes.map(|hash| (hash, filters.maybe(&hash))).filter(|(_, ranges)| !ranges.is_empty()).collect()
+            hashes(&self.waiting).map(|hash| (hash, filters.maybe(&hash))).filter(|(_, ranges)| !ranges.is_empty()).collect()
         };
         for (hash, ranges) in maybe {
             if !self.ledger.keys.knows(&hash) {

@@ -32,11 +32,12 @@ pub(in crate::store::local) struct EventHead {
     pub(in crate::store::local) deliveries: Vec<NewDelivery>,
 }
 
-/// The head of an event's record. The numbers are still 0: the committer gives them.
-pub(in crate::store::local) fn encode_event(new: &NewEvent) -> Vec<u8> {
+/// The head of an event's record, with room for so many bytes behind it. The numbers are still 0: the committer gives them.
+pub(in crate::store::local) fn encode_event(new: &NewEvent, room: usize) -> Vec<u8> {
     let event = &new.event;
     let headers: usize = event.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 8).sum();
-    let mut record = begin(Kind::Event, 256 + headers + event.target.len() + event.base.len() + new.deliveries.len() * 48);
+    let fields = 256 + headers + event.target.len() + event.base.len() + new.answer.body.len() + new.deliveries.len() * 48;
+    let mut record = begin(Kind::Event, fields + room);
     record.put_u64_le(0);
     record.put_u64_le(0);
     record.put_u128_le(event.id.to_bits());

@@ -96,7 +96,7 @@ proptest! {
     #[test]
     fn an_event_reads_back(new in new_event(), sequence in any::<u64>(), first_position in any::<u64>()) {
         let mut names = Names::default();
-        let mut record = encode_event(&new);
+        let mut record = encode_event(&new, 0);
         number_event(&mut record, sequence, first_position);
         let head_bytes = record.len();
         record.extend_from_slice(&new.event.body);
@@ -156,7 +156,7 @@ proptest! {
 
     #[test]
     fn a_damaged_record_is_read_without_a_panic(new in new_event(), at in any::<prop::sample::Index>(), with in any::<u8>(), cut in any::<prop::sample::Index>()) {
-        let mut bytes = encode_event(&new);
+        let mut bytes = encode_event(&new, 0);
         bytes.extend_from_slice(&new.event.body);
         let at = at.index(bytes.len());
         bytes[at] = with;
@@ -169,7 +169,7 @@ proptest! {
     fn a_batch_of_any_records_reads_back(news in vec(new_event(), 1..4), nonce in any::<u128>()) {
         let mut batch = vec![0; batch::HEADER];
         for new in &news {
-            batch.extend(encode_event(new));
+            batch.extend(encode_event(new, 0));
             batch.extend_from_slice(&new.event.body);
         }
         batch::finish(&mut batch, nonce, 1, 0, Timestamp::default());

@@ -3,7 +3,7 @@
 use super::ordered::Ordered;
 use super::packed::{self, Packed, Roster};
 use super::packs::Packs;
-use super::{EventId, Meta, Place};
+use super::{EventHead, EventId, Meta, Place};
 
 /// The first half of an id, which begins with the time of receipt: ids arrive nearly in order. The event tells the rest.
 fn half(id: EventId) -> u64 {
@@ -74,6 +74,14 @@ impl Live {
         let Packed(packed) = Packed::new(meta, &mut self.roster, &mut self.scratch);
         if self.events.insert(meta.sequence, packed) {
             self.ids.insert((half(meta.id), meta.sequence), ());
+        }
+    }
+
+    /// Holds an event that was just accepted.
+    pub(super) fn accepted(&mut self, head: &EventHead, place: &Place) {
+        let Packed(packed) = Packed::accepted(head, place, &mut self.roster, &mut self.scratch);
+        if self.events.insert(head.sequence, packed) {
+            self.ids.insert((half(head.id), head.sequence), ());
         }
     }
 

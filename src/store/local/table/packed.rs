@@ -6,14 +6,17 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use super::{AttemptPlace, DeliveryKind, DeliveryMeta, DeliveryState, EventId, Lane, Meta, Name, Place, Timestamp};
 use crate::model::{DeadCode, DeadReason};
+use crate::store::local::record::EventHead;
 
 /// Numbers for names. There are as many as the routes and destinations that this process has heard of.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Roster {
     names: Vec<Name>,
-    numbers: HashMap<Name, u64>,
+    numbers: HashMap<Name, u64, RandomState>,
 }
 
 impl Roster {
@@ -57,6 +60,7 @@ const HAS_LANE: u64 = 1;
 /// The kind stands above the flag, and the state above the kind.
 const KIND_SHIFT: u32 = 1;
 const STATE_SHIFT: u32 = 3;
+const PENDING: u64 = 0;
 
 impl<'a> Packed<'a> {
     /// `scratch` is room to write in.
@@ -64,10 +68,7 @@ impl<'a> Packed<'a> {
         scratch.clear();
         scratch.push(if meta.is_pending() { IS_PENDING } else { 0 });
         put_place(scratch, &meta.place);
-        scratch.extend(meta.id.to_bits().to_le_bytes());
-        put(scratch, roster.number(&meta.route));
-        let id_ms = i64::try_from(meta.id.to_bits() >> 80).unwrap_or(0);
-        put_signed(scratch, meta.received_at.millis().wrapping_sub(id_ms));
+        put_source(scratch, meta.id, roster.number(&meta.route), meta.received_at);
         put(scratch, meta.deliveries.len() as u64);
         let mut position = meta.sequence;
         for delivery in &meta.deliveries {
@@ -80,6 +81,27 @@ impl<'a> Packed<'a> {
             put(scratch, u64::from(attempt.ordinal));
             put_place(scratch, &attempt.place);
         }
+        Self(scratch)
+    }
+
+    /// An event that was just accepted, all of whose deliveries wait: the same as if it were made a [`Meta`] first.
+    pub(super) fn accepted(head: &EventHead, place: &Place, roster: &mut Roster, scratch: &'a mut Vec<u8>) -> Self {
+        scratch.clear();
+        scratch.push(if head.deliveries.is_empty() { 0 } else { IS_PENDING });
+        put_place(scratch, place);
+        put_source(scratch, head.id, roster.number(&head.route), head.received_at);
+        put(scratch, head.deliveries.len() as u64);
+        let mut before = head.sequence;
+        for (position, delivery) in (head.first_position..).zip(&head.deliveries) {
+            put_signed(scratch, position.wrapping_sub(before).cast_signed());
+            before = position;
+            put_way(scratch, delivery.lane, DeliveryKind::Original, PENDING, roster.number(&delivery.destination));
+            put_signed(scratch, 0);
+            put_signed(scratch, delivery.due.millis().wrapping_sub(head.received_at.millis()));
+            // No attempt, the first version, nothing interrupted.
+            scratch.extend([0; 3]);
+        }
+        put(scratch, 0);
         Self(scratch)
     }
 
@@ -153,25 +175,38 @@ impl<'a> Packed<'a> {
     }
 }
 
+/// Where an event comes from: its id, the number of its route, and when it was received.
+fn put_source(bytes: &mut Vec<u8>, id: EventId, route: u64, received_at: Timestamp) {
+    bytes.extend(id.to_bits().to_le_bytes());
+    put(bytes, route);
+    let id_ms = i64::try_from(id.to_bits() >> 80).unwrap_or(0);
+    put_signed(bytes, received_at.millis().wrapping_sub(id_ms));
+}
+
+/// Where a delivery goes, why, and in what state it is.
+fn put_way(bytes: &mut Vec<u8>, lane: Option<Lane>, kind: DeliveryKind, state: u64, destination: u64) {
+    let flag = if lane.is_some() { HAS_LANE } else { 0 };
+    let kind = match kind {
+        DeliveryKind::Original => 0,
+        DeliveryKind::Replay => 1,
+        DeliveryKind::Acknowledgement => 2,
+    };
+    put(bytes, flag | kind << KIND_SHIFT | state << STATE_SHIFT);
+    put(bytes, destination);
+    if let Some(Lane(lane)) = lane {
+        bytes.extend(lane.to_le_bytes());
+    }
+}
+
 fn put_delivery(bytes: &mut Vec<u8>, delivery: &DeliveryMeta, received_at: Timestamp, roster: &mut Roster) {
     let state = match delivery.state {
-        DeliveryState::Pending { .. } => 0,
+        DeliveryState::Pending { .. } => PENDING,
         DeliveryState::Delivered => 1,
         DeliveryState::Dead(_) => 2,
         DeliveryState::Skipped => 3,
         DeliveryState::Cancelled => 4,
     };
-    let lane = if delivery.lane.is_some() { HAS_LANE } else { 0 };
-    let kind = match delivery.kind {
-        DeliveryKind::Original => 0,
-        DeliveryKind::Replay => 1,
-        DeliveryKind::Acknowledgement => 2,
-    };
-    put(bytes, lane | kind << KIND_SHIFT | state << STATE_SHIFT);
-    put(bytes, roster.number(&delivery.destination));
-    if let Some(Lane(lane)) = delivery.lane {
-        bytes.extend(lane.to_le_bytes());
-    }
+    put_way(bytes, delivery.lane, delivery.kind, state, roster.number(&delivery.destination));
     put_signed(bytes, delivery.created_at.millis().wrapping_sub(received_at.millis()));
     match &delivery.state {
         DeliveryState::Pending { due } => put_signed(bytes, due.millis().wrapping_sub(delivery.created_at.millis())),
@@ -264,7 +299,7 @@ impl Reader<'_> {
         let lane = (flags & HAS_LANE != 0).then(|| Lane(u64::from_le_bytes(self.take())));
         let created_at = Timestamp::from_millis(received_at.millis().wrapping_add(self.signed()));
         let state = match flags >> STATE_SHIFT {
-            0 => DeliveryState::Pending { due: Timestamp::from_millis(created_at.millis().wrapping_add(self.signed())) },
+            PENDING => DeliveryState::Pending { due: Timestamp::from_millis(created_at.millis().wrapping_add(self.signed())) },
             1 => DeliveryState::Delivered,
             2 => DeliveryState::Dead(self.reason()),
             3 => DeliveryState::Skipped,
@@ -296,14 +331,14 @@ impl Reader<'_> {
         }
         self.signed();
         match flags >> STATE_SHIFT {
-            0 => drop(self.signed()),
+            PENDING => drop(self.signed()),
             2 => drop(self.reason()),
             _ => {}
         }
         self.number();
         let version = self.small();
         self.number();
-        (version, flags >> STATE_SHIFT != 0)
+        (version, flags >> STATE_SHIFT != PENDING)
     }
 
     fn reason(&mut self) -> DeadReason {
@@ -322,6 +357,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::Answer;
+    use crate::store::NewDelivery;
 
     fn place() -> impl Strategy<Value = Place> {
         (any::<u64>(), any::<u32>(), any::<u32>(), any::<u32>()).prop_map(|(segment, offset, length, tail)| Place {
@@ -373,6 +410,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn an_event_that_was_just_accepted_is_packed_as_it_will_be_later(
+            meta in meta(), first_position in 0..u64::MAX / 2, ways in vec((name(), option::of(any::<u64>().prop_map(Lane)), time()), 0..4),
+        ) {
+            let deliveries = ways.into_iter().map(|(destination, lane, due)| NewDelivery { destination, lane, due });
+            let head = EventHead {
+                sequence: meta.sequence, first_position, id: meta.id, received_at: meta.received_at, dedupe: None, answer: Answer::ok(),
+                route: meta.route.clone(), deliveries: deliveries.collect(),
+            };
+            let mut later = Meta::new(meta.id, meta.sequence, meta.place, meta.route, meta.received_at);
+            let standing = |(position, new)| DeliveryMeta::new(position, new, DeliveryKind::Original, meta.received_at);
+            later.deliveries = (first_position..).zip(&head.deliveries).map(standing).collect();
+            let (mut roster, mut scratch, mut other) = (Roster::default(), Vec::new(), Vec::new());
+            let accepted = Packed::accepted(&head, &meta.place, &mut roster, &mut scratch);
+            prop_assert_eq!(accepted, Packed::new(&later, &mut roster, &mut other));
+        }
+
         #[test]
         fn an_event_comes_out_as_it_went_in(metas in vec(meta(), 1..5)) {
             let mut roster = Roster::default();
