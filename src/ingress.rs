@@ -18,17 +18,15 @@ mod response;
 mod standing;
 mod waiting;
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, HeaderValue, PROXY_AUTHORIZATION, X_CONTENT_TYPE_OPTIONS};
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Full;
-use tower::{Service, ServiceBuilder};
+use tower::{Service, ServiceBuilder, service_fn};
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
@@ -107,9 +105,6 @@ struct Inner {
     budget: Budget,
 }
 
-/// The future of an answer.
-pub type Answering = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Unanswered>> + Send>>;
-
 impl Ingress {
     /// The public side, made once; a reload changes only what `config` points to, and limiters and counters
     /// live on.
@@ -149,25 +144,12 @@ impl Ingress {
             .layer(SetResponseHeaderLayer::if_not_present(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
             // A GET callback that a cache answers would never reach us.
             .layer(SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, HeaderValue::from_static("no-store")))
-            .service(self.clone())
-    }
-}
-
-impl<B> Service<Request<B>> for Ingress
-where
-    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
-{
-    type Response = Response<Full<Bytes>>;
-    type Error = Unanswered;
-    type Future = Answering;
-
-    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Unanswered>> {
-        // Overload is told per request, where there is something to answer with.
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Answering {
-        Box::pin(self.0.clone().handle(request))
+            // Its future is in no box: hyper has a place for it with every connection. Overload is told per request, where
+            // there is something to answer with.
+            .service(service_fn({
+                let inner = self.0.clone();
+                move |request| inner.clone().handle(request)
+            }))
     }
 }
 

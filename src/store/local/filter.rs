@@ -45,10 +45,14 @@ pub(super) type Rows = Vec<(u64, u64)>;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Filters(VecDeque<Generation>);
 
-/// The block of a key, and its bits there: the hash is uniform already.
+/// Where the block of a key begins: the hash is uniform already.
+fn block(hash: &[u8; 16]) -> usize {
+    usize::try_from(u128::from_le_bytes(*hash) % (WORDS / BLOCK) as u128).unwrap_or(0) * BLOCK
+}
+
+/// The block of a key, and its bits there.
 fn place(hash: &[u8; 16]) -> (usize, [u64; BLOCK]) {
-    let whole = u128::from_le_bytes(*hash);
-    let block = usize::try_from(whole % (WORDS / BLOCK) as u128).unwrap_or(0) * BLOCK;
+    let (whole, block) = (u128::from_le_bytes(*hash), block(hash));
     let mut bits = [0; BLOCK];
     for probe in 1..=PROBES {
         let bit = usize::try_from((whole >> (128 - 10 * probe)) & 1023).unwrap_or(0);
@@ -88,6 +92,17 @@ impl Filters {
             let line = &mut Arc::make_mut(&mut newest.words)[block..block + BLOCK];
             line.iter_mut().zip(bits).for_each(|(word, bits)| *word |= bits);
         }
+    }
+
+    /// Brings what [`maybe`](Self::maybe) will look at for these keys into the processor's caches: one key after the other would
+    /// wait for memory each time, all of them together wait about once.
+    pub(super) fn fetch<'h>(&self, hashes: impl Iterator<Item = &'h [u8; 16]>) {
+        let mut seen = 0;
+        for hash in hashes {
+            let block = block(hash);
+            seen ^= self.0.iter().fold(0, |seen, generation| seen ^ generation.words.get(block).copied().unwrap_or(0));
+        }
+        std::hint::black_box(seen);
     }
 
     /// The segments that may hold this key: ranges, newest first. Mostly none.

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use foldhash::fast::RandomState;
+
 use crate::model::Name;
 
 /// Most names that are kept; a journal can't mention more routes and destinations than were ever configured,
@@ -10,7 +12,7 @@ const NAMES_MAX: usize = 10_000;
 
 /// The names seen so far.
 #[derive(Debug, Default)]
-pub(super) struct Names(HashSet<Name>);
+pub(super) struct Names(HashSet<Name, RandomState>);
 
 impl Names {
     pub(super) fn get(&mut self, text: &str) -> Name {

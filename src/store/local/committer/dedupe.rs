@@ -29,7 +29,8 @@ impl<D: Disk> Committer<D> {
         self.ledger.unsure.clear();
         let maybe: Vec<([u8; 16], Rows)> = {
             let filters = self.shared.filters.read();
-            hashes(&self.waiting).map(|hash| (hash, filters.maybe(&hash))).filter(|(_, ranges)| !ranges.is_empty()).collect()
+            filters.fetch(hashes(&self.waiting));
+            hashes(&self.waiting).map(|hash| (*hash, filters.maybe(hash))).filter(|(_, ranges)| !ranges.is_empty()).collect()
         };
         for (hash, ranges) in maybe {
             if !self.ledger.keys.knows(&hash) {
@@ -91,9 +92,9 @@ impl<D: Disk> Committer<D> {
     }
 }
 
-fn hashes(waiting: &VecDeque<Entry>) -> impl Iterator<Item = [u8; 16]> {
+fn hashes(waiting: &VecDeque<Entry>) -> impl Iterator<Item = &[u8; 16]> {
     waiting.iter().filter_map(|entry| match entry {
-        Entry::Accept(accept, _) => accept.event.dedupe.map(|key| key.hash),
+        Entry::Accept(accept, _) => accept.event.dedupe.as_ref().map(|key| &key.hash),
         Entry::Settle(..) | Entry::Add(..) | Entry::State(..) | Entry::Move(_) | Entry::MoveState(..) | Entry::MoveKeys(_) => None,
     })
 }
