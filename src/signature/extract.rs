@@ -152,7 +152,6 @@ impl Carrier {
                 None => return Ok(()),
             }
         }
-        found.tags.reserve(value.len());
         if self.wrapped {
             unwrapped = Encoding::Base64.decode(value).ok_or(Refusal::Malformed)?;
             value = &unwrapped;
@@ -161,6 +160,9 @@ impl Carrier {
             return self.candidate(value, found);
         }
         let text = std::str::from_utf8(value).map_err(|_error| Refusal::Malformed)?;
+        if !matches!(self.format, Format::List { .. }) {
+            found.tags.reserve(text.len());
+        }
         match &self.format {
             Format::Plain | Format::Message(_) => Ok(()),
             Format::Tagged { split, assign, take } => {

@@ -36,7 +36,11 @@ pub(in crate::store::local) struct EventHead {
 pub(in crate::store::local) fn encode_event(new: &NewEvent, room: usize) -> Vec<u8> {
     let event = &new.event;
     let headers: usize = event.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 8).sum();
-    let fields = 256 + headers + event.target.len() + event.base.len() + new.answer.body.len() + new.deliveries.len() * 48;
+    let texts = [&event.source_id, &event.event_type, &new.answer.content_type];
+    let texts = texts.into_iter().flatten().map(|text| text.len()).sum::<usize>() + event.method.as_str().len();
+    let destinations: usize = new.deliveries.iter().map(|delivery| delivery.destination.len() + 32).sum();
+    // Never less than it takes, or the whole record with its body would be moved to twice its size.
+    let fields = 256 + headers + texts + event.route.len() + event.target.len() + event.base.len() + new.answer.body.len() + destinations;
     let mut record = begin(Kind::Event, fields + room);
     record.put_u64_le(0);
     record.put_u64_le(0);

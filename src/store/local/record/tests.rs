@@ -96,7 +96,8 @@ proptest! {
     #[test]
     fn an_event_reads_back(new in new_event(), sequence in any::<u64>(), first_position in any::<u64>()) {
         let mut names = Names::default();
-        let mut record = encode_event(&new, 0);
+        let mut record = encode_event(&new, new.event.body.len());
+        prop_assert!(record.capacity() - record.len() >= new.event.body.len(), "there is room for the body");
         number_event(&mut record, sequence, first_position);
         let head_bytes = record.len();
         record.extend_from_slice(&new.event.body);
