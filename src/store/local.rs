@@ -54,6 +54,7 @@ use super::{
 };
 use crate::model::{AttemptResult, DeliveryId, DeliveryKind, DeliveryState, DestinationCounts, Event, EventId, Name, StoreStats};
 
+use committer::{Shareable, commit_or_wake};
 use queue::{Accept, Entry};
 use shared::{Recall, Shared};
 use table::Pin;
@@ -79,6 +80,7 @@ const HELPERS: u32 = 3;
 /// An open store. Close it with [`Store::close`]; dropping it lets its threads end by themselves.
 pub struct LocalStore<D: Disk = FileDisk> {
     shared: Arc<Shared<D>>,
+    committer: Shareable<D>,
     leases: Leases,
     run: Run,
 }
@@ -185,8 +187,13 @@ impl<D: Disk> Store for LocalStore<D> {
         }
         let asked_at = Instant::now();
         let event = record::EventHead { sequence: 0, first_position: 0, id, received_at, dedupe, answer, route, deliveries };
-        match self.shared.queue.push(Entry::Accept(Box::new(Accept { record, head, body, event, asked_at }), promise)) {
-            Ok(()) => ticket,
+        match self.shared.queue.put(Entry::Accept(Box::new(Accept { record, head, body, event, asked_at }), promise)) {
+            Ok(is_first) => {
+                if is_first {
+                    commit_or_wake(&self.committer, &self.shared, self.run);
+                }
+                ticket
+            }
             Err(refused) => Ticket::refused(refused.0),
         }
     }

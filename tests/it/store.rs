@@ -1,6 +1,7 @@
 //! The store: one contract suite against every engine, and what only the embedded engine can get wrong.
 
 mod bytes;
+mod callers;
 mod cli;
 mod contract;
 mod faults;

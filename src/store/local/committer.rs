@@ -1,10 +1,12 @@
 //! The committer: the one writer of the journal.
 //!
 //! It drains what queued up while the last sync ran: one batch is one write and one sync, then all its waiters
-//! hear their outcome. It never appends to a segment after a failed write or sync (`heal`), never waits for
-//! the index, and tells nobody a success before the sync returned (I1, I2).
+//! hear their outcome. Where entries come one at a time, whoever has one makes its batch (`caller`). It never
+//! appends to a segment after a failed write or sync (`heal`), never waits for the index, and tells nobody a
+//! success before the sync returned (I1, I2).
 
 mod build;
+mod caller;
 mod dedupe;
 mod heal;
 mod outcome;
@@ -28,6 +30,9 @@ use crate::model::Timestamp;
 use crate::store::{CommitError, Promise};
 
 use build::Building;
+use caller::LONE_BATCHES;
+
+pub(super) use caller::{Shareable, commit_or_wake};
 
 /// How long after the last batch an empty one proves its sync (rule 3).
 const SEAL_AFTER: Duration = Duration::from_secs(1);
@@ -96,6 +101,15 @@ impl Ledger {
     }
 }
 
+/// What the committer's thread does next.
+enum Next {
+    /// It waits for something to commit, or until a seal is due.
+    Wait {
+        seal_at: Option<Instant>,
+    },
+    End,
+}
+
 /// See the module.
 pub(super) struct Committer<D: Disk> {
     pub(super) shared: Arc<Shared<D>>,
@@ -106,6 +120,12 @@ pub(super) struct Committer<D: Disk> {
     waiting: VecDeque<Entry>,
     spare: Vec<u8>,
     idle_at: Instant,
+    /// Batches of one entry in a row.
+    lone: u32,
+    /// A batch that could not be written or synced, and why.
+    unwritten: Option<(Building, io::Error)>,
+    /// Somebody works on it: whoever finds this set follows a panic.
+    is_working: bool,
     /// The store closes without having healed: nothing more may be written.
     is_given_up: bool,
 }
@@ -113,42 +133,88 @@ pub(super) struct Committer<D: Disk> {
 impl<D: Disk> Committer<D> {
     pub(super) fn new(shared: Arc<Shared<D>>, current: Current<D::File>, last: Last, ledger: Ledger) -> Self {
         let idle_at = Instant::now() + SEAL_AFTER;
-        Self { shared, current, last, ledger, waiting: VecDeque::new(), spare: Vec::new(), idle_at, is_given_up: false }
+        Self {
+            shared,
+            current,
+            last,
+            ledger,
+            waiting: VecDeque::new(),
+            spare: Vec::new(),
+            idle_at,
+            lone: 0,
+            unwritten: None,
+            is_working: false,
+            is_given_up: false,
+        }
     }
 
     /// Commits until the store is closed and everything that was queued before is settled.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(committer: Shareable<D>) {
+        let shared = committer.lock().await.shared.clone();
         loop {
+            let Next::Wait { seal_at } = committer.lock().await.work().await else { break };
+            tokio::select! {
+                biased;
+                () = shared.queue.arrived() => {}
+                () = sleep_until(seal_at) => {}
+            }
+        }
+        shared.stop();
+    }
+
+    /// Commits all that waits.
+    async fn work(&mut self) -> Next {
+        if std::mem::replace(&mut self.is_working, true) {
+            // Whoever worked last ended by a panic: nobody knows what it left behind.
+            return Next::End;
+        }
+        let next = loop {
+            if let Some((building, error)) = self.unwritten.take() {
+                let ready = self.shared.supply.lock().ready.take();
+                self.heal(building, ready, &error).await;
+            }
             if self.waiting.is_empty() {
                 self.shared.queue.drain(&mut self.waiting);
             }
             if self.is_given_up {
                 self.refuse_all();
-                break;
+                break self.end();
             }
             if !self.waiting.is_empty() {
                 self.commit().await;
                 continue;
             }
-            let is_sealed = self.last.flags & batch::SEAL != 0 || self.last.length == 0;
+            let is_sealed = self.is_sealed();
             if self.shared.queue.is_closing() {
                 if is_sealed || !self.commit_seal().await {
-                    break;
+                    break self.end();
                 }
                 continue;
             }
-            tokio::select! {
-                biased;
-                () = self.shared.queue.arrived() => {}
-                () = tokio::time::sleep_until(self.idle_at), if !is_sealed => {
-                    self.commit_seal().await;
-                    self.idle_at = Instant::now() + SEAL_AFTER;
-                }
+            if is_sealed || Instant::now() < self.idle_at {
+                break Next::Wait { seal_at: (!is_sealed).then_some(self.idle_at) };
             }
-        }
+            self.commit_seal().await;
+            self.idle_at = Instant::now() + SEAL_AFTER;
+        };
+        self.is_working = false;
+        next
+    }
+
+    /// What comes last, for the next start.
+    fn end(&self) -> Next {
         let sequence = if self.last.length == 0 { 0 } else { self.last.sequence };
         *self.shared.last.lock() = Some(End { nonce: self.current.nonce, sequence });
-        self.shared.stop();
+        Next::End
+    }
+
+    /// Whether the last batch was synced for certain, as a batch behind it proves.
+    fn is_sealed(&self) -> bool {
+        self.last.flags & batch::SEAL != 0 || self.last.length == 0
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.clock.stamp(self.shared.clock.now())
     }
 
     /// Where the partial last page begins, and the image to write from there on.
@@ -167,27 +233,32 @@ impl<D: Disk> Committer<D> {
         self.shared.sizes.segment.saturating_sub(end + 2 * batch::size(0) + batch::ALIGN)
     }
 
-    /// One batch out of what waits.
-    async fn commit(&mut self) {
-        let now = self.shared.clock.stamp(self.shared.clock.now());
+    /// A batch of what waits and fits the current segment.
+    async fn build(&mut self, now: Timestamp) -> Building {
         self.recall_keys().await;
         self.ledger.keys.expire(self.shared.clock.date());
         let (base, image) = self.image();
         let limit = batch_bytes_max(self.shared.sizes.segment);
         let mut building = Building::new(base, image, self.room(self.current.end), limit, now);
         building.fill(&mut self.waiting, &mut self.ledger, &self.shared);
+        building
+    }
+
+    /// One batch out of what waits.
+    async fn commit(&mut self) {
+        let now = self.now();
+        let building = self.build(now).await;
         if !building.is_empty() {
-            self.write(building).await;
-        } else if self.waiting.is_empty() {
-            self.spare = building.image;
-        } else {
-            self.spare = building.image;
-            self.rotate(now, limit).await;
+            return self.write(building).await;
+        }
+        self.spare = building.image;
+        if !self.waiting.is_empty() {
+            self.rotate(now).await;
         }
     }
 
     /// One batch into the next segment, along with its header.
-    async fn rotate(&mut self, now: Timestamp, limit: usize) {
+    async fn rotate(&mut self, now: Timestamp) {
         if self.shared.scarce.load(Ordering::Acquire) {
             // What is left is for what frees space.
             self.refuse_waiting();
@@ -197,6 +268,7 @@ impl<D: Disk> Committer<D> {
         let mut image = std::mem::take(&mut self.spare);
         image.clear();
         image.extend_from_slice(&page);
+        let limit = batch_bytes_max(self.shared.sizes.segment);
         let mut building = Building::new(0, image, self.room(FIRST), limit, now);
         building.fill(&mut self.waiting, &mut self.ledger, &self.shared);
         if building.is_empty() {
@@ -223,15 +295,12 @@ impl<D: Disk> Committer<D> {
         super::segment::SegmentHeader { active, ..self.shared.header(ready.number, ready.nonce) }
     }
 
-    /// Writes a batch into the current segment.
+    /// Writes a batch into the current segment. One that fails is left in `unwritten`.
     async fn write(&mut self, mut building: Building) {
         let batch = self.finish(&mut building, self.current.nonce);
         match put(&*self.current.file, building.base, &building.image).await {
             Ok(()) => self.committed(building, batch),
-            Err(error) => {
-                let ready = self.shared.supply.lock().ready.take();
-                self.heal(building, ready, &error).await;
-            }
+            Err(error) => self.unwritten = Some((building, error)),
         }
     }
 
@@ -266,6 +335,8 @@ impl<D: Disk> Committer<D> {
         }
         self.spare = spare;
         self.idle_at = Instant::now() + SEAL_AFTER;
+        self.lone = if taken.len() == 1 { self.lone.saturating_add(1) } else { 0 };
+        self.shared.lone.store(self.lone >= LONE_BATCHES, Ordering::Relaxed);
         outcome::announce(&self.shared, taken, self.current.number, base, at);
     }
 
@@ -275,7 +346,7 @@ impl<D: Disk> Committer<D> {
             self.last.flags |= batch::SEAL;
             return false;
         }
-        let now = self.shared.clock.stamp(self.shared.clock.now());
+        let now = self.now();
         let (base, image) = self.image();
         let mut building = Building::new(base, image, 0, 0, now);
         building.flags = batch::SEAL;
@@ -363,6 +434,13 @@ impl<D: Disk> Committer<D> {
                 Entry::Move(_) | Entry::MoveState(..) | Entry::MoveKeys(_) => {}
             }
         }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

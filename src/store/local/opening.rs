@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
-use super::committer::Committer;
+use super::committer::{Committer, Shareable};
 use super::disk::{Disk, FileDisk};
 use super::error::StoreError;
 use super::index::{Indexes, SledIndexes};
@@ -197,6 +197,7 @@ impl<D: Disk> LocalStore<D> {
             full: AtomicBool::new(false),
             crowded: AtomicBool::new(false),
             scarce: AtomicBool::new(false),
+            lone: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             ended: watch::Sender::new(0),
         });
@@ -211,8 +212,8 @@ impl<D: Disk> LocalStore<D> {
             format::created(&shared.disk, &path).await?;
         }
         shared.newest.send_replace(shared.table.lock().position);
-        start(&shared, recovered, run).map_err(|error| StoreError::io(&path, error))?;
-        let store = Self { shared, leases: Leases::default(), run };
+        let committer = start(&shared, recovered, run).map_err(|error| StoreError::io(&path, error))?;
+        let store = Self { shared, committer, leases: Leases::default(), run };
         store.note_interrupted(&path).await?;
         Ok(store)
     }
@@ -270,7 +271,7 @@ impl<D: Disk> LocalStore<D> {
     }
 }
 
-fn start<D: Disk>(shared: &Arc<Shared<D>>, recovered: recovery::Recovered<D::File>, run: Run) -> io::Result<()> {
+fn start<D: Disk>(shared: &Arc<Shared<D>>, recovered: recovery::Recovered<D::File>, run: Run) -> io::Result<Shareable<D>> {
     let recovery::Recovered { current, last, ledger, sealed, checkpoint, .. } = recovered;
     let helper = |name: &'static str, work: Pin<Box<dyn Future<Output = ()> + Send>>| {
         let running = Running { shared: shared.clone(), name };
@@ -281,5 +282,7 @@ fn start<D: Disk>(shared: &Arc<Shared<D>>, recovered: recovery::Recovered<D::Fil
     };
     helper("segments", Box::pin(supply::run(shared.clone())))?;
     helper("index", Box::pin(Librarian::new(shared.clone(), sealed, checkpoint).run()))?;
-    helper("commits", Box::pin(Committer::new(shared.clone(), current, last, ledger).run()))
+    let committer = Arc::new(tokio::sync::Mutex::new(Committer::new(shared.clone(), current, last, ledger)));
+    helper("commits", Box::pin(Committer::run(committer.clone())))?;
+    Ok(committer)
 }

@@ -115,8 +115,16 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Queues an entry, or says why not.
+    /// Queues an entry and wakes the committer, or says why not.
     pub(super) fn push(&self, entry: Entry) -> Result<(), Box<(CommitError, Entry)>> {
+        if self.put(entry)? {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    /// Queues an entry, or says why not. `true`: it is the first, of which the committer does not know yet.
+    pub(super) fn put(&self, entry: Entry) -> Result<bool, Box<(CommitError, Entry)>> {
         let mut waiting = self.waiting.lock();
         let refused = match &entry {
             _ if waiting.closing => Some("stopping"),
@@ -138,11 +146,12 @@ impl Queue {
         }
         let was_empty = waiting.entries.is_empty();
         waiting.entries.push_back(entry);
-        drop(waiting);
-        if was_empty {
-            self.arrived.notify_one();
-        }
-        Ok(())
+        Ok(was_empty)
+    }
+
+    /// Tells the committer that there is something to do.
+    pub(super) fn wake(&self) {
+        self.arrived.notify_one();
     }
 
     /// Takes all that waits; `into` must be empty, and its memory is reused.
@@ -185,7 +194,7 @@ impl Queue {
     /// Refuses everything from now on.
     pub(super) fn close(&self) {
         self.waiting.lock().closing = true;
-        self.arrived.notify_one();
+        self.wake();
     }
 
     pub(super) fn is_closing(&self) -> bool {

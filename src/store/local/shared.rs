@@ -141,6 +141,8 @@ pub(super) struct Shared<D: Disk> {
     pub(super) crowded: AtomicBool,
     /// The disk is full, and no more segments can be set aside: what is left of them is for what frees space.
     pub(super) scarce: AtomicBool,
+    /// Entries come one at a time: whoever has one commits it itself.
+    pub(super) lone: AtomicBool,
     /// The helpers are to stop.
     pub(super) stopping: AtomicBool,
     /// How many of the threads have ended.
@@ -293,7 +295,7 @@ impl<D: Disk> Shared<D> {
     }
 
     /// A helper panicked: what nobody works on any more must not be waited for.
-    fn died(&self, name: &str) {
+    pub(super) fn died(&self, name: &str) {
         tracing::error!("the store's `{name}` ended by a panic, which is a bug: nothing is committed any more; restart the process");
         self.queue.refuse_accepts(Some("a part of the store ended by a panic: restart the process"));
         self.queue.close();

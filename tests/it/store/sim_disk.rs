@@ -47,6 +47,8 @@ pub(crate) enum Lie {
 pub(crate) struct Faults {
     /// Of so many syncs, one fails.
     pub(crate) sync_fails: Option<u32>,
+    /// The next sync ends the thread that asks for it by a panic.
+    pub(crate) sync_panics: bool,
     /// Of so many writes, one fails: half-way, or although all of it was written.
     pub(crate) write_fails: Option<u32>,
     /// Of so many reads, one fails.
@@ -129,6 +131,11 @@ impl SimDisk {
     /// Syncs so far.
     pub(crate) fn syncs(&self) -> u64 {
         self.world.lock().syncs
+    }
+
+    /// How often a thread of this name synced.
+    pub(crate) fn syncs_by(&self, thread: &str) -> u64 {
+        self.world.lock().syncs_by.get(thread).copied().unwrap_or(0)
     }
 
     /// The power goes: of what was not synced, each sector and each name is old or new.

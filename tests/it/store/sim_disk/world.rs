@@ -101,6 +101,8 @@ pub(super) struct World {
     pub(super) faults: Faults,
     pub(super) calls: u64,
     pub(super) syncs: u64,
+    /// The threads that synced, and how often.
+    pub(super) syncs_by: BTreeMap<String, u64>,
     /// The file system's number.
     pub(super) kind: u64,
     seed: u64,
@@ -127,6 +129,7 @@ impl World {
             faults: Faults::default(),
             calls: 0,
             syncs: 0,
+            syncs_by: BTreeMap::new(),
             kind: 0xef53,
             seed,
             nonces: 0,
@@ -291,6 +294,8 @@ impl World {
 
     pub(super) fn sync(&mut self, inode: u64) -> io::Result<()> {
         self.syncs += 1;
+        *self.syncs_by.entry(std::thread::current().name().unwrap_or_default().to_owned()).or_default() += 1;
+        assert!(!std::mem::take(&mut self.faults.sync_panics), "the sync panics, as asked");
         self.may_change()?;
         let synced = &self.inodes[&inode];
         let lies = match self.faults.lie {
