@@ -22,7 +22,12 @@ fn main() -> ExitCode {
         return Exit::Usage.into();
     }
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(cli::run(cli, SystemClock.now(), Box::new(std::io::stdout()))).into(),
+        Ok(runtime) => {
+            let exit = runtime.block_on(cli::run(cli, SystemClock.now(), Box::new(std::io::stdout())));
+            // A disk that hangs must not keep a process that was told twice to end: a thread may be in its sync.
+            runtime.shutdown_background();
+            exit.into()
+        }
         Err(error) => {
             eprintln!("error: starting the threads: {error}");
             Exit::Failed.into()

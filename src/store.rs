@@ -241,8 +241,9 @@ pub enum ReadError {
 
 /// An engine.
 ///
-/// Commits are asked for with `accept`, `settle`, `replay`, `acknowledge` and `set_state`; each returns at once with a
-/// [`Ticket`] that resolves when the commit is durable. Reads show only what is durable.
+/// Commits are asked for with `accept`, `settle`, `replay`, `acknowledge` and `set_state`; each returns a
+/// [`Ticket`] that resolves when the commit is durable, and does so at once; only an accept that comes alone may have been
+/// committed by then, within the call. Reads show only what is durable.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// What tells this store from all others; a backup of it has the same.

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use super::batch;
@@ -152,7 +153,7 @@ impl<D: Disk> Committer<D> {
     pub(super) async fn run(committer: Shareable<D>) {
         let shared = committer.lock().await.shared.clone();
         loop {
-            let Next::Wait { seal_at } = committer.lock().await.work().await else { break };
+            let Next::Wait { seal_at } = Working(committer.clone().lock_owned().await).0.work().await else { break };
             tokio::select! {
                 biased;
                 () = shared.queue.arrived() => {}
@@ -173,6 +174,8 @@ impl<D: Disk> Committer<D> {
                 let ready = self.shared.supply.lock().ready.take();
                 self.heal(building, ready, &error).await;
             }
+            // Asked first: what is drained then is all that there will ever be.
+            let is_closing = self.shared.queue.is_closing();
             if self.waiting.is_empty() {
                 self.shared.queue.drain(&mut self.waiting);
             }
@@ -185,7 +188,7 @@ impl<D: Disk> Committer<D> {
                 continue;
             }
             let is_sealed = self.is_sealed();
-            if self.shared.queue.is_closing() {
+            if is_closing {
                 if is_sealed || !self.commit_seal().await {
                     break self.end();
                 }
@@ -197,7 +200,8 @@ impl<D: Disk> Committer<D> {
             self.commit_seal().await;
             self.idle_at = Instant::now() + SEAL_AFTER;
         };
-        self.is_working = false;
+        // Nobody works on one that has ended.
+        self.is_working = matches!(next, Next::End);
         next
     }
 
@@ -335,7 +339,12 @@ impl<D: Disk> Committer<D> {
         }
         self.spare = spare;
         self.idle_at = Instant::now() + SEAL_AFTER;
-        self.lone = if taken.len() == 1 { self.lone.saturating_add(1) } else { 0 };
+        // A seal says nothing about how many wait.
+        self.lone = match taken.len() {
+            0 => self.lone,
+            1 => self.lone.saturating_add(1),
+            _ => 0,
+        };
         self.shared.lone.store(self.lone >= LONE_BATCHES, Ordering::Relaxed);
         outcome::announce(&self.shared, taken, self.current.number, base, at);
     }
@@ -433,6 +442,19 @@ impl<D: Disk> Committer<D> {
                 Entry::Add(.., promise) => refuse(promise),
                 Entry::Move(_) | Entry::MoveState(..) | Entry::MoveKeys(_) => {}
             }
+        }
+    }
+}
+
+/// A committer that somebody works on. After a panic nobody goes on with what it had taken, and whoever waits hears that the outcome
+/// can't be known.
+struct Working<D: Disk>(OwnedMutexGuard<Committer<D>>);
+
+impl<D: Disk> Drop for Working<D> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.waiting.clear();
+            self.0.unwritten = None;
         }
     }
 }

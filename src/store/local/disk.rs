@@ -1,5 +1,6 @@
 //! The seam to the disk. The real one makes plain blocking calls on the thread that awaits them: the committer
-//! and its helpers have threads of their own for that. A simulated one delays, fails, tears and forgets.
+//! and its helpers have threads of their own for that, and a caller that commits says so to its runtime
+//! (`committer::caller`). A simulated one delays, fails, tears and forgets.
 //!
 //! Nothing here decides anything: what to do about a failure is the committer's business.
 

@@ -104,7 +104,7 @@ impl Run {
         Ok(())
     }
 
-    /// Work that may block for as long as a sync takes: no thread that serves connections waits for it.
+    /// Work that may block for as long as a sync takes: whoever asked goes on with other tasks meanwhile.
     pub(super) async fn aside<T: Send + 'static>(self, work: impl Future<Output = io::Result<T>> + Send + 'static) -> io::Result<T> {
         match self {
             Self::Tasks => work.await,

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kurier::clock::{Calendar, SystemClock};
+use kurier::model::Event;
 use kurier::store::local::{LocalOptions, LocalStore, Run, Seams};
-use kurier::store::{CommitError, Store};
+use kurier::store::{CommitError, NewEvent, Store};
 use tokio::task::JoinSet;
 
 use super::make::{event, new};
@@ -22,6 +23,7 @@ fn on_threads(life: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap().block_on(life);
 }
 
+/// Opens the store on threads of its own.
 async fn open(disk: &SimDisk) -> Arc<SimStore> {
     let random = {
         let disk = disk.clone();
@@ -99,6 +101,26 @@ fn many_at_a_time_share_the_committers_batches() {
     });
 }
 
+/// Who commits proves its last batch by a seal when a second was silent, whoever made that batch.
+#[test]
+fn one_that_comes_now_and_then_is_committed_by_its_caller_and_sealed_by_the_committer() {
+    let disk = SimDisk::new(1);
+    on_threads(async {
+        let store = open(&disk).await;
+        accept_alone(&store, 0..MANY).await;
+        for n in MANY..MANY + 2 {
+            let before = disk.syncs_by(COMMITTER);
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            assert_eq!(disk.syncs_by(COMMITTER), before + 1, "a seal");
+            let all = disk.syncs();
+            accept_alone(&store, n..n + 1).await;
+            assert_eq!((disk.syncs_by(COMMITTER), disk.syncs()), (before + 1, all + 1), "the caller's batch");
+        }
+        store.close().await;
+    });
+    assert_stored(&disk, 0..MANY + 2);
+}
+
 /// What follows a failure takes long: the caller hears of it as of any other.
 #[test]
 fn a_failure_under_a_caller_is_healed_by_the_committer() {
@@ -134,4 +156,28 @@ fn a_caller_that_panics_leaves_a_store_that_refuses_and_closes() {
     });
     disk.cut_power_keeping(|_| false);
     assert_stored(&disk, 0..MANY);
+}
+
+/// Nobody waits for ever for what it had taken from the queue and not yet begun with.
+#[test]
+fn a_committer_that_panics_answers_those_who_wait() {
+    let disk = SimDisk::new(1);
+    on_threads(async {
+        let store = open(&disk).await;
+        disk.set(Faults { sync_takes: Duration::from_millis(300), ..Faults::default() });
+        let first = store.accept(new(1));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        // A batch takes a quarter of a segment: these two come together and are not committed together.
+        let large = |n| NewEvent { event: Event { body: vec![b'x'; 700 * 1024].into(), ..event(n) }, ..new(n) };
+        let (second, third) = (store.accept(large(2)), store.accept(large(3)));
+        first.await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        disk.set(Faults { sync_panics: true, ..Faults::default() });
+        assert_eq!(second.await.unwrap_err(), CommitError::Unknown);
+        assert_eq!(third.await.unwrap_err(), CommitError::Unknown);
+        assert!(store.accept(new(4)).await.is_err(), "refused, or unknown while the store is about to stop");
+        store.close().await;
+    });
+    disk.cut_power_keeping(|_| false);
+    assert_stored(&disk, 1..2);
 }

@@ -2,8 +2,8 @@
 //!
 //! Where one event comes at a time, its batch is one write and one sync, and waking the committer's thread and being woken
 //! by it would cost as much again. So the caller makes that batch itself, as long as batches have held one
-//! entry each for a while. What may take longer than a write and a sync (the next segment, what follows a failure) is left to
-//! the committer's thread.
+//! entry each for a while. What may take longer than a write and a sync (the next segment, a key that has to be looked up, what
+//! follows a failure) is left to the committer's thread.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,9 +11,10 @@ use std::sync::atomic::Ordering;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::Committer;
+use super::{Committer, Working};
 use crate::store::local::disk::Disk;
 use crate::store::local::opening::Run;
+use crate::store::local::queue::Entry;
 use crate::store::local::shared::Shared;
 
 /// Batches of one entry in a row, after which callers commit for themselves: beside others who wait, it would only keep these
@@ -43,20 +44,21 @@ pub(in crate::store::local) fn commit_or_wake<D: Disk>(committer: &Shareable<D>,
     }
 }
 
-async fn commit<D: Disk>(mut committer: OwnedMutexGuard<Committer<D>>) {
+async fn commit<D: Disk>(committer: OwnedMutexGuard<Committer<D>>) {
     let shared = committer.shared.clone();
-    let guard = Guard(&shared);
-    let is_done = committer.commit_for_caller().await;
-    drop((guard, committer));
+    let is_done = {
+        let _alive = Alive(&shared);
+        Working(committer).0.commit_for_caller().await
+    };
     if !is_done {
         shared.queue.wake();
     }
 }
 
-/// A caller that panics leaves the committer as useless as its thread would.
-struct Guard<'s, D: Disk>(&'s Shared<D>);
+/// Stands for a caller that works: its panic leaves the committer as useless as its thread's would.
+struct Alive<'s, D: Disk>(&'s Shared<D>);
 
-impl<D: Disk> Drop for Guard<'_, D> {
+impl<D: Disk> Drop for Alive<'_, D> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.died("commits");
@@ -70,9 +72,12 @@ impl<D: Disk> Committer<D> {
         if self.unwritten.is_some() || self.is_given_up || self.is_working || !self.waiting.is_empty() {
             return false;
         }
+        self.shared.queue.drain(&mut self.waiting);
+        if !self.is_quick() {
+            return false;
+        }
         self.is_working = true;
         let was_sealed = self.is_sealed();
-        self.shared.queue.drain(&mut self.waiting);
         let now = self.now();
         let building = self.build(now).await;
         if building.is_empty() {
@@ -83,5 +88,10 @@ impl<D: Disk> Committer<D> {
         self.is_working = false;
         // The thread sleeps until the next seal is due, which it does not know of yet if the last one was made.
         !was_sealed && self.unwritten.is_none() && self.waiting.is_empty()
+    }
+
+    /// Whether what waits takes no more than a write and a sync: the caller's patience is not asked meanwhile.
+    fn is_quick(&self) -> bool {
+        self.waiting.iter().all(|entry| matches!(entry, Entry::Accept(..))) && self.to_recall().is_empty()
     }
 }

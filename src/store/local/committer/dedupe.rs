@@ -27,16 +27,20 @@ impl<D: Disk> Committer<D> {
             self.ledger.keys.leave(if moves || self.ledger.keys.is_full() { usize::MAX } else { some });
         }
         self.ledger.unsure.clear();
-        let maybe: Vec<([u8; 16], Rows)> = {
-            let filters = self.shared.filters.read();
-            filters.fetch(hashes(&self.waiting));
-            hashes(&self.waiting).map(|hash| (*hash, filters.maybe(hash))).filter(|(_, ranges)| !ranges.is_empty()).collect()
-        };
-        for (hash, ranges) in maybe {
+        for (hash, ranges) in self.to_recall() {
+            // One before it in the batch may have brought it back.
             if !self.ledger.keys.knows(&hash) {
                 self.recall_key(hash, &ranges).await;
             }
         }
+    }
+
+    /// Keys of what waits that have to be looked up in sealed segments, and in which.
+    pub(super) fn to_recall(&self) -> Vec<([u8; 16], Rows)> {
+        let filters = self.shared.filters.read();
+        filters.fetch(hashes(&self.waiting));
+        let maybe = hashes(&self.waiting).map(|hash| (*hash, filters.maybe(hash))).filter(|(_, ranges)| !ranges.is_empty());
+        maybe.filter(|(hash, _)| !self.ledger.keys.knows(hash)).collect()
     }
 
     /// Of all that had the key the latest event has it now. Its own record lies behind those of all others; one that
