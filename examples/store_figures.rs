@@ -244,6 +244,8 @@ fn step(path: &Path, step: &str, events: u64) {
 }
 
 fn main() {
+    // As in the binary: it links mimalloc in.
+    std::hint::black_box(mimalloc::MiMalloc.version());
     let mut arguments = std::env::args().skip(1);
     let path = PathBuf::from(arguments.next().expect("a folder"));
     let events: u64 = arguments.next().map_or(100_000, |events| events.parse().unwrap());

@@ -7,6 +7,7 @@ use kurier::cli::{self, Cli, Exit};
 use kurier::clock::{Clock as _, SystemClock};
 use kurier::jq;
 use kurier::telemetry::logs;
+use mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // Before anything else: a jq process has no logs, no threads and no configuration.
@@ -21,6 +22,8 @@ fn main() -> ExitCode {
         eprintln!("error: {}: {error}", logs::FILTER_VARIABLE);
         return Exit::Usage.into();
     }
+    // Linked in, mimalloc takes the place of malloc and free for Rust and C alike, and asking for its version links it in.
+    tracing::debug!(mimalloc = MiMalloc.version(), "the allocator");
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
             let exit = runtime.block_on(cli::run(cli, SystemClock.now(), Box::new(std::io::stdout())));

@@ -57,6 +57,8 @@ impl Worker {
         let child = Command::new(executable)
             .arg(CHILD_ARGUMENT)
             .env_clear()
+            // Else mimalloc sets a GiB aside at once, which is more than the process may have.
+            .env("MIMALLOC_ARENA_EAGER_COMMIT", "0")
             .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())

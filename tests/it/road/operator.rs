@@ -203,3 +203,10 @@ fn secrets_never_stand_in_logs_metrics_or_answers() {
         assert!(!shown.contains(secret), "{secret} is shown in\n{shown}");
     }
 }
+
+/// Were it not linked in, nothing would fail, and only `make bench` would show it.
+#[test]
+fn the_binary_runs_on_the_allocator_that_it_was_measured_with() {
+    let ran = Home::new("").with_env("MIMALLOC_VERBOSE", "1").run(&["--version"]);
+    assert!(ran.stderr.contains("mimalloc: process init"), "{ran:?}");
+}
