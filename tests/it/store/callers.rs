@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::make::{event, new};
 use super::sim::{self, SimStore};
 use super::sim_disk::{Faults, SimDisk};
+use crate::harness::PATIENCE;
 
 /// The thread that commits otherwise.
 const COMMITTER: &str = "kurier-commits";
@@ -20,7 +21,8 @@ const COMMITTER: &str = "kurier-commits";
 const MANY: u64 = 100;
 
 fn on_threads(life: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap().block_on(life);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, life).await.expect("nobody waits for ever") });
 }
 
 /// Opens the store on threads of its own.
