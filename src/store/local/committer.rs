@@ -125,7 +125,7 @@ pub(super) struct Committer<D: Disk> {
     lone: u32,
     /// A batch that could not be written or synced, and why.
     unwritten: Option<(Building, io::Error)>,
-    /// Somebody works on it: whoever finds this set follows a panic.
+    /// Somebody works on it: whoever finds this set follows a panic, or its end.
     is_working: bool,
     /// The store closes without having healed: nothing more may be written.
     is_given_up: bool,
