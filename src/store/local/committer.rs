@@ -251,6 +251,7 @@ impl<D: Disk> Committer<D> {
     /// One batch out of what waits.
     async fn commit(&mut self) {
         let now = self.now();
+        self.leave_keys();
         let building = self.build(now).await;
         if !building.is_empty() {
             return self.write(building).await;

@@ -9,7 +9,7 @@ use kurier::store::local::{LocalOptions, LocalStore, Run, Seams};
 use kurier::store::{CommitError, NewEvent, Store};
 use tokio::task::JoinSet;
 
-use super::make::{event, new};
+use super::make::{event, keyed, new};
 use super::sim::{self, SimStore};
 use super::sim_disk::{Faults, SimDisk};
 use crate::harness::PATIENCE;
@@ -126,6 +126,37 @@ fn one_that_comes_now_and_then_is_committed_by_its_caller_and_sealed_by_the_comm
         store.close().await;
     });
     assert_stored(&disk, 0..MANY + 2);
+}
+
+/// A footer is read for it, which may take longer than a connection's thread can be spared.
+#[test]
+fn a_key_of_a_sealed_segment_is_looked_up_by_the_committer() {
+    let disk = SimDisk::new(1);
+    on_threads(async {
+        let store = open(&disk).await;
+        store.accept(keyed(0, 7, 1000)).await.unwrap();
+        accept_alone(&store, 1..MANY).await;
+        let large = |n| NewEvent { event: Event { body: vec![b'x'; 700 * 1024].into(), ..event(n) }, ..new(n) };
+        for n in MANY..MANY + 7 {
+            store.accept(large(n)).await.unwrap();
+        }
+        // Memory knows the key until the segment's footer does: those repeats are the caller's.
+        let mut known = 0;
+        loop {
+            let (callers, committers) = (disk.syncs_by(CALLER), disk.syncs_by(COMMITTER));
+            let repeat = store.clone();
+            let receipt = tokio::spawn(async move { repeat.accept(keyed(0, 7, 1000)).await }).await.unwrap().unwrap();
+            assert!(receipt.is_repeat());
+            if disk.syncs_by(CALLER) == callers {
+                assert_eq!(disk.syncs_by(COMMITTER), committers + 1);
+                break;
+            }
+            known += 1;
+            assert!(known < 400, "the footer was never asked, or by the caller");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        store.close().await;
+    });
 }
 
 /// What follows a failure takes long: the caller hears of it as of any other.

@@ -73,6 +73,8 @@ impl<D: Disk> Committer<D> {
             return false;
         }
         self.shared.queue.drain(&mut self.waiting);
+        // Before it is asked: a key that left later would have to be looked up after all.
+        self.leave_keys();
         if !self.is_quick() {
             return false;
         }

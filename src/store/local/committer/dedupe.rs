@@ -15,8 +15,8 @@ use crate::store::local::{footer, read};
 const LEAVE_MAX: usize = 512;
 
 impl<D: Disk> Committer<D> {
-    /// Takes in what was sealed meanwhile, and brings back the keys that the waiting accepts may repeat.
-    pub(super) async fn recall_keys(&mut self) {
+    /// Takes in what was sealed meanwhile: its keys leave a few at a time, and are looked up from then on.
+    pub(super) fn leave_keys(&mut self) {
         for sealed in std::mem::take(&mut *self.shared.sealed_keys.lock()) {
             self.ledger.keys.sealed(sealed.keys);
         }
@@ -26,6 +26,10 @@ impl<D: Disk> Committer<D> {
             let some = LEAVE_MAX.max(self.waiting.len().saturating_mul(2)).max(self.ledger.keys.leaving() / 64);
             self.ledger.keys.leave(if moves || self.ledger.keys.is_full() { usize::MAX } else { some });
         }
+    }
+
+    /// Brings back the keys that the waiting accepts may repeat.
+    pub(super) async fn recall_keys(&mut self) {
         self.ledger.unsure.clear();
         for (hash, ranges) in self.to_recall() {
             // One before it in the batch may have brought it back.
