@@ -145,7 +145,7 @@ impl Keys {
         Some(KeyRecord { repeats: key.repeats.max(held.map_or(0, |held| held.repeats)), ..key.clone() })
     }
 
-    /// Frees the key of an event that was voided.
+    /// Frees the key of this event: it was voided, or a footer tells it.
     pub(super) fn free(&mut self, hash: &[u8; 16], event: EventId) {
         if self.keys.get(hash).is_some_and(|key| key.event == event) {
             self.keys.remove(hash);

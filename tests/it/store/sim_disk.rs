@@ -138,6 +138,11 @@ impl SimDisk {
         self.world.lock().syncs_by.get(thread).copied().unwrap_or(0)
     }
 
+    /// How often a thread of this name read.
+    pub(crate) fn reads_by(&self, thread: &str) -> u64 {
+        self.world.lock().reads_by.get(thread).copied().unwrap_or(0)
+    }
+
     /// The power goes: of what was not synced, each sector and each name is old or new.
     pub(crate) fn cut_power(&self) {
         self.indexes.tear(self.world.lock().cut_power());

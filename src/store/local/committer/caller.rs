@@ -73,8 +73,6 @@ impl<D: Disk> Committer<D> {
             return false;
         }
         self.shared.queue.drain(&mut self.waiting);
-        // Before it is asked: a key that left later would have to be looked up after all.
-        self.leave_keys();
         if !self.is_quick() {
             return false;
         }
@@ -93,7 +91,12 @@ impl<D: Disk> Committer<D> {
     }
 
     /// Whether what waits takes no more than a write and a sync: the caller's patience is not asked meanwhile.
-    fn is_quick(&self) -> bool {
-        self.waiting.iter().all(|entry| matches!(entry, Entry::Accept(..))) && self.to_recall().is_empty()
+    fn is_quick(&mut self) -> bool {
+        if !self.waiting.iter().all(|entry| matches!(entry, Entry::Accept(..))) {
+            return false;
+        }
+        // Before it is asked: a key that left later would have to be looked up after all.
+        self.leave_keys();
+        self.to_recall().is_empty()
     }
 }

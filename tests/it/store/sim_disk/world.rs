@@ -103,6 +103,8 @@ pub(super) struct World {
     pub(super) syncs: u64,
     /// The threads that synced, and how often.
     pub(super) syncs_by: BTreeMap<String, u64>,
+    /// The same of reads.
+    pub(super) reads_by: BTreeMap<String, u64>,
     /// The file system's number.
     pub(super) kind: u64,
     seed: u64,
@@ -114,6 +116,11 @@ pub(super) struct World {
 
 fn broken(what: &str) -> io::Error {
     io::Error::other(what.to_owned())
+}
+
+/// Counts what this thread does.
+fn note(by: &mut BTreeMap<String, u64>) {
+    *by.entry(std::thread::current().name().unwrap_or_default().to_owned()).or_default() += 1;
 }
 
 impl World {
@@ -130,6 +137,7 @@ impl World {
             calls: 0,
             syncs: 0,
             syncs_by: BTreeMap::new(),
+            reads_by: BTreeMap::new(),
             kind: 0xef53,
             seed,
             nonces: 0,
@@ -259,7 +267,8 @@ impl World {
         if self.one_in(self.faults.reads_fail) { Err(broken("the read failed")) } else { Ok(()) }
     }
 
-    pub(super) fn read(&self, inode: u64, offset: usize, buffer: &mut [u8]) -> io::Result<()> {
+    pub(super) fn read(&mut self, inode: u64, offset: usize, buffer: &mut [u8]) -> io::Result<()> {
+        note(&mut self.reads_by);
         let found = self.inodes[&inode].current.get(offset..offset + buffer.len());
         buffer.copy_from_slice(found.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?);
         Ok(())
@@ -294,7 +303,7 @@ impl World {
 
     pub(super) fn sync(&mut self, inode: u64) -> io::Result<()> {
         self.syncs += 1;
-        *self.syncs_by.entry(std::thread::current().name().unwrap_or_default().to_owned()).or_default() += 1;
+        note(&mut self.syncs_by);
         assert!(!std::mem::take(&mut self.faults.sync_panics), "the sync panics, as asked");
         self.may_change()?;
         let synced = &self.inodes[&inode];
