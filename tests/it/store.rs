@@ -6,6 +6,7 @@ mod cli;
 mod contract;
 mod faults;
 mod fixture;
+mod gather;
 mod growth;
 mod keys;
 mod leftovers;

@@ -1,13 +1,14 @@
 //! The committer: the one writer of the journal.
 //!
-//! It drains what queued up while the last sync ran: one batch is one write and one sync, then all its waiters
-//! hear their outcome. Where entries come one at a time, whoever has one makes its batch (`caller`). It never
-//! appends to a segment after a failed write or sync (`heal`), never waits for the index, and tells nobody a
-//! success before the sync returned (I1, I2).
+//! It drains what queued up meanwhile: one batch is one write and one sync, then all its waiters hear their outcome.
+//! Where many wait it pauses between two batches (`gather`); where entries come one at a time,
+//! whoever has one makes its batch (`caller`). It never appends to a segment after a failed write or sync (`heal`),
+//! never waits for the index, and tells nobody a success before the sync returned (I1, I2).
 
 mod build;
 mod caller;
 mod dedupe;
+mod gather;
 mod heal;
 mod outcome;
 
@@ -24,6 +25,7 @@ use super::batch;
 use super::clean::End;
 use super::disk::{Disk, DiskFile};
 use super::keys::Keys;
+use super::opening::Run;
 use super::queue::Entry;
 use super::segment::{Active, FIRST, Given, PAGE, Predecessor};
 use super::shared::{Ready, Shared, Shelved};
@@ -125,6 +127,7 @@ pub(super) struct Committer<D: Disk> {
     lone: u32,
     /// A batch that could not be written or synced, and why.
     unwritten: Option<(Building, io::Error)>,
+    run: Run,
     /// Somebody works on it: whoever finds this set follows a panic, or its end.
     is_working: bool,
     /// The store closes without having healed: nothing more may be written.
@@ -132,7 +135,7 @@ pub(super) struct Committer<D: Disk> {
 }
 
 impl<D: Disk> Committer<D> {
-    pub(super) fn new(shared: Arc<Shared<D>>, current: Current<D::File>, last: Last, ledger: Ledger) -> Self {
+    pub(super) fn new(shared: Arc<Shared<D>>, current: Current<D::File>, last: Last, ledger: Ledger, run: Run) -> Self {
         let idle_at = Instant::now() + SEAL_AFTER;
         Self {
             shared,
@@ -144,6 +147,7 @@ impl<D: Disk> Committer<D> {
             idle_at,
             lone: 0,
             unwritten: None,
+            run,
             is_working: false,
             is_given_up: false,
         }
@@ -184,7 +188,11 @@ impl<D: Disk> Committer<D> {
                 break self.end();
             }
             if !self.waiting.is_empty() {
+                let (waited, begun) = (self.waiting.len(), Instant::now());
                 self.commit().await;
+                if let Some(pause) = gather::pause(waited, begun.elapsed()).filter(|_| self.waiting.is_empty()) {
+                    self.run.pause(pause).await;
+                }
                 continue;
             }
             let is_sealed = self.is_sealed();

@@ -104,6 +104,15 @@ impl Run {
         Ok(())
     }
 
+    /// Waits for milliseconds or less. On threads of the store's own it blocks: their timers count in milliseconds.
+    #[expect(clippy::disallowed_methods, reason = "its thread serves nobody else, and a simulation's tasks sleep on paused time")]
+    pub(super) async fn pause(self, time: Duration) {
+        match self {
+            Self::Tasks => tokio::time::sleep(time).await,
+            Self::Threads => std::thread::sleep(time),
+        }
+    }
+
     /// Work that may block for as long as a sync takes: whoever asked goes on with other tasks meanwhile.
     pub(super) async fn aside<T: Send + 'static>(self, work: impl Future<Output = io::Result<T>> + Send + 'static) -> io::Result<T> {
         match self {
@@ -282,7 +291,7 @@ fn start<D: Disk>(shared: &Arc<Shared<D>>, recovered: recovery::Recovered<D::Fil
     };
     helper("segments", Box::pin(supply::run(shared.clone())))?;
     helper("index", Box::pin(Librarian::new(shared.clone(), sealed, checkpoint).run()))?;
-    let committer = Arc::new(tokio::sync::Mutex::new(Committer::new(shared.clone(), current, last, ledger)));
+    let committer = Arc::new(tokio::sync::Mutex::new(Committer::new(shared.clone(), current, last, ledger, run)));
     helper("commits", Box::pin(Committer::run(committer.clone())))?;
     Ok(committer)
 }
