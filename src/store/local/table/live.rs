@@ -35,11 +35,6 @@ impl Live {
         self.roster.begins_with(&other.roster)
     }
 
-    /// Whether an event stands as another one that packs alike holds it.
-    pub(super) fn stands_as(&self, sequence: u64, other: Packed<'_>) -> bool {
-        self.packed(sequence).is_some_and(|packed| packed.is_same(other))
-    }
-
     pub(super) fn packed(&self, sequence: u64) -> Option<Packed<'_>> {
         self.events.get(sequence).map(Packed)
     }

@@ -5,6 +5,7 @@
 //! side: an ordered arrival fills a chunk to the last place, and no operation touches more than two chunks.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::OccupiedEntry;
 use std::ops::Bound;
 
 /// Most entries of a chunk: an insertion in the middle moves half of them, some 3 KiB.
@@ -26,6 +27,22 @@ impl<K, V> Default for Ordered<K, V> {
     }
 }
 
+/// The chunk where this key belongs, if any begins there or before. Most keys come last: the last chunk takes no search.
+fn chunk_of<K: Ord + Copy, V>(chunks: &mut BTreeMap<K, Vec<(K, V)>>, key: K) -> Option<&mut Vec<(K, V)>> {
+    if chunks.last_key_value().is_some_and(|(under, _)| *under <= key) {
+        return chunks.last_entry().map(OccupiedEntry::into_mut);
+    }
+    chunks.range_mut(..=key).next_back().map(|(_, chunk)| chunk)
+}
+
+/// Where in a chunk the key is, or belongs.
+fn find<K: Ord + Copy, V>(chunk: &[(K, V)], key: K) -> Result<usize, usize> {
+    if chunk.last().is_some_and(|(last, _)| *last < key) {
+        return Err(chunk.len());
+    }
+    chunk.binary_search_by_key(&key, |(key, _)| *key)
+}
+
 impl<K: Ord + Copy, V> Ordered<K, V> {
     pub(super) fn len(&self) -> usize {
         self.len
@@ -33,16 +50,16 @@ impl<K: Ord + Copy, V> Ordered<K, V> {
 
     pub(super) fn get(&self, key: K) -> Option<&V> {
         let (_, chunk) = self.chunks.range(..=key).next_back()?;
-        let at = chunk.binary_search_by_key(&key, |(key, _)| *key).ok()?;
+        let at = find(chunk, key).ok()?;
         chunk.get(at).map(|(_, value)| value)
     }
 
     /// The value that the key had.
     pub(super) fn insert(&mut self, key: K, value: V) -> Option<V> {
-        let Some((_, chunk)) = self.chunks.range_mut(..=key).next_back() else {
+        let Some(chunk) = chunk_of(&mut self.chunks, key) else {
             return self.insert_first(key, value);
         };
-        let at = match chunk.binary_search_by_key(&key, |(key, _)| *key) {
+        let at = match find(chunk, key) {
             Ok(at) => return chunk.get_mut(at).map(|(_, old)| std::mem::replace(old, value)),
             Err(at) => at,
         };
@@ -81,7 +98,7 @@ impl<K: Ord + Copy, V> Ordered<K, V> {
 
     pub(super) fn remove(&mut self, key: K) -> Option<V> {
         let (&under, chunk) = self.chunks.range_mut(..=key).next_back()?;
-        let at = chunk.binary_search_by_key(&key, |(key, _)| *key).ok()?;
+        let at = find(chunk, key).ok()?;
         let (_, value) = chunk.remove(at);
         self.len -= 1;
         if chunk.is_empty() {

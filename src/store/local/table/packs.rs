@@ -33,6 +33,9 @@ impl Chunk {
     }
 
     fn find(&self, distance: u32) -> Result<usize, usize> {
+        if self.events.last().is_some_and(|(last, _)| *last < distance) {
+            return Err(self.events.len());
+        }
         self.events.binary_search_by_key(&distance, |(distance, _)| *distance)
     }
 
@@ -50,8 +53,12 @@ impl Chunk {
 
     /// Puts other bytes into the place of these; the ends from `at` on move along.
     fn splice(&mut self, at: usize, range: Range<usize>, packed: &[u8]) {
+        if range.start == self.bytes.len() {
+            self.bytes.extend_from_slice(packed);
+        } else {
+            self.bytes.splice(range.clone(), packed.iter().copied());
+        }
         let left = range.len();
-        self.bytes.splice(range, packed.iter().copied());
         for (_, end) in self.events.iter_mut().skip(at) {
             *end = end.saturating_add(small(packed.len())).saturating_sub(small(left));
         }
@@ -95,10 +102,20 @@ pub(super) struct Packs {
 }
 
 impl Packs {
-    /// The chunk that holds this sequence if any does, and the sequence's distance there.
+    /// The chunk that holds this sequence if any does, and the sequence's distance there. Most are asked for as they come: the
+    /// last chunk takes no search.
     fn chunk(&self, sequence: u64) -> Option<(&Chunk, u32)> {
-        let (base, chunk) = self.chunks.range(..=sequence).next_back()?;
+        let last = self.chunks.last_key_value().filter(|(base, _)| **base <= sequence);
+        let (base, chunk) = last.or_else(|| self.chunks.range(..=sequence).next_back())?;
         Some((chunk, u32::try_from(sequence - base).ok()?))
+    }
+
+    /// The same to change it, with its key.
+    fn chunk_mut(&mut self, sequence: u64) -> Option<(u64, &mut Chunk)> {
+        if self.chunks.last_key_value().is_some_and(|(base, _)| *base <= sequence) {
+            return self.chunks.last_entry().map(|last| (*last.key(), last.into_mut()));
+        }
+        self.chunks.range_mut(..=sequence).next_back().map(|(base, chunk)| (*base, chunk))
     }
 
     pub(super) fn get(&self, sequence: u64) -> Option<&[u8]> {
@@ -107,7 +124,7 @@ impl Packs {
     }
 
     pub(super) fn get_mut(&mut self, sequence: u64) -> Option<&mut [u8]> {
-        let (base, chunk) = self.chunks.range_mut(..=sequence).next_back()?;
+        let (base, chunk) = self.chunk_mut(sequence)?;
         let at = chunk.find(u32::try_from(sequence - base).ok()?).ok()?;
         let range = chunk.range(at);
         chunk.bytes.get_mut(range)
@@ -115,7 +132,7 @@ impl Packs {
 
     /// Whether it is new.
     pub(super) fn insert(&mut self, sequence: u64, packed: &[u8]) -> bool {
-        let Some((&base, chunk)) = self.chunks.range_mut(..=sequence).next_back() else {
+        let Some((base, chunk)) = self.chunk_mut(sequence) else {
             self.insert_first(sequence, packed);
             return true;
         };
@@ -191,7 +208,7 @@ impl Packs {
 
     /// Whether it was there.
     pub(super) fn remove(&mut self, sequence: u64) -> bool {
-        let Some((&base, chunk)) = self.chunks.range_mut(..=sequence).next_back() else { return false };
+        let Some((base, chunk)) = self.chunk_mut(sequence) else { return false };
         let Some(at) = u32::try_from(sequence - base).ok().and_then(|distance| chunk.find(distance).ok()) else { return false };
         chunk.remove(at);
         if chunk.events.is_empty() {
@@ -262,6 +279,7 @@ mod tests {
                     prop_assert_eq!(packs.remove(sequence), model.remove(&sequence).is_some());
                 }
                 prop_assert_eq!(packs.get(sequence), model.get(&sequence).map(Vec::as_slice));
+                prop_assert_eq!(packs.get_mut(sequence).map(|packed| &*packed), model.get(&sequence).map(Vec::as_slice));
             }
             let all: Vec<(u64, &[u8])> = model.iter().map(|(sequence, packed)| (*sequence, packed.as_slice())).collect();
             prop_assert!(packs.from(0).eq(all.iter().copied()));

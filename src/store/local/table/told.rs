@@ -1,7 +1,6 @@
 //! What a segment's footer tells, beside what is known now.
 
 use super::Table;
-use super::packed::Packed;
 
 impl Table {
     /// An empty table for what a segment tells: what stands there as it stands here is packed alike.
@@ -16,12 +15,13 @@ impl Table {
         let is_alike = self.live.packs_alike(&told.live);
         for (sequence, packed) in told.live.from(from).take(limit) {
             last = Some(sequence);
-            let Some(is_pending) = self.live.packed(sequence).map(Packed::is_pending) else { continue };
+            let Some(now) = self.live.packed(sequence) else { continue };
             let is_same = if is_alike {
-                self.live.stands_as(sequence, packed)
+                now.is_same(packed)
             } else {
-                self.live.get(sequence).is_some_and(|meta| meta.is_same(&told.live.unpack((sequence, packed))))
+                self.live.unpack((sequence, now)).is_same(&told.live.unpack((sequence, packed)))
             };
+            let is_pending = now.is_pending();
             if is_pending {
                 if is_same {
                     self.live.mark_told(sequence);
