@@ -189,7 +189,12 @@ fn free_address() -> anyhow::Result<SocketAddr> {
 
 /// Attempts at a time of the usual destination: as many as it needs to keep up with what is accepted, where accepts and
 /// deliveries share two cores. With fewer, accepts get the cores and a backlog grows.
-pub(crate) const CONCURRENCY: usize = 256;
+const CONCURRENCY: usize = 256;
+
+/// The same, or what `BENCH_ATTEMPTS` says.
+pub(crate) fn concurrency() -> usize {
+    std::env::var("BENCH_ATTEMPTS").ok().and_then(|number| number.parse().ok()).unwrap_or(CONCURRENCY)
+}
 
 /// What Kurier is configured with beside the usual.
 #[derive(Default)]
@@ -212,7 +217,7 @@ impl Setup {
         const VERIFY: &str = "{ preset: dvelop-smart-invoice, secrets: [{ file: secret }] }";
         let transform = self.transform.map_or_else(String::new, |program| format!(", transform: '{program}'"));
         let mut routes = format!("  invoices: {{ path: {PATH}, verify: {VERIFY}, deliver: [{{ to: erp{transform} }}] }}\n");
-        let mut destinations = format!("  erp: {{ url: 'http://{target}/hook', limits: {{ concurrency: {CONCURRENCY} }} }}\n");
+        let mut destinations = format!("  erp: {{ url: 'http://{target}/hook', limits: {{ concurrency: {} }} }}\n", concurrency());
         if let Some(dead) = self.dead {
             routes += &format!("  dead: {{ path: {DEAD_PATH}, verify: {VERIFY}, deliver: [dead] }}\n");
             destinations += &format!("  dead: {{ url: 'http://{dead}/hook' }}\n");
