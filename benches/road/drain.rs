@@ -17,7 +17,7 @@ pub(crate) async fn print() -> anyhow::Result<()> {
     let (plain, transformed) = (drained(None).await?, drained(Some(TRANSFORM)).await?);
     let rate = |took: Duration| WAITING as f64 / took.as_secs_f64();
     let more = transformed.saturating_sub(plain).as_secs_f64() * 1e6 / WAITING as f64;
-    println!("\ndrain of {WAITING} that wait, {} at a time: {:.0} events/s", concurrency(), rate(plain));
+    println!("\ndrain of {WAITING} that wait, {} at a time: {:.0} events/s", concurrency()?, rate(plain));
     println!("  through a transform: {:.0} events/s, {more:.0} µs more for each", rate(transformed));
     Ok(())
 }

@@ -118,7 +118,7 @@ impl Server {
             (None, None) => free_address()?,
         };
         std::fs::write(folder.path().join("secret"), SECRET)?;
-        std::fs::write(folder.path().join("routes.yaml"), setup.routes(address, admin, target))?;
+        std::fs::write(folder.path().join("routes.yaml"), setup.routes(address, admin, target, concurrency()?))?;
         let log = std::fs::File::create(folder.path().join("log"))?;
         let mut command = Command::new(setup.binary.as_deref().unwrap_or(Path::new(env!("CARGO_BIN_EXE_kurier"))));
         command.arg("serve").current_dir(folder.path()).env("KURIER_LOG", "error").stderr(log);
@@ -192,8 +192,8 @@ fn free_address() -> anyhow::Result<SocketAddr> {
 const CONCURRENCY: usize = 256;
 
 /// The same, or what `BENCH_ATTEMPTS` says.
-pub(crate) fn concurrency() -> usize {
-    std::env::var("BENCH_ATTEMPTS").ok().and_then(|number| number.parse().ok()).unwrap_or(CONCURRENCY)
+pub(crate) fn concurrency() -> anyhow::Result<usize> {
+    std::env::var("BENCH_ATTEMPTS").map_or(Ok(CONCURRENCY), |number| number.parse().context("BENCH_ATTEMPTS: a number"))
 }
 
 /// What Kurier is configured with beside the usual.
@@ -213,11 +213,11 @@ pub(crate) struct Setup {
 pub(crate) const DEAD_PATH: &str = "/callbacks/dead";
 
 impl Setup {
-    fn routes(&self, listen: SocketAddr, admin: SocketAddr, target: SocketAddr) -> String {
+    fn routes(&self, listen: SocketAddr, admin: SocketAddr, target: SocketAddr, attempts: usize) -> String {
         const VERIFY: &str = "{ preset: dvelop-smart-invoice, secrets: [{ file: secret }] }";
         let transform = self.transform.map_or_else(String::new, |program| format!(", transform: '{program}'"));
         let mut routes = format!("  invoices: {{ path: {PATH}, verify: {VERIFY}, deliver: [{{ to: erp{transform} }}] }}\n");
-        let mut destinations = format!("  erp: {{ url: 'http://{target}/hook', limits: {{ concurrency: {} }} }}\n", concurrency());
+        let mut destinations = format!("  erp: {{ url: 'http://{target}/hook', limits: {{ concurrency: {attempts} }} }}\n");
         if let Some(dead) = self.dead {
             routes += &format!("  dead: {{ path: {DEAD_PATH}, verify: {VERIFY}, deliver: [dead] }}\n");
             destinations += &format!("  dead: {{ url: 'http://{dead}/hook' }}\n");
