@@ -19,7 +19,7 @@ use super::committer::{Current, Last, Ledger};
 use super::disk::{Disk, DiskFile};
 use super::error::StoreError;
 use super::footer::{self, FooterHeader, Footing};
-use super::keys::{Keys, SLACK};
+use super::keys::Keys;
 use super::librarian::paging;
 use super::segment::{self, Active, FIRST, PAGE, Predecessor, SegmentHeader};
 use super::shared::{Shared, Shelved};
@@ -75,10 +75,14 @@ pub(super) async fn recover<D: Disk>(shared: &Arc<Shared<D>>, is_new: bool) -> R
     if !found.is_empty() {
         walk.last(found.len() - 1).await?;
     }
-    let Walk { chain, keys, newest_at, .. } = walk;
+    let Walk { chain, mut keys, newest_at, .. } = walk;
     // A store into which nothing was ever written has no witness.
     if newest_at != Timestamp::default() {
         shared.clock.witness(newest_at);
+    }
+    // Only now: a clock that is years ahead, after a life in which it was days ahead, is doubted by what was written last.
+    if let Some(now) = shared.clock.date() {
+        keys.forget_ended(now);
     }
     let ledger = {
         let mut table = shared.table.lock();
@@ -189,12 +193,12 @@ impl<D: Disk> Walk<'_, D> {
     /// Reads what memory needs of a footer.
     async fn tell(&self, footing: &Footing<D::File>) -> io::Result<Told> {
         let shared = self.shared;
-        let is_needed = footing.header.keys_until.saturating_add(SLACK) > shared.clock.now().min(footing.header.newest_at);
+        let has_keys = footing.header.keys_until != Timestamp::default();
         Ok(Told {
             carried: footer::carried(footing, &shared.names).await?,
             ops: footer::ops(footing).await?,
             dead: footer::dead(footing, &shared.names).await?,
-            keys: if is_needed { footer::keys(footing).await? } else { Vec::new() },
+            keys: if has_keys { footer::keys(footing).await? } else { Vec::new() },
         })
     }
 
@@ -226,8 +230,7 @@ impl<D: Disk> Walk<'_, D> {
         told.carried.into_iter().for_each(|meta| table.put_told(meta));
         table.told(header.number);
         shared.filters.write().add(header.number, told.keys.into_iter());
-        let mut replayer =
-            Replayer { shared, keys: &mut self.keys, segment: header.number, now: shared.clock.now(), newest_at: self.newest_at };
+        let mut replayer = Replayer { shared, keys: &mut self.keys, segment: header.number, newest_at: self.newest_at };
         for op in told.ops {
             let applied = op.frame().and_then(|frame| replayer.record(&mut table, &frame, &op.record, op.place));
             applied.map_err(|error| StoreError::damaged(&shared.path, format!("the footer of segment {:016x}: {error}", header.number)))?;
@@ -240,8 +243,7 @@ impl<D: Disk> Walk<'_, D> {
         let shared = self.shared;
         let Found { file, header } = &self.found[at];
         self.page_in_for_last(&**file, header).await?;
-        let mut replayer =
-            Replayer { shared, keys: &mut self.keys, segment: header.number, now: shared.clock.now(), newest_at: self.newest_at };
+        let mut replayer = Replayer { shared, keys: &mut self.keys, segment: header.number, newest_at: self.newest_at };
         let visit = |batch: &BatchHeader, offset: usize, payload: &[u8]| replayer.batch(batch, offset, payload);
         let read = self.chain.read_file(&**file, header, None, visit).await;
         self.newest_at = replayer.newest_at;

@@ -206,6 +206,36 @@ fn a_key_outlives_a_start_by_a_clock_that_is_ahead() {
     });
 }
 
+/// The simulation's seed 346: what was written last under a wrong clock is no witness for another wrong clock.
+#[test]
+fn a_key_outlives_a_start_by_a_clock_that_is_years_ahead_after_one_that_was_months_ahead() {
+    let disk = SimDisk::new(1);
+    run(async {
+        open(&disk).await.unwrap().accept(new(1)).await.unwrap();
+    });
+    run(async {
+        let clock = SimClock::starting_at(200 * DAY);
+        let store = open_at(&disk, options(), clock.clone()).await.unwrap();
+        store.accept(new(2)).await.unwrap();
+        store.accept(keyed(3, 3, DAY)).await.unwrap();
+        pass_segments(&store, &disk, 1000, 2).await;
+        store.accept(keyed(4, 4, DAY)).await.unwrap();
+    });
+    for lose_checkpoint in [false, true] {
+        let disk = disk.copy();
+        if lose_checkpoint {
+            disk.forget(Path::new("/store/checkpoint"));
+        }
+        run(async {
+            let store = open_at(&disk, options(), SimClock::starting_at(25_000 * DAY)).await.unwrap();
+            for key in [3, 4] {
+                let receipt = store.accept(keyed(100 + u64::from(key), key, DAY)).await.unwrap();
+                assert_eq!((receipt.is_repeat(), receipt.event()), (true, event(u64::from(key)).id), "key {key}, {lose_checkpoint}");
+            }
+        });
+    }
+}
+
 /// No checkpoint tells of it: the marker alone names the segment, and the last batch in it.
 #[test]
 fn a_marker_alone_tells_that_the_newest_commits_are_missing() {

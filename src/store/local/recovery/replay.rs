@@ -8,7 +8,7 @@ use crate::store::local::batch::{self, BatchHeader};
 use crate::store::local::chain::Damage;
 use crate::store::local::codec::Malformed;
 use crate::store::local::disk::Disk;
-use crate::store::local::keys::{Keys, SLACK};
+use crate::store::local::keys::Keys;
 use crate::store::local::record::{self, Frame, Kind};
 use crate::store::local::shared::Shared;
 use crate::store::local::table::{Place, Table};
@@ -38,7 +38,6 @@ pub(super) struct Replayer<'a, D: Disk> {
     pub(super) shared: &'a Arc<Shared<D>>,
     pub(super) keys: &'a mut Keys,
     pub(super) segment: u64,
-    pub(super) now: Timestamp,
     /// When the newest batch so far was committed.
     pub(super) newest_at: Timestamp,
 }
@@ -63,7 +62,7 @@ impl<D: Disk> Replayer<'_, D> {
         match frame.kind {
             Kind::Event => {
                 let head = record::event_head(record, frame, &mut names.lock())?;
-                if let Some(key) = head.dedupe.filter(|key| self.is_current(key.expires_at)) {
+                if let Some(key) = head.dedupe {
                     self.keys.insert(key.hash, (head.id, head.sequence), &head.answer, key.expires_at);
                 }
                 table.add_event(&head, place);
@@ -76,9 +75,7 @@ impl<D: Disk> Replayer<'_, D> {
             Kind::Key => {
                 let key = record::decode_key(record, frame)?;
                 table.usage.entry(place.segment).or_default().add_keys(key.expires_at, record::key_bytes(&key.answer));
-                if self.is_current(key.expires_at) {
-                    self.keys.hold(&key);
-                }
+                self.keys.hold(&key);
             }
             Kind::Repeat => {
                 let repeat = record::decode_repeat(record, frame)?;
@@ -91,11 +88,5 @@ impl<D: Disk> Replayer<'_, D> {
             }
         }
         Ok(())
-    }
-
-    /// Whether a key may still be needed. The clock may be wrong by more than a window: the last commit's time is
-    /// another witness.
-    fn is_current(&self, expires_at: Timestamp) -> bool {
-        expires_at.saturating_add(SLACK) > self.now.min(self.newest_at)
     }
 }
