@@ -2,9 +2,11 @@
 //!
 //! It never follows a redirect, never uses a proxy from the environment, never keeps a cookie, never
 //! decompresses, and never calls a cloud metadata address. What a destination does to us is a [`Fault`], not
-//! an error. `http_client` and `public` alone know
-//! the HTTP library.
+//! an error. `http_client`, `public` and `direct` alone know
+//! the HTTP libraries.
 
+mod direct;
+mod exchange;
 mod fault;
 mod guard;
 mod http_client;

@@ -1,5 +1,5 @@
 //! The transport over real sockets, and the command line's call to the admin API. This file and
-//! `public` alone know reqwest.
+//! `public` alone know reqwest, which makes all calls over TLS; the others are `direct`.
 //!
 //! Connections are pooled per distinct TLS setting. What is read of an answer has a cap; beyond it the
 //! connection is dropped, so an endless body costs neither memory nor time.
@@ -9,18 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Certificate, Client, Identity, Request, Response};
-use tokio::time::{Instant, timeout_at};
+use reqwest::{Certificate, Client, Identity, Request};
 use url::Url;
 
+use super::direct::Direct;
+use super::exchange::{CONNECT_TIMEOUT, Call, IDLE_PER_HOST_MAX, IDLE_TIMEOUT, REPLY_HEADERS_MAX, exchange};
 use super::fault::{self, Stage, fault};
 use super::{Fault, Outbound, PublicTransport, Reach, Reply, Transport, guard};
 use crate::model::{ClientTls, FaultKind, Secret};
@@ -33,20 +32,6 @@ pub const FETCHED_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The most that is read of an answer of the admin API: an event's body and its list of deliveries fit.
 pub const ADMIN_ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
-
-/// The longest a connection may take to stand, TLS included; a destination's shorter `timeout` wins.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Idle connections kept per host. Of more attempts that end together some close theirs, and the next ones connect anew,
-/// which costs more than the request; but each takes a descriptor, here and there, until it has been idle for long.
-const IDLE_PER_HOST_MAX: usize = 256;
-
-/// How long an idle connection is kept: shorter than the 60 s after which common servers close theirs, so
-/// that requests seldom meet a connection that is just being closed.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
-
-/// Most header fields of an answer.
-const REPLY_HEADERS_MAX: usize = 256;
 
 /// Most bytes of an HTTP/2 answer's header fields.
 const REPLY_HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
@@ -68,6 +53,8 @@ type Public = (Arc<[IpNet]>, Arc<PublicTransport>);
 
 /// Makes requests over real sockets.
 pub struct HttpTransport {
+    direct: Direct,
+    /// Over TLS as the system has it.
     plain: Client,
     /// The most that is read of a reply's body.
     cap: usize,
@@ -93,7 +80,11 @@ impl HttpTransport {
                 client().tls_certs_only([]).build().map_err(TransportError)?
             }
         };
-        Ok(Self { plain, cap: REPLY_BODY_BYTES_MAX, with_tls: Mutex::default(), public: Mutex::default() })
+        Ok(Self::over(plain))
+    }
+
+    fn over(plain: Client) -> Self {
+        Self { direct: Direct::new(), plain, cap: REPLY_BODY_BYTES_MAX, with_tls: Mutex::default(), public: Mutex::default() }
     }
 
     /// The same, reading up to so many bytes of a reply: for what is fetched, not only answered.
@@ -110,7 +101,7 @@ impl HttpTransport {
     /// As for [`new`](Self::new).
     pub fn to_own_server() -> Result<Self, TransportError> {
         let plain = client().tls_danger_accept_invalid_certs(true).build().map_err(TransportError)?;
-        Ok(Self { plain, cap: REPLY_BODY_BYTES_MAX, with_tls: Mutex::default(), public: Mutex::default() })
+        Ok(Self::over(plain))
     }
 
     fn public(&self, ranges: &Arc<[IpNet]>) -> Result<Arc<PublicTransport>, Fault> {
@@ -192,56 +183,25 @@ impl Transport for HttpTransport {
             return self.public(ranges)?.send(request).await;
         }
         let Outbound { method, url, headers, body, timeout: limit, tls, reach: _ } = request;
+        if url.scheme() == "http" {
+            let request = Call::new(method, url, headers, body)?;
+            return exchange(self.direct.call(request), limit, self.cap).await;
+        }
         let client = self.client(tls.as_ref())?;
-        exchange(&client, Request::new(method, url), headers, body, limit, self.cap).await
+        let request = Call::new(method, url, headers, body)?;
+        exchange(call(&client, request), limit, self.cap).await
     }
 }
 
-pub(super) async fn exchange(
-    client: &Client,
-    mut request: Request,
-    mut headers: HeaderMap,
-    body: Bytes,
-    limit: Duration,
-    cap: usize,
-) -> Result<Reply, Fault> {
-    guard::check_literal(request.url()).map_err(|forbidden| fault(FaultKind::ForbiddenAddress, forbidden.to_string()))?;
-    let late = |_elapsed| fault(FaultKind::Timeout, format!("no complete answer within {limit:?}"));
-    let deadline = Instant::now() + limit;
-    let userinfo = take_userinfo(request.url_mut());
-    // A server may insist on a length even where there is nothing (411), and for no body none is made.
-    if body.is_empty() && ![Method::GET, Method::HEAD].contains(request.method()) {
-        headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
-    }
-    if let Some(credentials) = userinfo {
-        headers.entry(AUTHORIZATION).or_insert(credentials);
-    }
+/// Makes the request; of its answer's body nothing is read yet.
+pub(super) async fn call(client: &Client, call: Call) -> Result<http::Response<reqwest::Body>, Fault> {
+    let Call { method, url, headers, body } = call;
+    let mut request = Request::new(method, url);
     *request.headers_mut() = headers;
     if !body.is_empty() {
         *request.body_mut() = Some(body.into());
     }
-    let mut response = timeout_at(deadline, client.execute(request)).await.map_err(late)?.map_err(|error| of(&error))?;
-    let mut body = BytesMut::new();
-    let read = timeout_at(deadline, read(&mut response, &mut body, cap)).await.map_err(late).flatten();
-    let truncated = match read {
-        Ok(truncated) => truncated,
-        // The status has said it all: to call again because the rest of a yes was lost would only deliver twice.
-        Err(_) if response.status().is_success() => true,
-        Err(fault) => return Err(fault),
-    };
-    Ok(Reply { status: response.status(), headers: std::mem::take(response.headers_mut()), body: body.freeze(), truncated })
-}
-
-/// Reads on into `body` up to the cap; whether there was more.
-async fn read(response: &mut Response, body: &mut BytesMut, cap: usize) -> Result<bool, Fault> {
-    while let Some(chunk) = response.chunk().await.map_err(|error| of(&error))? {
-        let room = cap - body.len();
-        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if chunk.len() > room {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    client.execute(request).await.map(Into::into).map_err(|error| of(&error))
 }
 
 fn of(error: &reqwest::Error) -> Fault {
@@ -257,22 +217,6 @@ fn of(error: &reqwest::Error) -> Fault {
     fault::of(error, Stage::Exchanging)
 }
 
-/// Takes user and password out of a url: they travel as a header, never in a request line.
-fn take_userinfo(url: &mut Url) -> Option<HeaderValue> {
-    if url.username().is_empty() && url.password().is_none() {
-        return None;
-    }
-    let decode = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
-    let mut credentials = decode(url.username());
-    credentials.push(b':');
-    credentials.extend(decode(url.password().unwrap_or_default()));
-    // Both fail only for urls without a host, which have no userinfo.
-    url.set_username("").and_then(|()| url.set_password(None)).ok()?;
-    let mut value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(credentials))).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
 /// One call to the admin API of a running server, for the command line: JSON in and out, no redirects.
 ///
 /// # Errors
@@ -285,6 +229,7 @@ pub async fn admin_call(
     limit: Duration,
 ) -> Result<(StatusCode, Bytes), Fault> {
     let transport = HttpTransport::new().map_err(|error| fault(FaultKind::Unsendable, error.to_string()))?;
+    let transport = transport.reading(ADMIN_ANSWER_BYTES_MAX);
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     if body.is_some() {
@@ -296,8 +241,8 @@ pub async fn admin_call(
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }
-    let request = Request::new(method, url);
-    let reply = exchange(&transport.plain, request, headers, body.unwrap_or_default(), limit, ADMIN_ANSWER_BYTES_MAX).await?;
+    let body = body.unwrap_or_default();
+    let reply = transport.send(Outbound { method, url, headers, body, timeout: limit, tls: None, reach: Reach::Anywhere }).await?;
     if reply.truncated {
         return Err(fault(FaultKind::Protocol, format!("the answer broke off, or is longer than {ADMIN_ANSWER_BYTES_MAX} bytes")));
     }
@@ -307,16 +252,6 @@ pub async fn admin_call(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn userinfo_becomes_a_header_and_leaves_the_url() {
-        let mut url: Url = "https://us%20er:p%3Aw@example.ch/x".parse().unwrap();
-        let value = take_userinfo(&mut url).unwrap();
-        assert_eq!(url.as_str(), "https://example.ch/x");
-        assert_eq!(value.to_str().unwrap(), format!("Basic {}", STANDARD.encode("us er:p:w")));
-        assert!(value.is_sensitive());
-        assert_eq!(take_userinfo(&mut url), None);
-    }
 
     #[test]
     fn clients_are_shared_by_equal_tls_settings_and_their_number_is_bounded() {

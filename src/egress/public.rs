@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ipnet::IpNet;
+use reqwest::Client;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, Request};
 use url::Url;
 
+use super::exchange::{Call, exchange};
 use super::fault::fault;
 use super::guard::{NotPublic, may_call, resolve_public};
-use super::http_client::{TransportError, client, exchange};
+use super::http_client::{TransportError, call, client};
 use super::{Fault, Outbound, Reply, Transport};
 use crate::model::{FaultKind, is_public, literal};
 
@@ -66,7 +67,8 @@ impl Transport for PublicTransport {
     async fn send(&self, request: Outbound) -> Result<Reply, Fault> {
         let Outbound { method, url, headers, body, timeout: limit, tls: _, reach: _ } = request;
         self.check(&url)?;
-        let reply = exchange(&self.client, Request::new(method, url), headers, body, limit, PUBLIC_REPLY_BYTES_MAX).await?;
+        let request = Call::new(method, url, headers, body)?;
+        let reply = exchange(call(&self.client, request), limit, PUBLIC_REPLY_BYTES_MAX).await?;
         if reply.truncated {
             return Err(fault(FaultKind::Protocol, format!("it broke off, or is longer than {PUBLIC_REPLY_BYTES_MAX} bytes")));
         }

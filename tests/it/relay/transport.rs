@@ -320,6 +320,11 @@ fn certificate(authority: &Authority, name: &str, expired: bool) -> (rcgen::Cert
 
 /// A TLS server with a certificate for this name that answers 200; with `clients`, only to their clients.
 pub(crate) async fn tls_server(authority: &Authority, name: &str, expired: bool, clients: Option<&Authority>) -> SocketAddr {
+    tls_saying(authority, name, expired, clients, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await
+}
+
+/// The same, that answers every request with these bytes and closes.
+async fn tls_saying(authority: &Authority, name: &str, expired: bool, clients: Option<&Authority>, answer: &'static [u8]) -> SocketAddr {
     let (certificate, key) = certificate(authority, name, expired);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
@@ -341,7 +346,7 @@ pub(crate) async fn tls_server(authority: &Authority, name: &str, expired: bool,
         async move {
             let Ok(mut stream) = acceptor.accept(stream).await else { return };
             if read_request(&mut stream).await.is_some() {
-                drop(stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await);
+                drop(stream.write_all(answer).await);
                 drop(stream.shutdown().await);
             }
         }
@@ -372,6 +377,25 @@ async fn a_certificate_must_be_trusted_of_the_right_name_and_in_its_time() {
     })
     .await;
     assert_eq!(fault(tls_request(plain, Some(&ours), None)).await, FaultKind::Tls);
+}
+
+/// A client of its own makes these calls: what comes back means the same.
+#[tokio::test]
+async fn answers_over_tls_are_told_apart_as_those_without() {
+    let authority = authority();
+    let request = async |answer| tls_request(tls_saying(&authority, "localhost", false, None, answer).await, Some(&authority), None);
+    for (answer, kind) in [
+        (&b""[..], FaultKind::Reset),
+        (b"HTTP/1.1 500 No\r\ncontent-length: 100\r\n\r\nx", FaultKind::Reset),
+        (b"HTTP/1.1 banana\r\n\r\n", FaultKind::Protocol),
+        (b"HTTP/1.1 500 No\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nab", FaultKind::Protocol),
+    ] {
+        assert_eq!(fault(request(answer).await).await, kind, "{}", String::from_utf8_lossy(answer));
+    }
+    let cut_off = send(request(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nx").await).await.unwrap();
+    assert_eq!((&cut_off.body[..], cut_off.truncated), (&b"x"[..], true));
+    let moved = send(request(b"HTTP/1.1 307 No\r\nlocation: http://127.0.0.1:9/\r\ncontent-length: 0\r\n\r\n").await).await.unwrap();
+    assert_eq!(moved.status, StatusCode::TEMPORARY_REDIRECT);
 }
 
 #[tokio::test]
