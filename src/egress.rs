@@ -2,8 +2,8 @@
 //!
 //! It never follows a redirect, never uses a proxy from the environment, never keeps a cookie, never
 //! decompresses, and never calls a cloud metadata address. What a destination does to us is a [`Fault`], not
-//! an error. `http_client`, `public` and `direct` alone know
-//! the HTTP libraries.
+//! an error. Who uses it knows
+//! nothing of the HTTP libraries beneath.
 
 mod direct;
 mod exchange;
@@ -40,7 +40,7 @@ pub struct Outbound {
     pub body: Bytes,
     /// The longest time from here to the complete reply.
     pub timeout: Duration,
-    /// The destination's own trust and identity; connections are pooled per distinct setting.
+    /// The destination's own trust and identity, where the url is `https`.
     pub tls: Option<Arc<ClientTls>>,
     /// Where the url may lead.
     pub reach: Reach,

@@ -1,7 +1,7 @@
-//! Calls to `http://` urls, of which nothing that reqwest adds is wanted: for redirects, cookies, proxies and retries, all of
-//! them off, it costs a tenth of a delivery (docs/decisions.md). Beneath lies the same client.
+//! Calls to `http://` urls, of which nothing that reqwest adds is wanted: for redirects, cookies and proxies, all of them off,
+//! it costs a tenth of a delivery (docs/decisions.md). Beneath lies the same client; as there, only a request of which nothing
+//! was sent, because its idle connection had just been closed, is sent on another one.
 
-use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -23,30 +23,33 @@ use tower::Service;
 
 use super::exchange::{CONNECT_TIMEOUT, Call, IDLE_PER_HOST_MAX, IDLE_TIMEOUT, REPLY_HEADERS_MAX};
 use super::fault::{self, Stage, fault};
+use super::guard::Failure;
 use super::{Fault, guard};
 use crate::model::FaultKind;
 
-/// When a connection on which nothing comes is asked whether somebody is still there, and how often in vain.
+/// When a connection on which nothing comes is asked whether somebody is still there.
 const PROBE_AFTER: Duration = Duration::from_secs(15);
-const PROBES_MAX: u32 = 3;
 
-/// The longest that what was sent stays unacknowledged.
+/// The longest that what was sent, such a question too, stays unacknowledged.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
 
-type Failure = Box<dyn Error + Send + Sync>;
+type Found = Pin<Box<dyn Future<Output = Result<Vec<SocketAddr>, Failure>> + Send>>;
 
 /// Calls `http://` urls.
 pub(super) struct Direct(Client<Connector, Full<Bytes>>);
 
 impl Direct {
     pub(super) fn new() -> Self {
-        let mut connector = HttpConnector::new_with_resolver(Resolver);
+        Self::resolving_by(|host| Box::pin(guard::resolve(host)))
+    }
+
+    fn resolving_by(resolve: fn(String) -> Found) -> Self {
+        let mut connector = HttpConnector::new_with_resolver(Resolver(resolve));
         connector.set_nodelay(true);
         // Shared by the addresses of a name, so that a silent one leaves time for the others.
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_keepalive(Some(PROBE_AFTER));
         connector.set_keepalive_interval(Some(PROBE_AFTER));
-        connector.set_keepalive_retries(Some(PROBES_MAX));
         connector.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -59,7 +62,7 @@ impl Direct {
 
     /// Makes the request; of its answer's body nothing is read yet.
     pub(super) async fn call(&self, call: Call) -> Result<Response<Incoming>, Fault> {
-        let Call { method, url, headers, body } = call;
+        let (method, url, headers, body) = call.into_parts();
         let uri = Uri::try_from(url.as_str()).map_err(|_error| fault(FaultKind::Unsendable, "the request can't be built for this url"))?;
         let mut request = Request::new(Full::new(body));
         (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
@@ -90,7 +93,7 @@ impl Service<Uri> for Connector {
 
 /// Gives the addresses that may be connected to.
 #[derive(Clone)]
-struct Resolver;
+struct Resolver(fn(String) -> Found);
 
 impl Service<Name> for Resolver {
     type Response = std::vec::IntoIter<SocketAddr>;
@@ -102,7 +105,33 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let host = name.as_str().to_owned();
-        Box::pin(async move { Ok(guard::resolve(host).await?.into_iter()) })
+        let found = (self.0)(name.as_str().to_owned());
+        Box::pin(async move { Ok(found.await?.into_iter()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, Method};
+
+    use super::*;
+
+    async fn fault_by(resolve: fn(String) -> Found) -> (FaultKind, String) {
+        let call = Call::new(Method::GET, "http://name.test/".parse().unwrap(), HeaderMap::new(), Bytes::new()).unwrap();
+        let fault = Direct::resolving_by(resolve).call(call).await.unwrap_err();
+        (fault.kind, fault.detail)
+    }
+
+    #[tokio::test]
+    async fn a_name_whose_resolution_is_refused_is_not_connected_to() {
+        let (kind, detail) = fault_by(|_| Box::pin(async { Err(guard::Forbidden("169.254.169.254".parse().unwrap()).into()) })).await;
+        assert_eq!((kind, &*detail), (FaultKind::ForbiddenAddress, "169.254.169.254 is a cloud metadata address"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_does_not_resolve_in_time_is_no_connection() {
+        let begun = tokio::time::Instant::now();
+        assert_eq!(fault_by(|_| Box::pin(std::future::pending())).await, (FaultKind::Connect, "connecting took too long".to_owned()));
+        assert_eq!(begun.elapsed().as_secs(), CONNECT_TIMEOUT.as_secs());
     }
 }

@@ -33,11 +33,11 @@ pub(super) const REPLY_HEADERS_MAX: usize = 256;
 
 /// A request as it is put on a connection.
 pub(super) struct Call {
-    pub(super) method: Method,
-    /// Without user and password.
-    pub(super) url: Url,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+    method: Method,
+    /// Without user and password; not the literal address of cloud metadata.
+    url: Url,
+    headers: HeaderMap,
+    body: Bytes,
 }
 
 impl Call {
@@ -52,6 +52,10 @@ impl Call {
             headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
         }
         Ok(Self { method, url, headers, body })
+    }
+
+    pub(super) fn into_parts(self) -> (Method, Url, HeaderMap, Bytes) {
+        (self.method, self.url, self.headers, self.body)
     }
 }
 

@@ -11,6 +11,9 @@ use ipnet::IpNet;
 
 use crate::model::{is_metadata, is_public, literal};
 
+/// Why a name gives no addresses.
+pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
 /// Nobody calls this address, whoever configured it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is a cloud metadata address")]
@@ -28,7 +31,7 @@ pub(super) struct Unresolved(#[source] pub(super) io::Error);
 
 /// Resolves a name to the addresses that may be connected to. One forbidden address among them refuses the
 /// name as a whole: a name that mixes them is an attack or a mistake.
-pub(super) async fn resolve(host: String) -> Result<Vec<SocketAddr>, Box<dyn std::error::Error + Send + Sync>> {
+pub(super) async fn resolve(host: String) -> Result<Vec<SocketAddr>, Failure> {
     let found: Vec<SocketAddr> = tokio::net::lookup_host((host, 0)).await.map_err(Unresolved)?.collect();
     match found.iter().find(|address| is_metadata(address.ip())) {
         Some(address) => Err(Box::new(Forbidden(address.ip()))),
@@ -37,7 +40,7 @@ pub(super) async fn resolve(host: String) -> Result<Vec<SocketAddr>, Box<dyn std
 }
 
 /// The same, to public addresses and those of the allowed ranges only.
-pub(super) async fn resolve_public(host: String, allowed: &[IpNet]) -> Result<Vec<SocketAddr>, Box<dyn std::error::Error + Send + Sync>> {
+pub(super) async fn resolve_public(host: String, allowed: &[IpNet]) -> Result<Vec<SocketAddr>, Failure> {
     let found = resolve(host).await?;
     match found.iter().find(|address| !may_call(address.ip(), allowed)) {
         Some(address) => Err(Box::new(NotPublic(address.ip()))),

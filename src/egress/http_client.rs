@@ -1,7 +1,7 @@
 //! The transport over real sockets, and the command line's call to the admin API. This file and
-//! `public` alone know reqwest, which makes all calls over TLS; the others are `direct`.
+//! `public` alone know reqwest, which makes the calls over TLS; those to `http://` urls are `direct`.
 //!
-//! Connections are pooled per distinct TLS setting. What is read of an answer has a cap; beyond it the
+//! Over TLS connections are pooled per distinct setting. What is read of an answer has a cap; beyond it the
 //! connection is dropped, so an endless body costs neither memory nor time.
 
 use std::collections::VecDeque;
@@ -195,7 +195,7 @@ impl Transport for HttpTransport {
 
 /// Makes the request; of its answer's body nothing is read yet.
 pub(super) async fn call(client: &Client, call: Call) -> Result<http::Response<reqwest::Body>, Fault> {
-    let Call { method, url, headers, body } = call;
+    let (method, url, headers, body) = call.into_parts();
     let mut request = Request::new(method, url);
     *request.headers_mut() = headers;
     if !body.is_empty() {
