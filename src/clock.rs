@@ -30,6 +30,13 @@ pub trait Clock: Send + Sync + 'static {
         reading
     }
 
+    /// What a commit is dated, whose date the next start takes for a witness: a reading of the wall clock, and while dates are
+    /// doubted the time that it must be since it was last known. Else a start would believe a wrong date because the start
+    /// before it had written it.
+    fn reckon(&self, reading: Timestamp) -> Timestamp {
+        reading
+    }
+
     /// At a start: something was written at `last`, and time doesn't go back or pass by years.
     fn witness(&self, _last: Timestamp) {}
 
@@ -52,6 +59,10 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 
     fn stamp(&self, reading: Timestamp) -> Timestamp {
         (**self).stamp(reading)
+    }
+
+    fn reckon(&self, reading: Timestamp) -> Timestamp {
+        (**self).reckon(reading)
     }
 
     fn witness(&self, last: Timestamp) {

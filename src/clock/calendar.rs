@@ -48,7 +48,7 @@ pub struct Calendar<C> {
     clock: C,
     watched: Mutex<Watched>,
     /// How far the wall clock is ahead of the boot clock as of late, in milliseconds; [`DOUBTED`] while it is doubted. Lets
-    /// [`Clock::stamp`] take no lock on the way of every event.
+    /// [`Clock::stamp`] and [`Clock::reckon`] take no lock on the way of every event.
     ahead_ms: AtomicI64,
 }
 
@@ -91,6 +91,18 @@ impl<C: Clock> Calendar<C> {
         watched
     }
 
+    /// While this reading is doubted: what it must be, as time was last known and has passed since.
+    fn instead_of(&self, reading: Timestamp) -> Option<Timestamp> {
+        let now = Seen { wall: reading, boot: self.clock.boot() };
+        let ahead_ms = self.ahead_ms.load(Ordering::Relaxed);
+        let is_usual = ahead_ms != DOUBTED && Duration::from_millis(now.ahead_ms().abs_diff(ahead_ms)) <= JUMP_MAX;
+        if is_usual {
+            return None;
+        }
+        let watched = self.look(Seen::by(&self.clock));
+        watched.doubted.map(|doubt| doubt.known.carried_to(now.boot))
+    }
+
     fn note(&self, watched: &Watched) {
         let ahead_ms = if watched.doubted.is_some() { DOUBTED } else { watched.seen.ahead_ms() };
         self.ahead_ms.store(ahead_ms, Ordering::Relaxed);
@@ -112,14 +124,11 @@ impl<C: Clock> Clock for Calendar<C> {
     }
 
     fn stamp(&self, reading: Timestamp) -> Timestamp {
-        let now = Seen { wall: reading, boot: self.clock.boot() };
-        let ahead_ms = self.ahead_ms.load(Ordering::Relaxed);
-        let is_usual = ahead_ms != DOUBTED && Duration::from_millis(now.ahead_ms().abs_diff(ahead_ms)) <= JUMP_MAX;
-        if is_usual {
-            return reading;
-        }
-        let watched = self.look(Seen::by(&self.clock));
-        watched.doubted.map_or(reading, |doubt| reading.max(doubt.known.carried_to(now.boot)))
+        self.instead_of(reading).map_or(reading, |known| reading.max(known))
+    }
+
+    fn reckon(&self, reading: Timestamp) -> Timestamp {
+        self.instead_of(reading).unwrap_or(reading)
     }
 
     fn witness(&self, last: Timestamp) {
@@ -253,9 +262,10 @@ mod tests {
         assert_eq!(calendar.stamp(hands.now()), before.saturating_add(minute * 2));
         hands.pass(60, 2 * 86_400);
         assert_eq!(calendar.stamp(hands.now()), hands.now(), "ahead: it may be right");
+        assert_eq!(calendar.reckon(hands.now()), before.saturating_add(minute * 3), "a witness for the next start must not be wrong");
         hands.pass(600, 0);
         hands.pass(600, 0);
-        assert_eq!(calendar.date(), Some(hands.now()));
+        assert_eq!((calendar.date(), calendar.reckon(hands.now())), (Some(hands.now()), hands.now()));
         let (hands, calendar) = at(1_000_000);
         let written = hands.now().saturating_add(Duration::from_secs(86_400));
         calendar.witness(written);

@@ -176,7 +176,8 @@ impl Deadlines {
     /// Events whose last delivery ended with the process, at the start that noticed it: nothing brought their
     /// acknowledgement along.
     async fn acknowledge_interrupted(&self, config: &Config) -> Result<(), ReadError> {
-        let since = Some(self.clock.now().saturating_sub(INTERRUPTED_WITHIN));
+        // By a clock that is far ahead none would be recent.
+        let since = Some(self.clock.reckon(self.clock.now()).saturating_sub(INTERRUPTED_WITHIN));
         for route in config.routes.iter().filter(|route| route.acknowledge.is_some()) {
             let filter =
                 EventFilter { route: Some(route.name.to_string()), state: Some("dead".to_owned()), since, ..EventFilter::default() };

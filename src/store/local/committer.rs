@@ -226,7 +226,7 @@ impl<D: Disk> Committer<D> {
     }
 
     fn now(&self) -> Timestamp {
-        self.shared.clock.stamp(self.shared.clock.now())
+        self.shared.clock.reckon(self.shared.clock.now())
     }
 
     /// Where the partial last page begins, and the image to write from there on.

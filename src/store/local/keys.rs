@@ -178,13 +178,8 @@ impl Keys {
         let was_just_now = self.swept_at <= now && now < self.swept_at.saturating_add(SWEEP_EVERY);
         if !was_just_now {
             self.swept_at = now;
-            self.forget_ended(now);
+            self.keys.retain(|_, key| key.expires_at.saturating_add(SLACK) > now);
         }
-    }
-
-    /// Forgets keys whose windows ended before `now`, a time that is believed.
-    pub(super) fn forget_ended(&mut self, now: Timestamp) {
-        self.keys.retain(|_, key| key.expires_at.saturating_add(SLACK) > now);
     }
 }
 

@@ -75,14 +75,10 @@ pub(super) async fn recover<D: Disk>(shared: &Arc<Shared<D>>, is_new: bool) -> R
     if !found.is_empty() {
         walk.last(found.len() - 1).await?;
     }
-    let Walk { chain, mut keys, newest_at, .. } = walk;
+    let Walk { chain, keys, newest_at, .. } = walk;
     // A store into which nothing was ever written has no witness.
     if newest_at != Timestamp::default() {
         shared.clock.witness(newest_at);
-    }
-    // Only now: a clock that is years ahead, after a life in which it was days ahead, is doubted by what was written last.
-    if let Some(now) = shared.clock.date() {
-        keys.forget_ended(now);
     }
     let ledger = {
         let mut table = shared.table.lock();

@@ -23,7 +23,7 @@ use super::segment::{self, SegmentHeader};
 use super::supply;
 use super::table::Table;
 use crate::clock::Clock;
-use crate::model::{DeliveryId, DeliveryKind, EventId};
+use crate::model::{DeliveryId, DeliveryKind, EventId, Timestamp};
 use crate::store::{CommitError, NewDelivery, Promise, Settlement};
 use crate::telemetry::Metrics;
 
@@ -173,6 +173,11 @@ impl<D: Disk> Shared<D> {
             }
             tokio::time::sleep(INDEX_LOOK).await;
         }
+    }
+
+    /// What a delivery's age counts from, if it comes now.
+    pub(super) fn stamp(&self) -> Timestamp {
+        self.clock.stamp(self.clock.now())
     }
 
     /// A nonce for a new incarnation of a segment.

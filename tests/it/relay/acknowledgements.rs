@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use kurier::clock::{Calendar, Clock as _};
 use kurier::model::{DeadCode, DeadReason, DeliveryState, Event, EventId, FaultKind};
 use kurier::store::{Settlement, Store as _};
 use serde_json::{Value, json};
@@ -34,7 +35,7 @@ destinations:
 async fn send(world: &World, number: u128) -> EventId {
     let link = format!("https://{SOURCE}/smartinvoice/api/v1/transfers/{number}");
     let body = json!({ "_links": { "report_results_async": { "href": link } }, "workflow": { "id": number.to_string() } });
-    let event = Event { body: Bytes::from(body.to_string()), received_at: kurier::clock::Clock::now(&*world.clock), ..event(number) };
+    let event = Event { body: Bytes::from(body.to_string()), received_at: world.clock.now(), ..event(number) };
     world.accept(event, &["erp", "books"], None).await
 }
 
@@ -171,18 +172,35 @@ async fn what_a_link_may_lead_to_is_the_operators_word() {
     assert!(reason.detail.contains("allowed_hosts"), "{reason}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_event_that_the_end_of_the_process_ended_is_reported_at_the_next_start() {
-    let mut world = world("");
+/// An event that the store ended while it opened, as it does without knowing any configuration.
+async fn interrupted(world: &mut World) -> EventId {
     world.crash();
-    let id = send(&world, 1).await;
+    let id = send(world, 1).await;
     for pending in world.store.pending_after(0, 9).await.unwrap() {
         let reason = DeadReason { code: DeadCode::Interrupted, detail: "three attempts in a row".into() };
         let (delivery, version, attempts) = (pending.id, pending.version, pending.attempts);
         let state = DeliveryState::Dead(reason);
-        // The store settles so while it opens, and knows no configuration.
         world.store.settle(Settlement { delivery, version, attempt: None, attempts, state, acknowledgement: None }).await.unwrap();
     }
+    id
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_the_end_of_the_process_ended_is_reported_also_at_a_start_by_a_wrong_clock() {
+    let mut world = world("");
+    let written_at = world.clock.now();
+    interrupted(&mut world).await;
+    world.clock.set_by(10 * 86_400);
+    let calendar = Calendar::new(world.clock.clone());
+    calendar.witness(written_at);
+    world.start_by(calendar);
+    world.until(|| world.count(SOURCE) == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_the_end_of_the_process_ended_is_reported_at_the_next_start() {
+    let mut world = world("");
+    let id = interrupted(&mut world).await;
     for _ in 0..2 {
         world.start();
         world.until(|| world.count(SOURCE) == 1).await;

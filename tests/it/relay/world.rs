@@ -275,6 +275,11 @@ impl World {
 
     /// Starts a relay over the same store.
     pub(super) fn start(&mut self) {
+        self.start_by(Calendar::new(self.clock.clone()));
+    }
+
+    /// The same, by a calendar that may doubt already.
+    pub(super) fn start_by(&mut self, calendar: Calendar<Arc<WorldClock>>) {
         let sealed = Arc::new(kurier::store::SealedStates::new(self.store.clone(), None));
         let tokens = kurier::tokens::Tokens::new(self.script.clone(), self.clock.clone(), sealed);
         self.relay = Some(relay::start(Parts {
@@ -284,7 +289,7 @@ impl World {
             settled: Settled::default(),
             transport: self.script.clone(),
             jq: self.jq.clone(),
-            clock: Arc::new(Calendar::new(self.clock.clone())),
+            clock: Arc::new(calendar),
             metrics: Arc::new(Metrics::new()),
             notices: relay::Notices::default(),
             tokens,

@@ -175,8 +175,8 @@ async fn start(world: &Arc<World>, disk: &SimDisk, now: Timestamp, seed: u64) ->
     let wall = SimClock::showing(now);
     let number = i64::try_from(seed & 0xff).unwrap();
     if number > 0 && world.roll(6) == 0 {
-        // The machine starts with a wrong date; the first time nothing is there to tell, nor if it is the same one again.
-        wall.jump([-400 * DAY, -3 * DAY, 7 * number * DAY, 100 * number * DAY][world.roll(4) as usize]);
+        // The machine starts with a wrong date, perhaps with the same one again; the first time nothing is there to tell.
+        wall.jump([-400 * DAY, -3 * DAY, 7 * DAY, 100 * number * DAY][world.roll(4) as usize]);
     }
     let (truth, clock): (Arc<dyn Clock>, Arc<dyn Clock>) = (Arc::new(wall.truth()), Arc::new(Calendar::new(wall.clone())));
     world.ledger.lock().begin_life(now);

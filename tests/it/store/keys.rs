@@ -132,6 +132,22 @@ fn keys_whose_windows_ended_do_not_move() {
     });
 }
 
+/// Received within the window, and judged when the segment that has the key holds none whose window lasts.
+#[test]
+fn a_slow_request_repeats_a_key_of_a_sealed_segment_whose_windows_just_ended() {
+    let disk = SimDisk::new(1);
+    run(async {
+        let store = open_with(&disk, short(16)).await.unwrap();
+        pass(&store, keyed(1, 1, 60)).await;
+        for n in 1000..1100 {
+            pass(&store, NewEvent { dedupe: None, ..keyed(n, n, 0) }).await;
+        }
+        assert!(segments(&disk).last() > Some(&2), "{:?}", segments(&disk));
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        repeat(&store, 30, 1).await;
+    });
+}
+
 /// What waits and the keys beside it: both move, and repeats are counted on.
 #[test]
 fn a_waiting_event_and_its_key_move_and_its_repeats_are_all_counted() {

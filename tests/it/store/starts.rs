@@ -236,6 +236,28 @@ fn a_key_outlives_a_start_by_a_clock_that_is_years_ahead_after_one_that_was_mont
     }
 }
 
+/// What the first of them writes must not be the second one's witness.
+#[test]
+fn a_key_outlives_two_starts_by_the_same_wrong_clock() {
+    let disk = SimDisk::new(1);
+    run(async {
+        open(&disk).await.unwrap().accept(keyed(1, 1, DAY)).await.unwrap();
+    });
+    for life in 2..5 {
+        run(async {
+            let store = open_at(&disk, options(), SimClock::starting_at(200 * DAY + 60 * life)).await.unwrap();
+            let receipt = store.accept(keyed(100 + life, 1, DAY)).await.unwrap();
+            assert_eq!((receipt.is_repeat(), receipt.event()), (true, event(1).id), "life {life}");
+            // What a failed write held and can't be refused is written anew, into the next segment (seed 129).
+            disk.set(Faults { sync_fails: (life == 2).then_some(1), once: true, ..Faults::default() });
+            store.set_state("x".to_owned(), Some("y".into())).await.unwrap();
+            pass_segments(&store, &disk, 1000 * life, 1).await;
+            // As a crash finds it, or an idle minute.
+            tokio::time::sleep(Duration::from_secs(if life == 3 { 60 } else { 0 })).await;
+        });
+    }
+}
+
 /// No checkpoint tells of it: the marker alone names the segment, and the last batch in it.
 #[test]
 fn a_marker_alone_tells_that_the_newest_commits_are_missing() {

@@ -33,6 +33,7 @@ pub(in crate::store::local) struct Building {
     pub(super) image: Vec<u8>,
     pub(super) base: usize,
     pub(super) flags: u32,
+    /// When it is committed: a witness for the next start, and what retention counts from.
     pub(super) at: Timestamp,
     start: usize,
     /// Header and payload, once finished.
@@ -265,7 +266,7 @@ impl Building {
             event,
             kind: DeliveryKind::Acknowledgement,
             sequence: meta.sequence,
-            created_at: self.at,
+            created_at: shared.stamp(),
             first_position: ledger.position,
             first_ordinal: len32(&meta.deliveries),
             deliveries: vec![new],
@@ -296,7 +297,7 @@ impl Building {
             return None;
         }
         let first_ordinal = self.ordinals.get(&event).copied().unwrap_or(stored);
-        let (created_at, first_position) = (self.at, ledger.position);
+        let (created_at, first_position) = (shared.stamp(), ledger.position);
         let mut replay = Replayed { event, kind, sequence, created_at, first_position, first_ordinal, deliveries };
         let record = encode_replay(&replay);
         let live = shared.table.lock().recalled(event).map_or(0, |meta| encode_live(&meta).len());

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use super::Committer;
 use crate::store::local::disk::Disk;
 use crate::store::local::filter::Rows;
+use crate::store::local::keys::SLACK;
 use crate::store::local::librarian::footing;
 use crate::store::local::queue::Entry;
 use crate::store::local::record::KeyRecord;
@@ -55,7 +56,8 @@ impl<D: Disk> Committer<D> {
         for (first, last) in ranges {
             let numbers: Vec<u64> = {
                 let table = self.shared.table.lock();
-                let alive = table.usage.range(*first..=*last).filter(|(_, usage)| usage.keys_until >= now && !usage.forgotten);
+                let alive =
+                    table.usage.range(*first..=*last).filter(|(_, usage)| usage.keys_until.saturating_add(SLACK) > now && !usage.forgotten);
                 alive.map(|(number, _)| *number).collect()
             };
             for number in numbers.into_iter().rev() {

@@ -54,7 +54,7 @@ impl<D: Disk> Committer<D> {
         let void_at = Instant::now() + VOID_WITHIN;
         let outcome::Durable { image, taken, .. } = failed.split();
         let (mut void, kept) = self.part(taken);
-        let failed = Failed { image, kept, sequence: self.ledger.batch, at: self.shared.clock.now() };
+        let failed = Failed { image, kept, sequence: self.ledger.batch, at: self.now() };
         self.ledger.batch += u64::from(!failed.kept.is_empty());
         let fresh = loop {
             self.refuse_waiting();
