@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use super::activity::{Activity, InFlight, Patience, Until};
-use super::drive::{End, Http1, drive};
+use super::drive::{End, Http1, Stopping, drive};
 use super::limits::{
     CONNECTION_WINDOW_BYTES, GOODBYE_TIME, HEAD_BYTES_MIN, LOCAL_RESETS_MAX, PENDING_RESETS_MAX, PING_INTERVAL, PING_TIMEOUT, REST_AFTER,
     REST_READ_BYTES, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES, STREAMS_MAX,
@@ -139,10 +139,10 @@ pub async fn serve_stream<I, S>(
         let end = if is_http1 {
             let served = http1_builder(&options).serve_connection(TokioIo::new(stream), service);
             let served = Box::pin(Http1::new(served, activity.clone()));
-            drive(served, &activity, Patience { rest: Some(REST_AFTER), ..patience }, stopped(stop.clone())).await
+            drive(served, &activity, Patience { rest: Some(REST_AFTER), ..patience }, Stopping::new(stop.clone())).await
         } else {
             let served = builder(&options).serve_connection(TokioIo::new(stream), service).into_owned();
-            drive(Box::pin(served), &activity, patience, stopped(stop.clone())).await
+            drive(Box::pin(served), &activity, patience, Stopping::new(stop.clone())).await
         };
         let left = leftover.lock().take();
         match (end, left) {
@@ -221,7 +221,7 @@ async fn rest<I: AsyncRead + Unpin>(inner: &mut I, until: Until, mut stopped: Pi
 }
 
 /// Resolves at the stop. A sender that is gone means the same.
-fn stopped(mut stop: watch::Receiver<bool>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+pub(super) fn stopped(mut stop: watch::Receiver<bool>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move { drop(stop.wait_for(|stopping| *stopping).await) })
 }
 

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::Request;
@@ -10,11 +10,12 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioExecutor;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::BoxError;
 use super::activity::{Activity, Patience, Until};
-use super::connection::Unanswered;
+use super::connection::{Unanswered, stopped};
 use super::limits::GOODBYE_TIME;
 
 /// How a connection ended.
@@ -113,13 +114,32 @@ where
     }
 }
 
+/// The stop, asked for at every poll of a connection, which is several times a request.
+pub(super) struct Stopping {
+    stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
+    stop: watch::Receiver<bool>,
+    /// Who is woken.
+    waker: Option<Waker>,
+}
+
+impl Stopping {
+    pub(super) fn new(stop: watch::Receiver<bool>) -> Self {
+        Self { stopped: stopped(stop.clone()), stop, waker: None }
+    }
+
+    fn is_there(&mut self, context: &mut Context<'_>) -> bool {
+        let is_waited_for = self.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker()));
+        // A look at a number, where the whole future would take locks and counts.
+        if is_waited_for && matches!(self.stop.has_changed(), Ok(false)) {
+            return false;
+        }
+        self.waker = Some(context.waker().clone());
+        self.stopped.as_mut().poll(context).is_ready()
+    }
+}
+
 /// Polls the connection and, beside it, how long it may go on. The connection is dropped before this returns.
-pub(super) async fn drive(
-    mut connection: Pin<Box<dyn Drive + Send>>,
-    activity: &Activity,
-    patience: Patience,
-    mut stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
-) -> End {
+pub(super) async fn drive(mut connection: Pin<Box<dyn Drive + Send>>, activity: &Activity, patience: Patience, mut stop: Stopping) -> End {
     let mut timer = pin!(sleep_until(Instant::now() + patience.head.min(patience.quiet())));
     let mut stopping = false;
     // Whether hyper was polled since the time to rest has come. It may have had something to do that it was woken for: to close,
@@ -134,7 +154,7 @@ pub(super) async fn drive(
             if let Poll::Ready(result) = connection.as_mut().poll(context) {
                 return Poll::Ready(End::Closed { error: result.err(), may_linger: !stopping });
             }
-            if !stopping && stopped.as_mut().poll(context).is_ready() {
+            if !stopping && stop.is_there(context) {
                 stopping = true;
                 connection.as_mut().finish();
                 continue;
@@ -231,7 +251,8 @@ mod tests {
         let activity = Activity::begin(Instant::now());
         let patience = Patience { head: Duration::from_secs(10), idle: Duration::from_secs(75), rest: Some(Duration::from_millis(100)) };
         let connection = Box::pin(ClosesLate { polls: 0, activity: activity.clone() });
-        let end = drive(connection, &activity, patience, Box::pin(std::future::pending())).await;
+        let (_stop, stopping) = watch::channel(false);
+        let end = drive(connection, &activity, patience, Stopping::new(stopping)).await;
         assert!(matches!(end, End::Closed { error: None, may_linger: true }));
     }
 }
