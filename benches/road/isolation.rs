@@ -6,14 +6,15 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use hdrhistogram::Histogram;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
 use crate::load::{self, Load};
 use crate::servers::{DEAD_PATH, Server, Setup};
+use crate::sink;
 
 const WAITING: u64 = 10_000;
 const EVENTS: u128 = 1_000;
@@ -41,14 +42,20 @@ async fn compare() -> anyhow::Result<()> {
 
 /// Microseconds from sent to arrived.
 async fn arrivals(beside_a_dead_one: bool) -> anyhow::Result<Histogram<u64>> {
-    let sink = TcpListener::bind("127.0.0.1:0").await?;
+    let destination = TcpListener::bind("127.0.0.1:0").await?;
     // Connections to it are made by the kernel, and that is all.
     let dead = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let setup = Setup { healthy: Some(sink.local_addr()?), dead: Some(dead.local_addr()?), ..Setup::default() };
+    let setup = Setup { healthy: Some(destination.local_addr()?), dead: Some(dead.local_addr()?), ..Setup::default() };
     let server = Server::alone(&setup).await?;
     let sent: Sent = Rc::default();
     let found = Rc::new(RefCell::new(Histogram::new(3)?));
-    tokio::task::spawn_local(serve(sink, sent.clone(), found.clone()));
+    let (sent_at, arrived) = (sent.clone(), found.clone());
+    tokio::task::spawn_local(sink::take(destination, move |body: &[u8]| {
+        if let Some(at) = sent_at.borrow_mut().remove(&load::serial(body)?) {
+            arrived.borrow_mut().record(u64::try_from(at.elapsed().as_micros())?.max(1))?;
+        }
+        Ok(())
+    }));
     if beside_a_dead_one {
         let fill = Load::closed(server.address(), 64, 1024, Duration::from_secs(60));
         Load { path: DEAD_PATH, events: WAITING, ..fill }.run().await?;
@@ -74,33 +81,4 @@ async fn arrivals(beside_a_dead_one: bool) -> anyhow::Result<Histogram<u64>> {
     server.stop().await?;
     let found = found.borrow().clone();
     Ok(found)
-}
-
-/// The healthy destination.
-async fn serve(listener: TcpListener, sent: Sent, found: Rc<RefCell<Histogram<u64>>>) -> anyhow::Result<()> {
-    loop {
-        let (socket, _peer) = listener.accept().await?;
-        tokio::task::spawn_local(connection(socket, sent.clone(), found.clone()));
-    }
-}
-
-async fn connection(mut socket: TcpStream, sent: Sent, found: Rc<RefCell<Histogram<u64>>>) -> anyhow::Result<()> {
-    let mut buffer = Vec::new();
-    loop {
-        if socket.read_buf(&mut buffer).await? == 0 {
-            return Ok(());
-        }
-        let Some(head) = buffer.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4) else { continue };
-        let text = std::str::from_utf8(&buffer[..head])?.to_ascii_lowercase();
-        let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")).context("a length")?.parse::<usize>()?;
-        if buffer.len() < head + length {
-            continue;
-        }
-        let number = load::serial(&buffer[head..head + length])?;
-        if let Some(at) = sent.borrow_mut().remove(&number) {
-            found.borrow_mut().record(u64::try_from(at.elapsed().as_micros())?.max(1))?;
-        }
-        buffer.drain(..head + length);
-        socket.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await?;
-    }
 }

@@ -7,7 +7,6 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use anyhow::Context;
@@ -37,37 +36,32 @@ pub(crate) async fn serve(kind: &str) -> anyhow::Result<()> {
     };
     writeln!(out, "{}", listener.local_addr()?)?;
     out.flush()?;
-    let counted = Arc::new(AtomicU64::new(0));
     let service = tower::service_fn(move |request| {
-        let (appender, counted) = (appender.clone(), counted.clone());
-        async move { Ok::<_, Infallible>(answer(request, appender, &counted).await) }
+        let appender = appender.clone();
+        async move { Ok::<_, Infallible>(answer(request, appender).await) }
     });
     server::serve(listener, service, Arc::new(ArcSwap::from_pointee(ServeOptions::default())), std::future::pending()).await;
     Ok(())
 }
 
-async fn answer(request: Request<Incoming>, appender: Option<Appender>, counted: &AtomicU64) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>, appender: Option<Appender>) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
-    let Ok(body) = body.collect().await else { return status(StatusCode::BAD_REQUEST, Bytes::new()) };
+    let Ok(body) = body.collect().await else { return status(StatusCode::BAD_REQUEST) };
     let body = body.to_bytes();
-    if head.uri.path() == "/count" {
-        return status(StatusCode::OK, counted.load(Ordering::Relaxed).to_string().into());
-    }
     if let Some(appender) = appender {
         let signature = head.headers.get(SIGNATURE_HEADER).map(|value| value.as_bytes()).unwrap_or_default();
         if !is_genuine(signature, &body) {
-            return status(StatusCode::UNAUTHORIZED, Bytes::new());
+            return status(StatusCode::UNAUTHORIZED);
         }
         if appender.append(body).await.is_none() {
-            return status(StatusCode::SERVICE_UNAVAILABLE, Bytes::new());
+            return status(StatusCode::SERVICE_UNAVAILABLE);
         }
     }
-    counted.fetch_add(1, Ordering::Relaxed);
-    status(StatusCode::OK, Bytes::new())
+    status(StatusCode::OK)
 }
 
-fn status(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
+fn status(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
     *response.status_mut() = status;
     response
 }

@@ -13,6 +13,7 @@ mod isolation;
 mod limit;
 mod load;
 mod servers;
+mod sink;
 mod table;
 
 use std::path::PathBuf;
@@ -81,6 +82,9 @@ fn main() -> anyhow::Result<()> {
     match arguments.next().as_deref() {
         Some("serve") => {
             let kind = arguments.next().context("which limit?")?;
+            if kind == "sink" {
+                return tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(sink::serve());
+            }
             tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(limit::serve(&kind))
         }
         Some("count") => {
@@ -205,11 +209,12 @@ async fn idle() -> anyhow::Result<()> {
     let server = Server::start(Kind::Accept).await?;
     // The first seconds prepare segments; a second of silence seals the journal.
     tokio::time::sleep(Duration::from_secs(4)).await;
-    let before = server.cost()?;
-    let seconds = 10;
-    tokio::time::sleep(Duration::from_secs(seconds)).await;
-    let after = server.cost()?;
-    let share = after.cpu.saturating_sub(before.cpu).as_secs_f64() / 10.0 * 100.0;
+    let (before, busy) = (server.cost()?, server.busy()?);
+    let time = Duration::from_secs(10);
+    tokio::time::sleep(time).await;
+    let since = |(thread, now): (&_, &Duration)| now.saturating_sub(busy.get(thread).copied().unwrap_or_default());
+    let (after, busy) = (server.cost()?, server.busy()?.iter().map(since).sum::<Duration>());
+    let (seconds, share) = (time.as_secs(), busy.as_secs_f64() / time.as_secs_f64() * 100.0);
     println!(
         "\nidle for {seconds} s: {:.1} MiB RSS, {share:.2} % CPU, {} bytes written",
         table::mebibytes(after.rss),

@@ -1,5 +1,7 @@
 //! The servers under load, each a process of its own with a folder of its own.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -91,7 +93,7 @@ impl Server {
     /// Kurier that delivers to a sink.
     pub(crate) async fn delivering(setup: &Setup) -> anyhow::Result<Self> {
         let folder = || tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"));
-        let sink = Self::limit("bare", folder()?)?;
+        let sink = Self::limit("sink", folder()?)?;
         Self::kurier(folder()?, Some(sink), setup).await
     }
 
@@ -175,6 +177,17 @@ impl Server {
         })
     }
 
+    /// Processor time of each thread: in nanoseconds, where [`cost`](Self::cost) counts ticks of 10 ms for all.
+    pub(crate) fn busy(&self) -> anyhow::Result<BTreeMap<OsString, Duration>> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.0.id()))?;
+        let busy = tasks.map(|task| {
+            let task = task?;
+            let said = std::fs::read_to_string(task.path().join("schedstat"))?;
+            Ok((task.file_name(), Duration::from_nanos(said.split_whitespace().next().context("schedstat")?.parse()?)))
+        });
+        busy.collect()
+    }
+
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         drop(self.process);
         // The next one must not share the disk with what this one left in the page cache.
@@ -189,7 +202,7 @@ fn free_address() -> anyhow::Result<SocketAddr> {
 
 /// Attempts at a time of the usual destination: as many as it needs to keep up with what is accepted, where accepts and
 /// deliveries share two cores. With fewer, accepts get the cores and a backlog grows.
-const CONCURRENCY: usize = 256;
+const CONCURRENCY: usize = 512;
 
 /// The same, or what `BENCH_ATTEMPTS` says.
 pub(crate) fn concurrency() -> anyhow::Result<usize> {
