@@ -28,7 +28,7 @@ use table::Table;
 /// What is measured; each can be set by a variable, for a quick look (`BENCH_ROUNDS=1 BENCH_SECONDS=1 BENCH_PARTS=drain,idle`),
 /// or for two of the servers side by side (`BENCH_PARTS=accept BENCH_SERVERS=bc`), or for
 /// other binaries beside this one (`BENCH_PARTS=turns BENCH_TURNS=100 BENCH_OTHER=…/kurier:…/another`), or for more attempts
-/// at a time than usual (`BENCH_ATTEMPTS=512`).
+/// at a time than usual (`BENCH_ATTEMPTS=1024`).
 struct Plan {
     rounds: usize,
     seconds: f64,

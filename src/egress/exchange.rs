@@ -20,9 +20,9 @@ use crate::model::FaultKind;
 /// The longest a connection may take to stand, its name's resolution and TLS included; a destination's shorter `timeout` wins.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Idle connections kept per host: as many as a destination may have attempts at a time. Of more that end together some would
-/// close theirs, and the next ones connect anew, which costs more than the request.
-pub(super) const IDLE_PER_HOST_MAX: usize = 4096;
+/// Idle connections kept per host. Of more attempts that end together some close theirs, and the next ones connect anew,
+/// which costs more than the request; but each takes a descriptor, here and there, until it has been idle for long.
+pub(super) const IDLE_PER_HOST_MAX: usize = 512;
 
 /// How long an idle connection is kept: shorter than the 60 s after which common servers close theirs, so
 /// that requests seldom meet a connection that is just being closed.
