@@ -40,6 +40,10 @@ pub trait Clock: Send + Sync + 'static {
     /// At a start: something was written at `last`, and time doesn't go back or pass by years.
     fn witness(&self, _last: Timestamp) {}
 
+    /// At a start: a request was received at `last`, by a wall clock that may have been wrong then. It may make dates doubted as
+    /// [`witness`](Self::witness) does, but commits are never dated by it.
+    fn overhear(&self, _last: Timestamp) {}
+
     /// An operator says that the wall clock is right, however far it jumped.
     fn vouch(&self) {}
 }
@@ -67,6 +71,10 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 
     fn witness(&self, last: Timestamp) {
         (**self).witness(last);
+    }
+
+    fn overhear(&self, last: Timestamp) {
+        (**self).overhear(last);
     }
 
     fn vouch(&self) {

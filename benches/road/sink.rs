@@ -29,14 +29,14 @@ pub(crate) async fn take(listener: TcpListener, look: impl Fn(&[u8]) -> anyhow::
 async fn connection(mut socket: TcpStream, look: impl Fn(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let mut buffer = Vec::with_capacity(4096);
     loop {
-        if socket.read_buf(&mut buffer).await? == 0 {
-            return Ok(());
-        }
-        let Some(head) = memmem::find(&buffer, b"\r\n\r\n").map(|at| at + 4) else { continue };
-        let end = head + length(&buffer[..head])?;
-        if buffer.len() < end {
+        let head = memmem::find(&buffer, b"\r\n\r\n").map(|at| at + 4);
+        let request = head.map(|head| Ok::<_, anyhow::Error>((head, head + length(&buffer[..head])?))).transpose()?;
+        let Some((head, end)) = request.filter(|(_, end)| buffer.len() >= *end) else {
+            if socket.read_buf(&mut buffer).await? == 0 {
+                return Ok(());
+            }
             continue;
-        }
+        };
         look(&buffer[head..end])?;
         buffer.drain(..end);
         socket.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await?;

@@ -40,6 +40,8 @@ struct Doubt {
     since: Seen,
     /// The last time that was believed, or that something was written.
     known: Seen,
+    /// The same, by what was committed only: nothing that a doubted clock dated.
+    committed: Seen,
 }
 
 /// A clock that watches itself; one for the whole process, so that everything that ends by its date asks the same.
@@ -76,8 +78,8 @@ impl<C: Clock> Calendar<C> {
                 "the clock jumped by more than an hour: nothing ends by its date until it has been steady for ten minutes, or `kurier \
                  clock believe` says that it is right"
             );
-            let known = watched.doubted.map_or(seen, |doubt| doubt.known);
-            watched.doubted = Some(Doubt { since: now, known });
+            let before = watched.doubted.unwrap_or(Doubt { since: now, known: seen, committed: seen });
+            watched.doubted = Some(Doubt { since: now, ..before });
         }
         if let Some(doubt) = &mut watched.doubted {
             if drift(doubt.since, now) > DRIFT_MAX {
@@ -91,8 +93,8 @@ impl<C: Clock> Calendar<C> {
         watched
     }
 
-    /// While this reading is doubted: what it must be, as time was last known and has passed since.
-    fn instead_of(&self, reading: Timestamp) -> Option<Timestamp> {
+    /// While this reading is doubted: what it must be, as time was last known by `by` and has passed since.
+    fn instead_of(&self, reading: Timestamp, by: fn(&Doubt) -> Seen) -> Option<Timestamp> {
         let now = Seen { wall: reading, boot: self.clock.boot() };
         let ahead_ms = self.ahead_ms.load(Ordering::Relaxed);
         let is_usual = ahead_ms != DOUBTED && Duration::from_millis(now.ahead_ms().abs_diff(ahead_ms)) <= JUMP_MAX;
@@ -100,7 +102,23 @@ impl<C: Clock> Calendar<C> {
             return None;
         }
         let watched = self.look(Seen::by(&self.clock));
-        watched.doubted.map(|doubt| doubt.known.carried_to(now.boot))
+        watched.doubted.map(|doubt| by(&doubt).carried_to(now.boot))
+    }
+
+    fn hear(&self, last: Timestamp, is_commit: bool) {
+        let now = Seen::by(&self.clock);
+        if last.since(now.wall).max(now.wall.since(last)) > JUMP_MAX {
+            tracing::info!(
+                last = %last, now = %now.wall,
+                "the clock is far from what was written last: nothing ends by its date for ten minutes, or until `kurier clock believe`"
+            );
+            let heard = Seen { wall: last, boot: now.boot };
+            let mut watched = self.watched.lock();
+            let known = watched.doubted.map(|doubt| doubt.known).filter(|other| other.carried_to(now.boot) > last).unwrap_or(heard);
+            let committed = if is_commit { heard } else { watched.doubted.map_or(now, |doubt| doubt.committed) };
+            *watched = Watched { seen: now, doubted: Some(Doubt { since: now, known, committed }) };
+            self.note(&watched);
+        }
     }
 
     fn note(&self, watched: &Watched) {
@@ -124,26 +142,19 @@ impl<C: Clock> Clock for Calendar<C> {
     }
 
     fn stamp(&self, reading: Timestamp) -> Timestamp {
-        self.instead_of(reading).map_or(reading, |known| reading.max(known))
+        self.instead_of(reading, |doubt| doubt.known).map_or(reading, |known| reading.max(known))
     }
 
     fn reckon(&self, reading: Timestamp) -> Timestamp {
-        self.instead_of(reading).unwrap_or(reading)
+        self.instead_of(reading, |doubt| doubt.committed).unwrap_or(reading)
     }
 
     fn witness(&self, last: Timestamp) {
-        let now = Seen::by(&self.clock);
-        if last.since(now.wall).max(now.wall.since(last)) > JUMP_MAX {
-            tracing::info!(
-                last = %last, now = %now.wall,
-                "the clock is far from what was written last: nothing ends by its date for ten minutes, or until `kurier clock believe`"
-            );
-            let known = Seen { wall: last, boot: now.boot };
-            let mut watched = self.watched.lock();
-            let known = watched.doubted.map(|doubt| doubt.known).filter(|other| other.carried_to(now.boot) > last).unwrap_or(known);
-            *watched = Watched { seen: now, doubted: Some(Doubt { since: now, known }) };
-            self.note(&watched);
-        }
+        self.hear(last, true);
+    }
+
+    fn overhear(&self, last: Timestamp) {
+        self.hear(last, false);
     }
 
     fn vouch(&self) {
@@ -273,5 +284,12 @@ mod tests {
         assert_eq!(calendar.stamp(hands.now()), written.saturating_add(minute), "a start with a date that was before");
         calendar.vouch();
         assert_eq!(calendar.stamp(hands.now()), hands.now());
+        calendar.overhear(written.saturating_add(minute * 2));
+        let (stamp, commit) = (calendar.stamp(hands.now()), calendar.reckon(hands.now()));
+        assert_eq!(
+            (stamp, commit),
+            (written.saturating_add(minute * 2), hands.now()),
+            "the clock may have been wrong when the request came"
+        );
     }
 }

@@ -74,7 +74,7 @@ impl Shared {
                 found.into_iter().for_each(|(route, id, bytes)| rings.add(&route, id, bytes));
                 if let Some((_, newest)) = rings.newest(None, Received::default(), None, 1).first() {
                     // As with the store's last commit: a machine that starts with a wrong date must end nothing by it.
-                    self.clock.witness(newest.received_at());
+                    self.clock.overhear(newest.received_at());
                 }
             }
             Err(error) => tracing::warn!(%error, "the quarantine can't be read, and what lies in it is not shown: {error}"),

@@ -176,8 +176,9 @@ impl Deadlines {
     /// Events whose last delivery ended with the process, at the start that noticed it: nothing brought their
     /// acknowledgement along.
     async fn acknowledge_interrupted(&self, config: &Config) -> Result<(), ReadError> {
-        // By a clock that is far ahead none would be recent.
-        let since = Some(self.clock.reckon(self.clock.now()).saturating_sub(INTERRUPTED_WITHIN));
+        // By a date that is far ahead, the clock's or that of what was written last, none would be recent.
+        let now = self.clock.now();
+        let since = Some(now.min(self.clock.reckon(now)).saturating_sub(INTERRUPTED_WITHIN));
         for route in config.routes.iter().filter(|route| route.acknowledge.is_some()) {
             let filter =
                 EventFilter { route: Some(route.name.to_string()), state: Some("dead".to_owned()), since, ..EventFilter::default() };

@@ -222,7 +222,8 @@ async fn rest<I: AsyncRead + Unpin>(inner: &mut I, until: Until, mut stopped: Pi
 
 /// Resolves at the stop. A sender that is gone means the same.
 pub(super) fn stopped(mut stop: watch::Receiver<bool>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    Box::pin(async move { drop(stop.wait_for(|stopping| *stopping).await) })
+    // Out of the task's budget it would be pending without waiting for anything.
+    Box::pin(tokio::task::unconstrained(async move { drop(stop.wait_for(|stopping| *stopping).await) }))
 }
 
 /// The service's error: there is no answer.

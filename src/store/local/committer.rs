@@ -248,7 +248,7 @@ impl<D: Disk> Committer<D> {
     /// A batch of what waits and fits the current segment.
     async fn build(&mut self, now: Timestamp) -> Building {
         self.recall_keys().await;
-        self.ledger.keys.expire(self.shared.clock.date());
+        self.ledger.keys.expire(self.shared.date());
         let (base, image) = self.image();
         let limit = batch_bytes_max(self.shared.sizes.segment);
         let mut building = Building::new(base, image, self.room(self.current.end), limit, now);

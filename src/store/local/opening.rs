@@ -179,6 +179,7 @@ impl<D: Disk> LocalStore<D> {
             store: folder.store,
             sizes,
             clock,
+            doubted_from: Mutex::default(),
             metrics,
             random,
             queue: Queue::default(),

@@ -101,6 +101,8 @@ pub(super) struct Shared<D: Disk> {
     pub(super) store: u128,
     pub(super) sizes: Sizes,
     pub(super) clock: Arc<dyn Clock>,
+    /// The first segment that was written while dates were doubted, as long as they are.
+    pub(super) doubted_from: Mutex<Option<u64>>,
     pub(super) metrics: Option<Arc<Metrics>>,
     pub(super) random: Arc<dyn Fn() -> u128 + Send + Sync>,
     pub(super) queue: Queue,
@@ -175,6 +177,23 @@ impl<D: Disk> Shared<D> {
         }
     }
 
+    /// The date, where dates can be believed. Once they can again, what was written meanwhile was written by now, whatever its
+    /// batches say: retention is no shorter for it.
+    pub(super) fn date(&self) -> Option<Timestamp> {
+        let date = self.clock.date();
+        let mut doubted_from = self.doubted_from.lock();
+        match date {
+            None if doubted_from.is_none() => *doubted_from = self.shelf.lock().keys().next_back().copied(),
+            None => {}
+            Some(now) => {
+                if let Some(first) = doubted_from.take() {
+                    self.table.lock().touch_from(first, now);
+                }
+            }
+        }
+        date
+    }
+
     /// What a delivery's age counts from, if it comes now.
     pub(super) fn stamp(&self) -> Timestamp {
         self.clock.stamp(self.clock.now())
@@ -187,7 +206,7 @@ impl<D: Disk> Shared<D> {
 
     /// A segment's header as it is while the segment is only prepared.
     pub(super) fn header(&self, number: u64, nonce: u128) -> SegmentHeader {
-        SegmentHeader { number, nonce, store: self.store, created_at: self.clock.now(), active: None }
+        SegmentHeader { number, nonce, store: self.store, created_at: self.clock.reckon(self.clock.now()), active: None }
     }
 
     /// The folder is still the one that was locked (rule 18).

@@ -289,6 +289,11 @@ impl Table {
         usage.newest_at = usage.newest_at.max(at);
     }
 
+    /// What was committed into this segment and those after it was committed no later than `at`.
+    pub(super) fn touch_from(&mut self, segment: u64, at: Timestamp) {
+        self.usage.range_mut(segment..).for_each(|(_, usage)| usage.newest_at = usage.newest_at.max(at));
+    }
+
     /// The event, if it is in memory.
     pub(super) fn get(&self, id: EventId) -> Option<Meta> {
         self.live.get(self.live.sequence_of(id)?)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kurier::model::OutcomeKind;
 use kurier::store::Store;
+use kurier::store::local::LocalOptions;
 
 use super::make::{event, keyed, new, settlement};
 use super::sim::{SEGMENT, SimClock, SimStore, open, open_at, options, power_cut_after, run, segment};
@@ -256,6 +257,26 @@ fn a_key_outlives_two_starts_by_the_same_wrong_clock() {
             tokio::time::sleep(Duration::from_secs(if life == 3 { 60 } else { 0 })).await;
         });
     }
+}
+
+/// Its batches are dated by what was written last, until the clock is believed.
+#[test]
+fn what_is_written_behind_a_pause_that_was_real_is_kept_for_as_long_as_anything() {
+    let disk = SimDisk::new(1);
+    let week = || LocalOptions { retention: Duration::from_secs(7 * DAY), ..options() };
+    run(async {
+        open(&disk).await.unwrap().accept(new(1)).await.unwrap();
+    });
+    run(async {
+        let store = open_at(&disk, week(), SimClock::starting_at(30 * DAY)).await.unwrap();
+        pass_segments(&store, &disk, 1000, 6).await;
+        tokio::time::sleep(Duration::from_secs(1200)).await;
+        pass_segments(&store, &disk, 2000, 2).await;
+        assert!(store.event(event(1000).id).await.unwrap().is_some(), "it came twenty minutes ago");
+        tokio::time::sleep(Duration::from_secs(8 * DAY)).await;
+        pass_segments(&store, &disk, 3000, 2).await;
+        assert_eq!(store.event(event(1000).id).await.unwrap(), None);
+    });
 }
 
 /// No checkpoint tells of it: the marker alone names the segment, and the last batch in it.

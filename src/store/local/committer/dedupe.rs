@@ -51,7 +51,7 @@ impl<D: Disk> Committer<D> {
     /// Of all that had the key the latest event has it now. Its own record lies behind those of all others; one that
     /// moved may lie behind a later event's.
     async fn recall_key(&mut self, hash: [u8; 16], ranges: &[(u64, u64)]) {
-        let now = self.shared.clock.date().unwrap_or_default();
+        let now = self.shared.date().unwrap_or_default();
         let mut latest: Option<KeyRecord> = None;
         for (first, last) in ranges {
             let numbers: Vec<u64> = {

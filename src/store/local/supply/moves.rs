@@ -39,7 +39,7 @@ fn first<D: Disk>(shared: &Shared<D>) -> Option<u64> {
 /// Whether a segment is past what it is kept for, what is live in it aside.
 fn is_past<D: Disk>(shared: &Shared<D>, over: bool) -> impl Fn(&Usage) -> bool {
     // Where dates can't be believed nothing is old.
-    let (now, retention) = (shared.clock.date(), shared.sizes.retention);
+    let (now, retention) = (shared.date(), shared.sizes.retention);
     move |usage: &Usage| over || now.is_some_and(|now| usage.newest_at.saturating_add(retention) <= now)
 }
 
@@ -55,14 +55,14 @@ fn live(usage: &Usage, now: Option<Timestamp>) -> u64 {
 }
 
 fn live_bytes<D: Disk>(shared: &Shared<D>) -> u64 {
-    let now = shared.clock.date();
+    let now = shared.date();
     shared.table.lock().usage.values().map(|usage| live(usage, now)).sum()
 }
 
 /// The oldest segment, if nothing keeps it.
 pub(super) fn oldest<D: Disk>(shared: &Shared<D>, over: bool) -> Option<u64> {
     let number = first(shared)?;
-    let (now, is_past) = (shared.clock.date(), is_past(shared, over));
+    let (now, is_past) = (shared.date(), is_past(shared, over));
     let is_free = |usage: &Usage| is_past(usage) && have_ended(usage.keys_until, now);
     shared.table.lock().leave(number, is_free).then_some(number)
 }
@@ -103,7 +103,7 @@ impl Mover {
             return true;
         }
         let Some(number) = first(shared) else { return false };
-        let (now, is_past) = (shared.clock.date(), is_past(shared, over));
+        let (now, is_past) = (shared.date(), is_past(shared, over));
         let usage = shared.table.lock().usage.get(&number).filter(|usage| usage.sealed && !usage.leaving && is_past(usage)).cloned();
         let Some(usage) = usage else { return false };
         let live = live(&usage, now);

@@ -40,7 +40,9 @@ impl Table {
 mod tests {
     use super::super::{DeliveryMeta, EventId, Meta, Place};
     use super::*;
-    use crate::model::{DeliveryKind, DeliveryState, Timestamp};
+    use crate::model::{DeliveryId, DeliveryKind, DeliveryState, Timestamp};
+    use crate::store::NewDelivery;
+    use crate::store::local::record::{Replayed, Settled};
 
     const SEGMENT: u64 = 7;
 
@@ -107,5 +109,39 @@ mod tests {
         forget(&mut table, &told);
         assert!(table.holds(1) && table.to_index.contains(&1), "it went to another destination than the footer says");
         assert!(!table.holds(2));
+    }
+
+    /// Its delivery has been delivered.
+    fn delivered(event: &Meta, ordinal: u32, version: u32) -> Settled {
+        let (delivery, sequence, state) = (DeliveryId::new(event.id, ordinal), event.sequence, DeliveryState::Delivered);
+        Settled { delivery, sequence, version, attempts: 1, state, attempt: None }
+    }
+
+    #[test]
+    fn what_changed_while_the_index_was_written_is_written_again() {
+        let event = event(1, "erp", pending());
+        let mut table = holding(vec![event.clone()]);
+        table.seal(SEGMENT, 0);
+        let place = Place::new(SEGMENT, 8192, 64, 0);
+        assert!(table.settle(&delivered(&event, 0, 2), place));
+        let written = table.to_index(9);
+        assert_eq!(written.len(), 1);
+        // A replay comes and ends meanwhile: nothing is pending, and the index knows nothing of it.
+        let new = NewDelivery { destination: "erp".into(), lane: None, due: event.received_at };
+        let replay = Replayed {
+            event: event.id,
+            kind: DeliveryKind::Replay,
+            sequence: event.sequence,
+            created_at: event.received_at,
+            first_position: 2,
+            first_ordinal: 1,
+            deliveries: vec![new],
+        };
+        assert!(table.add_replay(replay) && table.settle(&delivered(&event, 1, 1), place));
+        table.indexed(&written[0]);
+        let again = table.to_index(9);
+        assert_eq!(again.iter().map(|meta| meta.deliveries.len()).collect::<Vec<_>>(), [2]);
+        table.indexed(&again[0]);
+        assert!(table.get(event.id).is_none() && table.to_index(9).is_empty());
     }
 }
