@@ -2,8 +2,7 @@
 //!
 //! It never follows a redirect, never uses a proxy from the environment, never keeps a cookie, never
 //! decompresses, and never calls a cloud metadata address. What a destination does to us is a [`Fault`], not
-//! an error. Who uses it knows
-//! nothing of the HTTP libraries beneath.
+//! an error. Who uses it knows nothing of the HTTP libraries beneath.
 
 mod direct;
 mod exchange;

@@ -215,8 +215,7 @@ fn a_key_outlives_a_start_by_a_clock_that_is_years_ahead_after_one_that_was_mont
         open(&disk).await.unwrap().accept(new(1)).await.unwrap();
     });
     run(async {
-        let clock = SimClock::starting_at(200 * DAY);
-        let store = open_at(&disk, options(), clock.clone()).await.unwrap();
+        let store = open_at(&disk, options(), SimClock::starting_at(200 * DAY)).await.unwrap();
         store.accept(new(2)).await.unwrap();
         store.accept(keyed(3, 3, DAY)).await.unwrap();
         pass_segments(&store, &disk, 1000, 2).await;
