@@ -79,14 +79,19 @@ fn note_trouble<D: Disk>(shared: &Shared<D>, error: Option<io::Error>) {
     // Another fault than a full disk passes, or hits what is committed too: no reason to give up history.
     let is_scarce = error.as_ref().is_some_and(is_full_disk);
     let trouble = error.map(|error| format!("no further segment can be prepared: {}", with_advice(&error)));
-    if is_scarce != shared.scarce.swap(is_scarce, Ordering::AcqRel) {
-        match trouble.as_ref().filter(|_| is_scarce) {
+    let changed = {
+        // In one step: whoever is refused for want of room finds the reason.
+        let mut supply = shared.supply.lock();
+        supply.trouble.clone_from(&trouble);
+        is_scarce != shared.scarce.swap(is_scarce, Ordering::AcqRel)
+    };
+    shared.supply_changed.notify_one();
+    if changed {
+        match trouble.filter(|_| is_scarce) {
             Some(cause) => tracing::error!(%cause, "new events are refused, settlements are not, until there is room again"),
             None => tracing::info!("there is room for further segments again"),
         }
     }
-    shared.supply.lock().trouble = trouble;
-    shared.supply_changed.notify_one();
 }
 
 /// Makes whole files until enough are set aside.
