@@ -130,6 +130,7 @@ impl Server {
             ensure!(begin.elapsed() < Duration::from_secs(30), "not ready: {}", std::fs::read_to_string(folder.path().join("log"))?);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        stocked(&folder.path().join("data/journal")).await?;
         Ok(Self { process, address, admin: Some(admin), sink: sink.map(Box::new), _folder: folder })
     }
 
@@ -194,6 +195,20 @@ impl Server {
         tokio::task::spawn_blocking(rustix::fs::sync).await?;
         Ok(())
     }
+}
+
+/// Waits until the segments are prepared that a start prepares once, as (b)'s file is before it is asked.
+async fn stocked(journal: &Path) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    let mut quiet = 0;
+    while quiet < 10 {
+        ensure!(begin.elapsed() < Duration::from_secs(60), "segments are still prepared after a minute");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut names = std::fs::read_dir(journal)?.filter_map(Result::ok);
+        let is_preparing = names.any(|name| name.path().extension().is_some_and(|extension| extension == "tmp"));
+        quiet = if is_preparing { 0 } else { quiet + 1 };
+    }
+    Ok(())
 }
 
 fn free_address() -> anyhow::Result<SocketAddr> {

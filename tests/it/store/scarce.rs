@@ -121,6 +121,45 @@ fn on_a_full_disk_a_backlog_is_delivered_and_space_comes_back() {
     }
 }
 
+/// Files for later are made in pieces, with pauses. That there is no room for one is known before the other is used up.
+#[test]
+fn a_disk_that_fills_faster_than_files_are_made_for_later_still_has_one_for_settlements() {
+    const SEGMENT: usize = 4 * 1024 * 1024;
+    let large = |n: u64| {
+        let mut large = new(n);
+        large.event.body = Bytes::from(vec![b'x'; SEGMENT / 16]);
+        large
+    };
+    for segments in 6..12 {
+        let disk = SimDisk::new(1);
+        run(async {
+            let store = open_with(&disk, LocalOptions { segment_bytes: SEGMENT, ..long() }).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            // And a half, as there is in the midst of making one.
+            let capacity = Some((segments * SEGMENT + SEGMENT / 2) as u64);
+            disk.set(Faults { capacity, ..Faults::default() });
+            let mut accepted = 0;
+            let refused = loop {
+                match store.accept(large(accepted)).await {
+                    Ok(_) => accepted += 1,
+                    Err(error) => break error,
+                }
+            };
+            assert!(matches!(refused, CommitError::Refused(_)), "{refused}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(store.accept(large(50_000)).await, Err(FULL));
+            // The one that is written, and one behind it.
+            let begun = accepted.div_ceil(15);
+            assert!((names(&disk, "seg") + names(&disk, "pool")) as u64 > begun, "{segments}: none is left");
+            for pending in store.pending_after(0, usize::MAX).await.unwrap() {
+                store.settle(settlement(&pending, OutcomeKind::Delivered)).await.unwrap();
+            }
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            store.accept(large(50_001)).await.unwrap();
+        });
+    }
+}
+
 /// The process ends on the full disk, and starts on it.
 #[test]
 fn a_store_opens_on_a_full_disk_and_delivers_there() {
