@@ -147,3 +147,48 @@ fn a_store_whose_index_can_not_be_made_refuses_before_memory_fills_and_heals() {
         assert_eq!(store.event(event(0).id).await.unwrap(), Some(event(0)));
     });
 }
+
+/// What outlived its segment and is done waits for the index in memory: there is a limit to that too, of 100,000 events (I10).
+#[test]
+fn a_store_whose_index_fails_refuses_before_memory_fills_with_what_is_done_and_heals() {
+    const MANY: u64 = 130_000;
+    let disk = SimDisk::new(1);
+    run(async {
+        // It fails as soon as it is needed.
+        disk.indexes.break_after(Some(1));
+        let store = open_with(&disk, LocalOptions { segment_bytes: 16 * 1024 * 1024, ..options() }).await.unwrap();
+        disk.indexes.refuse(true);
+        for from in (0..MANY).step_by(1000) {
+            let tickets: Vec<_> = (from..from + 1000).map(|n| store.accept(new(n))).collect();
+            for ticket in tickets {
+                ticket.await.unwrap();
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let (mut settled, mut after) = (0, 0);
+        let refused = loop {
+            let page = store.pending_after(after, 1000).await.unwrap();
+            assert!(!page.is_empty(), "it is never refused");
+            let tickets: Vec<_> = page.iter().map(|pending| store.settle(settlement(pending, OutcomeKind::Delivered))).collect();
+            for ticket in tickets {
+                ticket.await.unwrap();
+            }
+            settled += page.len();
+            after = page.last().unwrap().position;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if let Err(error) = store.accept(new(MANY + after)).await {
+                break error;
+            }
+        };
+        assert!(matches!(refused, CommitError::Refused("the index is behind")), "{refused:?}");
+        assert!((100_000..105_000).contains(&settled), "refused after {settled}");
+        assert_eq!(store.stats().unwritable.as_deref(), Some("the index is behind"));
+        // What frees memory goes on.
+        let pending = store.pending_after(after, 1).await.unwrap().remove(0);
+        store.settle(settlement(&pending, OutcomeKind::Delivered)).await.unwrap();
+        disk.indexes.refuse(false);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        store.accept(new(1_000_000)).await.unwrap();
+        assert_eq!(store.record(event(0).id).await.unwrap().unwrap().deliveries.len(), 1);
+    });
+}
