@@ -137,8 +137,10 @@ async fn fill<D: Disk>(shared: &Shared<D>, file: &D::File, haste: Haste) -> io::
         at += length;
         if at.is_multiple_of(SYNC_EVERY) || at == bytes {
             file.sync_data().await?;
-            let pause = pause(shared).filter(|_| at < bytes && haste == Haste::Stock);
-            if let Some(pause) = pause {
+            if at < bytes
+                && haste == Haste::Stock
+                && let Some(pause) = pause(shared)
+            {
                 tokio::time::sleep(pause).await;
             }
         }
